@@ -1,0 +1,127 @@
+"""Accelerators, number formats, precisions and frameworks, in SI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+
+
+@unique
+class NumberFormat(StrEnum):
+    """A number format that tensor cores multiply in."""
+
+    BF16 = "bf16"
+    FP8 = "fp8"
+    FP4 = "fp4"
+    INT8 = "int8"
+
+
+@unique
+class Topology(StrEnum):
+    """How the accelerators of one scale-up domain are wired."""
+
+    SWITCH = "switch"
+    MESH = "mesh"
+    TORUS = "torus"
+    PCIE = "pcie"
+
+
+@unique
+class PurchaseUnit(StrEnum):
+    """What is bought or powered as a whole."""
+
+    NODE = "node"
+    RACK = "rack"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """One accelerator and the node and rack it comes in.
+
+    Rates are peak, dense and per accelerator; link bandwidths are one way and per accelerator.
+    A value that is not known is None, and whatever needs it says so.
+    """
+
+    name: str
+    title: str
+    vendor: str
+    generation: str
+    aliases: tuple[str, ...]
+    memory_bytes: float
+    memory_bytes_per_s: float
+    dense_flop_per_s: Mapping[NumberFormat, float]
+    sparse_flop_per_s: Mapping[NumberFormat, float]
+    scale_up_size: int
+    scale_up_bytes_per_s: float
+    scale_up_topology: Topology
+    scale_out_bytes_per_s: float | None
+    accelerators_per_node: int
+    nodes_per_rack: int | None
+    purchase_unit: PurchaseUnit
+    board_w: float | None
+    server_w: float | None  # nameplate of the whole server, per accelerator
+    all_in_w: float | None  # utility power provisioned for everything, per accelerator
+    idle_w: float | None
+    sources: Mapping[str, str] = field(default_factory=dict)  # field name -> source key
+    observed_on: str = ""
+    note: str = ""
+
+    @property
+    def purchase_unit_size(self) -> int:
+        """Accelerators in the smallest unit that is bought whole (a node, or a rack of nodes)."""
+        if self.purchase_unit is PurchaseUnit.RACK:
+            return self.accelerators_per_node * (self.nodes_per_rack or 1)
+        return self.accelerators_per_node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """How a checkpoint stores and multiplies its weights.
+
+    `*_bits` are stored bits an element, scales included; `*_compute` is the format the matrix units multiply in where
+    the accelerator has it, with `fallback_compute` otherwise (weight-only dequantisation).
+    """
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    ffn_bits: float
+    attention_bits: float  # projections of full, sliding and linear attention
+    latent_attention_bits: float  # projections of latent (MLA) attention, which some checkpoints keep wider
+    other_bits: float  # embeddings, output head, router, norms
+    ffn_compute: NumberFormat
+    attention_compute: NumberFormat
+    latent_attention_compute: NumberFormat
+    fallback_compute: NumberFormat
+    weight_only: bool  # True: multiplies in `ffn_compute` after dequantising, on any accelerator that has that format
+    default_kv_precision: str
+    source: str
+    observed_on: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameworkSupport:
+    """What one framework supports on one accelerator."""
+
+    precisions: tuple[str, ...]
+    kv_precisions: tuple[str, ...]
+    features: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framework:
+    """A serving framework: limits, defaults and where it runs."""
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    memory_fraction: float  # share of device memory that it fills by default
+    max_running_requests: int  # per attention-data-parallel rank, by default
+    chunk_tokens: int  # default token budget of a prefill chunk
+    support: Mapping[str, FrameworkSupport]  # accelerator name -> support
+    source: str
+    observed_on: str
+    note: str = ""

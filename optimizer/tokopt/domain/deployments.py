@@ -1,0 +1,77 @@
+"""How one replica of a model is set up."""
+
+from __future__ import annotations
+
+from enum import StrEnum, unique
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@unique
+class ServingMode(StrEnum):
+    """Whether prefill and decode share accelerators."""
+
+    AGG = "agg"
+    DISAGG = "disagg"
+
+
+class Layout(BaseModel):
+    """Parallel degrees of one worker; it spans `tp * dp * pp` accelerators.
+
+    `dp` is attention data parallelism; experts are split `ep` ways over the `tp * dp` accelerators of a stage, and
+    each expert is tensor-parallel over what remains (`tp * dp / ep`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tp: int = Field(default=1, ge=1)
+    pp: int = Field(default=1, ge=1)
+    ep: int = Field(default=1, ge=1)
+    dp: int = Field(default=1, ge=1)
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators that one worker spans."""
+        return self.tp * self.dp * self.pp
+
+
+class Pool(BaseModel):
+    """One of the two pools of a disaggregated replica."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: int = Field(ge=1)
+    layout: Layout
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators of all workers of the pool."""
+        return self.workers * self.layout.accelerators
+
+
+class Deployment(BaseModel):
+    """One replica: accelerator, framework, precisions, layout and features."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accelerator: str
+    framework: str
+    llm: str
+    precision: str
+    kv_precision: str
+    mode: ServingMode = ServingMode.AGG
+    layout: Layout | None = None  # aggregated
+    prefill: Pool | None = None  # disaggregated
+    decode: Pool | None = None
+    speculation_depth: int = Field(default=0, ge=0)  # draft tokens by multi-token prediction
+    chunk_tokens: int = Field(default=8192, ge=1)
+    max_running_requests: int | None = Field(default=None, ge=1)  # of one replica; None = what memory allows
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators that one replica spans."""
+        if self.mode is ServingMode.AGG:
+            assert self.layout is not None
+            return self.layout.accelerators
+        assert self.prefill is not None and self.decode is not None
+        return self.prefill.accelerators + self.decode.accelerators

@@ -1,0 +1,61 @@
+"""What users send, and what they are promised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum, unique
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Lengths of requests, in tokens, and how much of each prompt repeats.
+
+    Lengths spread log-normally around their mean with the stated coefficient of variation (standard deviation over
+    mean; 0 = fixed).
+    """
+
+    name: str
+    input_tokens: float
+    output_tokens: float
+    input_cv: float = 0.0
+    output_cv: float = 0.0
+    prefix_share: float = 0.0  # share of input tokens whose KV entries are found in the prefix cache
+    arrival_cv2: float = 1.0  # squared coefficient of variation of inter-arrival times; 1 = Poisson
+    aliases: tuple[str, ...] = ()
+    source: str = ""
+    observed_on: str = ""
+    note: str = ""
+
+
+@unique
+class Statistic(StrEnum):
+    """The statistic of a latency that a limit applies to."""
+
+    MEAN = "mean"
+    P50 = "p50"
+    P75 = "p75"
+    P90 = "p90"
+    P95 = "p95"
+    P99 = "p99"
+
+    @property
+    def quantile(self) -> float | None:
+        """Probability of the percentile; None for the mean."""
+        return None if self is Statistic.MEAN else int(self.value[1:]) / 100.0
+
+
+class Sla(BaseModel):
+    """Latency limits; None = no limit. Each applies to `statistic` over requests.
+
+    Where no time-to-first-token or end-to-end limit is given, the promise is that a request finds a free slot with
+    the probability of `statistic` (99 % for a mean), so that no plan hides an unbounded queue.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tpot_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    ttft_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    e2e_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    statistic: Statistic = Statistic.P99

@@ -1,0 +1,31 @@
+"""What can go wrong in ways a user can mend; anything else is a defect."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TokoptError(Exception):
+    """An expected outcome that a user can act on: one line, no traceback."""
+
+
+class InputError(TokoptError):
+    """Bad input: says what is wrong, where, and what is allowed."""
+
+
+class CatalogError(InputError):
+    """A catalog, price list or request file that does not say what it must."""
+
+
+class InfeasibleError(TokoptError):
+    """Proven infeasible: no deployment or fleet can meet the request."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Return the error for a name that is not in the catalog, with the nearest names that are."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.5)
+    near = [n for n in names if n.lower() in close]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return InputError(f"unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,89 @@
+"""SI constants and the only converters between what people write and SI.
+
+Inside the engine every quantity is SI (s, B, FLOP, W) plus USD/h and tok/s; people write `10MW`, `50ms`, `$0.5`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from tokopt.errors import InputError
+
+GIB: Final = 2.0**30
+GB: Final = 1e9
+TFLOP: Final = 1e12
+MS: Final = 1e-3
+KW: Final = 1e3
+MW: Final = 1e6
+HOURS_PER_YEAR: Final = 8760.0
+HOURS_PER_MONTH: Final = 730.0
+SECONDS_PER_HOUR: Final = 3600.0
+MILLION: Final = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityKind:
+    """A kind of quantity that people type: what it is called, its units, and an example."""
+
+    label: str
+    units: tuple[str, ...]
+    example: str
+    prefixes: str
+
+
+POWER = QuantityKind("power", ("W",), "10MW", "kMG")
+TIME = QuantityKind("time", ("s",), "50ms", "mu")
+REQUEST_RATE = QuantityKind("request rate", ("req/s",), "8req/s", "kM")
+TOKEN_RATE = QuantityKind("token rate", ("tok/s",), "2Mtok/s", "kMG")
+MONEY = QuantityKind("price", ("$", "USD"), "$0.5", "")
+
+_ALL_PREFIXES: Final = "GMkmu"
+
+
+def parse_quantity(text: str | float, kind: QuantityKind, *, what: str, positive: bool = True) -> float:
+    """Return the SI value of a quantity such as `10MW`.
+
+    Args:
+        text: What the user wrote; it must carry a unit of `kind`.
+        kind: The kind of quantity expected.
+        what: Name of the option or field, for the error message.
+        positive: Whether zero and negative values are refused.
+
+    Returns:
+        The value in SI units (W, s, req/s, tok/s, USD).
+
+    Raises:
+        InputError: The text is no number, lacks its unit, has a foreign unit, or is out of range.
+    """
+    from quantiphy import InvalidNumber, Quantity
+
+    written = str(text).strip()
+    try:
+        # A private subclass: quantiphy keeps its preferences on the class, and ours must not leak to the caller's.
+        reader = type("_Reader", (Quantity,), {})
+        reader.set_prefs(input_sf=_ALL_PREFIXES)
+        quantity = reader(written)
+    except InvalidNumber:
+        raise InputError(f"{what}: {written!r} is not a {kind.label}; write it like {kind.example}") from None
+    value, unit = float(quantity.real), str(quantity.units)
+    if unit not in kind.units:
+        said = f"the unit {unit!r} is not one of a {kind.label}" if unit else "the unit is missing"
+        raise InputError(f"{what}: {written!r}: {said}; write it like {kind.example}")
+    if not math.isfinite(value):
+        raise InputError(f"{what}: {written!r} is not finite; write it like {kind.example}")
+    if positive and value <= 0:
+        raise InputError(f"{what}: {written!r} must be above zero; write it like {kind.example}")
+    return value
+
+
+def format_si(value: float, unit: str, digits: int = 3) -> str:
+    """Return `value` with an SI prefix and `digits` significant digits: 2.76e6 tok/s -> `2.76 Mtok/s`."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}".rstrip()
+    scales = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+    factor, prefix = next((s for s in scales if abs(value) >= s[0] * 0.9995), scales[-1])
+    scaled = value / factor
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled)) + 1e-9))
+    return f"{scaled:,.{decimals}f} {prefix}{unit}".rstrip()
