@@ -102,6 +102,19 @@ class Precision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KvPrecision:
+    """How a KV cache is stored; `bits` an element, scales included."""
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    bits: float
+    source: str
+    observed_on: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameworkSupport:
     """What one framework supports on one accelerator."""
 
@@ -109,6 +122,7 @@ class FrameworkSupport:
     kv_precisions: tuple[str, ...]
     features: tuple[str, ...]
     source: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

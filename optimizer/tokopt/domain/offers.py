@@ -97,3 +97,5 @@ class Site:
     source: str
     observed_on: str
     note: str = ""
+    aliases: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)  # field name -> source key

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,8 @@ class Workload:
     source: str = ""
     observed_on: str = ""
     note: str = ""
+    title: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)  # field name -> source key
 
 
 @unique

@@ -1,0 +1,281 @@
+"""The catalog: what is known of hardware, models, prices and places, read when it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tokopt.catalog import hardware, rows
+from tokopt.catalog.files import Row, read_yaml, validate
+from tokopt.catalog.names import KNOWN_ENTRIES, NamedT, checked_name, folded, name_index
+from tokopt.domain.accelerators import Accelerator, Framework, KvPrecision, Precision
+from tokopt.domain.economics import PublishedEconomics
+from tokopt.domain.llms import Llm
+from tokopt.domain.offers import OwnershipProfile, PriceList, Site
+from tokopt.domain.provenance import Source
+from tokopt.domain.workloads import Workload
+from tokopt.errors import CatalogError, InputError, unknown_name
+
+RowT = TypeVar("RowT", bound=Row)
+RecordT = TypeVar("RecordT")
+
+
+class Catalog:
+    """Tables read from one or several directories; a later directory's entries replace an earlier one's by name.
+
+    Tables are parsed on first use and kept. Names and aliases are matched without case, with spaces and underscores
+    read as hyphens. Every table and lookup raises `CatalogError` where a file is wrong: one line, with file and key.
+    """
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self.directories: tuple[Path, ...] = tuple(directories)
+        self._indices: dict[str, dict[str, tuple[str, ...]]] = {}
+
+    def __repr__(self) -> str:
+        return f"Catalog({', '.join(str(d) for d in self.directories)})"
+
+    # --- tables ---
+
+    @cached_property
+    def sources(self) -> Mapping[str, Source]:
+        """Sources, by the key that facts carry."""
+        return self._table("sources.yaml", rows.SourceRow, hardware.source_record)
+
+    @cached_property
+    def accelerators(self) -> Mapping[str, Accelerator]:
+        """Accelerators by name, in SI."""
+        table: dict[str, Accelerator] = {}
+        for path in self._files("accelerators", "*.yaml"):
+            name = checked_name(path.stem, str(path))
+            table[name] = _record(name, rows.AcceleratorRow, hardware.accelerator_record, read_yaml(path), str(path))
+        return table
+
+    @cached_property
+    def precisions(self) -> Mapping[str, Precision]:
+        """Weight precisions by name."""
+        return self._table("precisions.yaml", rows.PrecisionRow, hardware.precision_record)
+
+    @cached_property
+    def kv_precisions(self) -> Mapping[str, KvPrecision]:
+        """Precisions of the KV cache by name."""
+        return self._table("kv_precisions.yaml", rows.KvPrecisionRow, hardware.kv_precision_record)
+
+    @cached_property
+    def frameworks(self) -> Mapping[str, Framework]:
+        """Serving frameworks by name."""
+        return self._table("frameworks.yaml", rows.FrameworkRow, hardware.framework_record)
+
+    @cached_property
+    def workloads(self) -> Mapping[str, Workload]:
+        """Workloads by name."""
+        return self._table("workloads.yaml", rows.WorkloadRow, hardware.workload_record)
+
+    @cached_property
+    def sites(self) -> Mapping[str, Site]:
+        """Sites by name; the first one is the default."""
+        return self._table("sites.yaml", rows.SiteRow, hardware.site_record)
+
+    @cached_property
+    def published_economics(self) -> Mapping[str, PublishedEconomics]:
+        """Published comparisons of cost per token, by name."""
+        return self._table("published_economics.yaml", rows.EconomicsRow, hardware.economics_record)
+
+    @cached_property
+    def ownership(self) -> Mapping[str, OwnershipProfile]:
+        """Ownership profiles by name."""
+        from tokopt.catalog.ownership import load_ownership
+
+        return {name: p for folder in self._folders("ownership") for name, p in load_ownership(folder).items()}
+
+    @cached_property
+    def llms(self) -> Mapping[str, Llm]:
+        """Language models by name: reads every file, which `llm` avoids."""
+        from tokopt.catalog.llms import load_llms
+
+        return {name: llm for folder in self._folders("llms") for name, llm in load_llms(folder).items()}
+
+    # --- lookups ---
+
+    def accelerator(self, name: str) -> Accelerator:
+        """Return an accelerator by name or alias.
+
+        Raises:
+            InputError: No accelerator has that name; the nearest names are given.
+        """
+        return self._find("accelerator", name, self.accelerators)
+
+    def precision(self, name: str) -> Precision:
+        """Return a weight precision by name or alias, or raise InputError."""
+        return self._find("precision", name, self.precisions)
+
+    def kv_precision(self, name: str) -> KvPrecision:
+        """Return a precision of the KV cache by name or alias, or raise InputError."""
+        return self._find("KV precision", name, self.kv_precisions)
+
+    def framework(self, name: str) -> Framework:
+        """Return a serving framework by name or alias, or raise InputError."""
+        return self._find("framework", name, self.frameworks)
+
+    def workload(self, name: str) -> Workload:
+        """Return a workload by name or alias, or raise InputError."""
+        return self._find("workload", name, self.workloads)
+
+    def site(self, name: str) -> Site:
+        """Return a site by name or alias, or raise InputError."""
+        return self._find("site", name, self.sites)
+
+    def llm(self, name_or_path: str) -> Llm:
+        """Return a language model by name or alias, or read it from a Hugging Face `config.json`.
+
+        Args:
+            name_or_path: A name, or a path: what ends in `.json` or is an existing file.
+
+        Raises:
+            InputError: No model has that name; the nearest names are given.
+            CatalogError: The file cannot be read as a model.
+        """
+        path = Path(name_or_path)
+        if path.suffix.lower() == ".json" or path.is_file():
+            from tokopt.catalog.huggingface import read_huggingface_config
+
+            return read_huggingface_config(path)
+        from tokopt.catalog.llms import load_llm
+
+        for folder in reversed(self._folders("llms")):
+            try:
+                return load_llm(folder, name_or_path)
+            except CatalogError:
+                raise
+            except InputError:
+                continue  # not in this directory
+        stems = (path.stem for folder in self._folders("llms") for path in folder.glob("*.yaml"))
+        raise unknown_name("language model", name_or_path, set(stems))
+
+    def ownership_profile(self, name: str) -> OwnershipProfile:
+        """Return an ownership profile by name, with or without the prefix `ownership-`, or raise InputError."""
+        wanted = folded(name).removeprefix("ownership-")
+        for known, profile in self.ownership.items():
+            if folded(known) == wanted:
+                return profile
+        raise unknown_name("ownership profile", name, self.ownership)
+
+    def price_list(self, names: Sequence[str]) -> PriceList:
+        """Return the offers of price lists: providers, `all`, ownership profiles or CSV files.
+
+        Raises:
+            InputError: A name that is no price list, with the nearest ones.
+            CatalogError: A file of which nothing can be used.
+        """
+        from tokopt.catalog.price_lists import read_price_lists
+
+        return read_price_lists(
+            names,
+            directories=self._folders("prices"),
+            accelerators=self.accelerators,
+            ownership=self.ownership,
+            sites=self.sites,
+        )
+
+    # --- provenance ---
+
+    @cached_property
+    def version(self) -> str:
+        """The first twelve hexadecimal digits of a SHA-256 over the paths and bytes of all data files."""
+        digest = hashlib.sha256()
+        for directory in self.directories:
+            for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+                content = path.read_bytes()
+                digest.update(f"{path.relative_to(directory).as_posix()}\0{len(content)}\0".encode())
+                digest.update(content)
+        return digest.hexdigest()[:12]
+
+    def check(self) -> list[str]:
+        """Load everything and return what is wrong with it, one readable line a problem; empty = nothing."""
+        from tokopt.catalog.checks import problems
+
+        return problems(self)
+
+    # --- reading ---
+
+    def _folders(self, name: str) -> list[Path]:
+        return [directory / name for directory in self.directories if (directory / name).is_dir()]
+
+    def _files(self, folder: str, pattern: str) -> Iterable[Path]:
+        for directory in self._folders(folder):
+            yield from sorted(directory.glob(pattern))
+
+    def _table(self, file: str, row: type[RowT], record: Callable[[str, RowT], RecordT]) -> dict[str, RecordT]:
+        table: dict[str, RecordT] = {}
+        for directory in self.directories:
+            path = directory / file
+            if not path.is_file():
+                continue
+            for key, data in _entries(path).items():
+                name = checked_name(key, str(path))
+                table[name] = _record(name, row, record, data, f"{path}: {name}")
+        return table
+
+    def _find(self, kind: str, name: str, table: Mapping[str, NamedT]) -> NamedT:
+        index = self._indices.get(kind)
+        if index is None:
+            index = self._indices[kind] = name_index(table)
+        found = index.get(folded(name), ())
+        if not found:
+            raise unknown_name(kind, name, table)
+        if len(found) > 1:
+            raise CatalogError(f"{kind} {name!r} is ambiguous: it is an alias of {' and of '.join(found)}")
+        return table[found[0]]
+
+
+def load_catalog(directory: str | Path | None = None) -> Catalog:
+    """Return the embedded catalog, overlaid with a directory of one's own.
+
+    Args:
+        directory: A directory laid out like the embedded one; its entries replace embedded ones of the same name, or
+            are added to them. None = the embedded catalog alone.
+
+    Raises:
+        CatalogError: The directory does not exist, or has none of the files that a catalog consists of.
+    """
+    directories = [_embedded()]
+    if directory is not None:
+        overlay = Path(directory)
+        if not overlay.is_dir():
+            raise CatalogError(f"{overlay}: no such directory: a catalog directory is needed")
+        if not any((overlay / entry).exists() for entry in KNOWN_ENTRIES):
+            raise CatalogError(f"{overlay}: nothing of a catalog in it; it may hold: {', '.join(KNOWN_ENTRIES)}")
+        directories.append(overlay)
+    return Catalog(directories)
+
+
+def _embedded() -> Path:
+    """Return the catalog in the wheel, else the checkout's."""
+    package = Path(__file__).resolve().parent.parent
+    for candidate in (package / "_catalogs", package.parent.parent / "catalogs"):
+        if candidate.is_dir():
+            return candidate
+    raise CatalogError(f"{package}: the embedded catalog is missing from this installation")
+
+
+def _record(name: str, row: type[RowT], record: Callable[[str, RowT], RecordT], data: Any, where: str) -> RecordT:
+    """Return the record of one entry; `where` is its file and name, for faults."""
+    checked = validate(row, data, where=where)
+    for field in getattr(checked, "sources", {}):
+        if field not in checked.model_fields_set:
+            raise CatalogError(f"{where}: sources.{field}: a source without a value")
+    try:
+        return record(name, checked)
+    except CatalogError as error:
+        raise CatalogError(f"{where}: {error}") from None
+
+
+def _entries(path: Path) -> Mapping[Any, Any]:
+    content = read_yaml(path)
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise CatalogError(f"{path}: a mapping of names to entries is needed, not {type(content).__name__}")
+    return content

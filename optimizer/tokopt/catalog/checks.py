@@ -1,0 +1,190 @@
+"""What no single row can say: rules between rows, one function a rule, each returning readable problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+from tokopt.catalog.names import KNOWN_ENTRIES, name_index
+from tokopt.domain.accelerators import Accelerator, NumberFormat
+from tokopt.errors import CatalogError, InputError
+
+if TYPE_CHECKING:
+    from tokopt.catalog.catalog import Catalog
+
+_TABLES: Final = (
+    "sources",
+    "accelerators",
+    "precisions",
+    "kv_precisions",
+    "frameworks",
+    "workloads",
+    "sites",
+    "published_economics",
+    "ownership",
+    "llms",
+)
+_ALIASED: Final = ("accelerators", "precisions", "kv_precisions", "frameworks", "workloads", "sites")
+_WIDER_FIRST: Final = (NumberFormat.BF16, NumberFormat.FP8, NumberFormat.FP4)
+_WATTS_INSIDE_OUT: Final = ("idle_w", "board_w", "server_w", "all_in_w")
+
+
+def problems(catalog: Catalog) -> list[str]:
+    """Return everything that is wrong with a catalog; rules that need a table that cannot be read are left out."""
+    unreadable = list(_unreadable_tables(catalog))
+    if unreadable:
+        return unreadable
+    return [problem for rule in _RULES for problem in rule(catalog)]
+
+
+def _unreadable_tables(catalog: Catalog) -> Iterator[str]:
+    for table in _TABLES:
+        try:
+            getattr(catalog, table)
+        except CatalogError as error:
+            yield str(error)
+
+
+def _unknown_files(catalog: Catalog) -> Iterator[str]:
+    for directory in catalog.directories:
+        for path in sorted(directory.iterdir()):
+            if path.name not in KNOWN_ENTRIES and not path.name.startswith(("README", ".")):
+                yield f"{path}: not part of a catalog (known: {', '.join(KNOWN_ENTRIES)})"
+
+
+def _unknown_sources(catalog: Catalog) -> Iterator[str]:
+    for table in (*_ALIASED, "published_economics"):
+        for name, record in getattr(catalog, table).items():
+            for field, key in _source_keys(record):
+                if key not in catalog.sources:
+                    yield f"{table}: {name}: {field}: source {key!r} is not in sources.yaml"
+
+
+def _source_keys(record: Any) -> Iterator[tuple[str, str]]:
+    yield from getattr(record, "sources", {}).items()
+    if hasattr(record, "source"):
+        yield "source", record.source
+    for accelerator, support in getattr(record, "support", {}).items():
+        yield f"support of {accelerator}", support.source
+
+
+def _clashing_aliases(catalog: Catalog) -> Iterator[str]:
+    for table in _ALIASED:
+        for spelling, names in name_index(getattr(catalog, table)).items():
+            if len(names) > 1:
+                yield f"{table}: {spelling!r} is an alias of {' and of '.join(names)}"
+
+
+def _unknown_references(catalog: Catalog) -> Iterator[str]:
+    for name, precision in catalog.precisions.items():
+        kv = (precision.default_kv_precision,)
+        yield from _missing(f"precisions: {name}: default_kv_precision", kv, catalog.kv_precisions)
+    for name, framework in catalog.frameworks.items():
+        where = f"frameworks: {name}: support"
+        yield from _missing(where, framework.support, catalog.accelerators)
+        for accelerator, support in framework.support.items():
+            here = f"{where} of {accelerator}"
+            yield from _missing(f"{here}: precisions", support.precisions, catalog.precisions)
+            yield from _missing(f"{here}: kv_precisions", support.kv_precisions, catalog.kv_precisions)
+    for name, table in catalog.published_economics.items():
+        where = f"published_economics: {name}"
+        yield from _missing(f"{where}: ownership", (table.ownership,), catalog.ownership)
+        for line in table.lines:
+            yield from _missing(where, (line.accelerator,), catalog.accelerators)
+            yield from _missing(where, (line.precision,), catalog.precisions)
+            yield from _missing(where, (line.llm,), catalog.llms)
+
+
+def _missing(where: str, names: Any, table: Mapping[str, Any]) -> Iterator[str]:
+    for name in names:
+        if name not in table:
+            yield f"{where}: {name!r} is not in the catalog"
+
+
+def _unmultipliable_precisions(catalog: Catalog) -> Iterator[str]:
+    for name, framework in catalog.frameworks.items():
+        for accelerator_name, support in framework.support.items():
+            accelerator = catalog.accelerators.get(accelerator_name)
+            for precision_name in support.precisions if accelerator else ():
+                precision = catalog.precisions.get(precision_name)
+                formats = {precision.ffn_compute, precision.fallback_compute} if precision else set()
+                if accelerator and formats and not formats & set(accelerator.dense_flop_per_s):
+                    yield (
+                        f"frameworks: {name}: support of {accelerator_name}: {precision_name} multiplies in "
+                        f"{' or '.join(sorted(formats))}, which the accelerator has no rate for"
+                    )
+
+
+def _implausible_accelerators(catalog: Catalog) -> Iterator[str]:
+    for accelerator in catalog.accelerators.values():
+        for problem in (*_implausible_rates(accelerator), *_implausible_power(accelerator)):
+            yield f"accelerators: {accelerator.name}: {problem}"
+        if accelerator.purchase_unit_size % accelerator.accelerators_per_node:
+            yield f"accelerators: {accelerator.name}: a rack is not a whole number of nodes"
+
+
+def _implausible_rates(accelerator: Accelerator) -> Iterator[str]:
+    dense = accelerator.dense_flop_per_s
+    given = [number_format for number_format in _WIDER_FIRST if number_format in dense]
+    for wide, narrow in pairwise(given):
+        if dense[wide] > dense[narrow]:
+            yield f"dense_tflops: {wide} is faster than {narrow}"
+    for number_format, rate in accelerator.sparse_flop_per_s.items():
+        if rate < dense.get(number_format, 0.0):
+            yield f"sparse_tflops: {number_format} is slower than dense"
+    if not 1e10 <= accelerator.memory_bytes <= 4e12:
+        yield f"memory of {accelerator.memory_bytes / 1e9:g} GB is implausible"
+    if not 1e11 <= accelerator.memory_bytes_per_s <= 1e14:
+        yield f"memory bandwidth of {accelerator.memory_bytes_per_s / 1e9:g} GB/s is implausible"
+    if not 1e12 <= max(dense.values()) <= 1e18:
+        yield f"dense_tflops of {max(dense.values()) / 1e12:g} is implausible"
+
+
+def _implausible_power(accelerator: Accelerator) -> Iterator[str]:
+    watts = [(name, getattr(accelerator, name)) for name in _WATTS_INSIDE_OUT]
+    given = [(name, value) for name, value in watts if value is not None]
+    for (inner_name, inner), (outer_name, outer) in pairwise(given):
+        if inner > outer:
+            yield f"{inner_name} of {inner:g} W is above {outer_name} of {outer:g} W"
+
+
+def _implausible_precisions(catalog: Catalog) -> Iterator[str]:
+    for name, precision in catalog.precisions.items():
+        for field in ("ffn_bits", "attention_bits", "latent_attention_bits", "other_bits"):
+            if not 1 <= getattr(precision, field) <= 32:
+                yield f"precisions: {name}: {field} of {getattr(precision, field):g} is implausible"
+    for name, kv in catalog.kv_precisions.items():
+        if not 1 <= kv.bits <= 32:
+            yield f"kv_precisions: {name}: bits of {kv.bits:g} is implausible"
+
+
+def _implausible_sites(catalog: Catalog) -> Iterator[str]:
+    for name, site in catalog.sites.items():
+        if site.pue > 3:
+            yield f"sites: {name}: pue of {site.pue:g} is implausible"
+        if site.usd_per_kwh is not None and site.usd_per_kwh > 1:
+            yield f"sites: {name}: usd_per_kwh of {site.usd_per_kwh:g} is implausible"
+        if site.carbon_g_per_kwh is not None and site.carbon_g_per_kwh > 1500:
+            yield f"sites: {name}: carbon_g_per_kwh of {site.carbon_g_per_kwh:g} is implausible"
+
+
+def _unusable_prices(catalog: Catalog) -> Iterator[str]:
+    if any((directory / "prices").is_dir() for directory in catalog.directories):
+        try:
+            catalog.price_list(["all"])
+        except InputError as error:
+            yield str(error)
+
+
+_RULES: Final[tuple[Callable[[Catalog], Iterator[str]], ...]] = (
+    _unknown_files,
+    _unknown_sources,
+    _clashing_aliases,
+    _unknown_references,
+    _unmultipliable_precisions,
+    _implausible_accelerators,
+    _implausible_precisions,
+    _implausible_sites,
+    _unusable_prices,
+)

@@ -1,0 +1,218 @@
+"""What the hardware side of a catalog may say: one model a table, in the units that people write.
+
+Each field's description is what the documentation prints; a suffix is the unit, so a wrong unit is an unknown key.
+Values that are not known are left out: `null` is refused.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from tokopt.catalog.files import Row
+from tokopt.domain.accelerators import NumberFormat, PurchaseUnit, Topology
+
+
+def _refuse_null(value: Any) -> Any:
+    if value is None:
+        raise PydanticCustomError("null_refused", "a value that is not known is left out")
+    return value
+
+
+Given = BeforeValidator(_refuse_null)
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, strict=True)]
+OptionalPositive = Annotated[Positive | None, Given]
+OptionalCount = Annotated[Count | None, Given]
+Rates = dict[NumberFormat, Positive]
+Feature = Literal[
+    "mtp",
+    "disagg",
+    "expert_parallel",
+    "attention_dp",
+    "pipeline_parallel",
+    "prefix_caching",
+    "chunked_prefill",
+    "cuda_graphs",
+]
+
+
+class SourcedRow(Row):
+    """A row whose every value can be traced."""
+
+    source: Text = Field(description="Key in sources.yaml that every value of the row comes from")
+    sources: dict[str, Text] = Field(default={}, description="Key in sources.yaml of single fields that differ")
+    observed_on: datetime.date = Field(description="Day on which the values were read from their source")
+    note: str = Field(default="", description="What a reader should know about the values")
+
+
+class SourceRow(Row):
+    """One source (sources.yaml)."""
+
+    title: Text = Field(description="Title of the document or data set")
+    publisher: Text = Field(description="Who published it")
+    retrieved_on: datetime.date = Field(description="Day on which it was read")
+    locator: Text = Field(description="Repository, path and commit, or name of the document")
+    note: str = Field(default="", description="Licence, doubts")
+
+
+class AcceleratorRow(SourcedRow):
+    """One accelerator with the node and rack that it comes in (accelerators/<name>.yaml)."""
+
+    title: Text = Field(description="Name as the vendor writes it")
+    vendor: Text = Field(description="Vendor; accelerators of one vendor share priors of efficiency")
+    generation: Text = Field(description="Architecture; accelerators of one generation share priors of efficiency")
+    aliases: tuple[Text, ...] = Field(default=(), description="Other names that people type")
+    price_names: tuple[Text, ...] = Field(default=(), description="Names in price lists")
+    memory_gb: OptionalPositive = Field(default=None, description="Memory as the vendor quotes it [1e9 bytes]")
+    memory_gib: OptionalPositive = Field(
+        default=None, description="Memory as the driver reports it [GiB]; used instead of memory_gb where given"
+    )
+    memory_bandwidth_gb_per_s: Positive = Field(description="Peak memory bandwidth [1e9 bytes/s]")
+    dense_tflops: Rates = Field(min_length=1, description="Peak dense rate by number format [1e12 FLOP/s]")
+    sparse_tflops: Rates = Field(default={}, description="Peak rate with structured sparsity, where quoted")
+    scale_up_size: Count = Field(description="Accelerators in one scale-up domain")
+    scale_up_gb_per_s: Positive = Field(
+        description="Bandwidth of an accelerator inside its scale-up domain, one way [1e9 bytes/s]"
+    )
+    scale_up_topology: Topology = Field(description="How a scale-up domain is wired")
+    scale_out_gbit_per_s: OptionalPositive = Field(
+        default=None, description="Network bandwidth of an accelerator between domains, one way [1e9 bit/s]"
+    )
+    accelerators_per_node: Count = Field(description="Accelerators in one server or tray")
+    nodes_per_rack: OptionalCount = Field(default=None, description="Nodes in a rack, where the vendor defines one")
+    purchase_unit: PurchaseUnit = Field(description="What is bought and powered as a whole")
+    board_w: OptionalPositive = Field(default=None, description="Rated power of the accelerator itself [W]")
+    server_w: OptionalPositive = Field(
+        default=None, description="Nameplate power of the whole server or rack, per accelerator [W]"
+    )
+    all_in_kw: OptionalPositive = Field(
+        default=None, description="Utility power provisioned for everything, per accelerator [kW]"
+    )
+    idle_w: OptionalPositive = Field(default=None, description="Power drawn with nothing running [W]")
+
+
+class PrecisionRow(SourcedRow):
+    """How a checkpoint stores and multiplies its weights (precisions.yaml). Bits include scales."""
+
+    title: Text = Field(description="Name in words")
+    aliases: tuple[Text, ...] = Field(default=(), description="Other names that people type")
+    ffn_bits: Positive = Field(description="Bits an element of dense and expert feed-forward weights")
+    attention_bits: Positive = Field(description="Bits an element of projections of ordinary attention")
+    latent_attention_bits: Positive = Field(description="Bits an element of projections of latent attention (MLA)")
+    other_bits: Positive = Field(description="Bits an element of embeddings, output head, router and norms")
+    ffn_compute: NumberFormat = Field(description="Format that feed-forward matrices multiply in")
+    attention_compute: NumberFormat = Field(description="Format that attention projections multiply in")
+    latent_attention_compute: NumberFormat = Field(description="The same for latent attention (MLA)")
+    fallback_compute: NumberFormat = Field(description="Format used where the accelerator lacks the one above")
+    weight_only: Annotated[bool, Field(strict=True)] = Field(
+        description="Weights are dequantised before they are multiplied"
+    )
+    default_kv_precision: Text = Field(description="Precision of the KV cache unless told otherwise")
+
+
+class KvPrecisionRow(SourcedRow):
+    """How a KV cache is stored (kv_precisions.yaml)."""
+
+    title: Text = Field(description="Name in words")
+    aliases: tuple[Text, ...] = Field(default=(), description="Other names that people type")
+    bits: Positive = Field(description="Bits an element, scales included")
+
+
+class FrameworkSupportRow(Row):
+    """What a framework supports on a group of accelerators."""
+
+    accelerators: tuple[Text, ...] = Field(min_length=1, description="Names of accelerators that the entry is about")
+    precisions: tuple[Text, ...] = Field(min_length=1, description="Weight precisions that it serves there")
+    kv_precisions: tuple[Text, ...] = Field(min_length=1, description="Precisions of the KV cache that it has there")
+    features: tuple[Feature, ...] = Field(default=(), description="Features that it has there")
+    source: Text = Field(description="Key in sources.yaml")
+    note: str = Field(default="", description="Doubts and limits")
+
+
+class FrameworkRow(SourcedRow):
+    """A serving framework: its defaults, and what it supports where (frameworks.yaml)."""
+
+    title: Text = Field(description="Name as the project writes it")
+    aliases: tuple[Text, ...] = Field(default=(), description="Other names that people type")
+    memory_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
+        description="Share of device memory that it fills by default"
+    )
+    max_running_requests: Count = Field(
+        description="Requests that one attention-data-parallel rank runs at a time, by default"
+    )
+    chunk_tokens: Count = Field(description="Token budget of a prefill chunk, by default")
+    support: tuple[FrameworkSupportRow, ...] = Field(min_length=1, description="One entry a group of accelerators")
+
+
+class WorkloadRow(SourcedRow):
+    """Lengths of requests (workloads.yaml)."""
+
+    title: Text = Field(description="What the workload stands for")
+    aliases: tuple[Text, ...] = Field(default=(), description="Other names that people type")
+    input_tokens: Positive = Field(description="Mean input tokens a request")
+    output_tokens: Positive = Field(description="Mean output tokens a request")
+    input_cv: NotNegative = Field(description="Standard deviation of input tokens over their mean")
+    output_cv: NotNegative = Field(description="Standard deviation of output tokens over their mean")
+    prefix_share: Share = Field(description="Share of input tokens whose KV entries are in the prefix cache")
+    arrival_cv2: NotNegative = Field(
+        default=1.0, description="Squared coefficient of variation of inter-arrival times; 1 = Poisson"
+    )
+
+
+class SiteRow(SourcedRow):
+    """A place that machines stand in (sites.yaml)."""
+
+    title: Text = Field(description="Name in words")
+    aliases: tuple[Text, ...] = Field(default=(), description="Other names that people type")
+    pue: Annotated[float, Field(ge=1, strict=True)] = Field(description="Power usage effectiveness")
+    usd_per_kwh: OptionalPositive = Field(default=None, description="Price of electricity [USD/kWh]")
+    carbon_g_per_kwh: OptionalPositive = Field(default=None, description="Carbon intensity of electricity [g/kWh]")
+
+
+class EconomicsFiguresRow(Row):
+    """Published figures of one accelerator, or published ratios of them (challenger over baseline)."""
+
+    usd_per_gpu_hour: Positive = Field(description="Cost of one accelerator for an hour [USD/h]; ratio: increase")
+    pflops_per_usd: Positive = Field(description="Peak rate over cost of an hour [1e15 FLOP/s per USD/h]")
+    tokens_per_s_per_gpu: Positive = Field(description="Throughput of one accelerator [tok/s]")
+    tokens_per_s_per_mw: Positive = Field(description="Throughput over all-in utility power [tok/s/MW]")
+    usd_per_million_tokens: Positive = Field(description="Cost of a million tokens [USD]; ratio: decrease")
+
+
+class EconomicsLineRow(Row):
+    """One accelerator of a published comparison."""
+
+    accelerator: Text = Field(description="Name of the accelerator")
+    llm: Text = Field(description="Name of the language model")
+    precision: Text = Field(description="Name of the precision")
+    features: str = Field(default="", description="What else is said of the deployment, in words")
+    input_tokens: Positive = Field(description="Input tokens a request, best reading")
+    output_tokens: Positive = Field(description="Output tokens a request, best reading")
+    tokens_per_s_per_user: Positive = Field(description="Operating point for the model, best reading [tok/s/user]")
+    unrounded_tokens_per_s_per_gpu: Positive = Field(
+        description="Throughput before rounding, as the other figures imply it [tok/s]"
+    )
+    peak_format: NumberFormat = Field(description="Number format of the peak rate that was used")
+    peak_sparse: Annotated[bool, Field(strict=True)] = Field(
+        description="Whether that peak is with structured sparsity"
+    )
+    published: EconomicsFiguresRow = Field(description="Figures as published, rounded")
+    note: str = Field(default="", description="Doubts")
+
+
+class EconomicsRow(SourcedRow):
+    """A published comparison of cost per token (published_economics.yaml)."""
+
+    title: Text = Field(description="What is compared")
+    published_on: Text = Field(description="Month or day of publication")
+    ownership: Text = Field(description="Ownership profile that the cost of an hour comes from")
+    token_basis: Literal["total", "output", "input"] = Field(description="Which tokens are counted")
+    lines: tuple[EconomicsLineRow, ...] = Field(min_length=2, description="Baseline first, challenger last")
+    ratios: EconomicsFiguresRow = Field(description="Challenger against baseline, as published")

@@ -1,0 +1,100 @@
+"""What fits: weights, cache and working memory of the fullest accelerator of a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tokopt.perf.arithmetic import LlmArithmetic, resident_kv_bytes
+from tokopt.perf.arrays import Floats
+from tokopt.perf.layouts import Layouts
+from tokopt.perf.machine import Machine
+
+# Live activations while a chunk passes one layer: residual, normed input, projections and the feed-forward's widest
+# tensor, each about the hidden size in 16 bits (counted from the layer's data flow;
+# tensors of earlier layers are free).
+LIVE_TENSORS = 12.0
+LIVE_BYTES = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """Bytes on the fullest accelerator, one element a deployment. [B]"""
+
+    weights: Floats
+    working: Floats  # activations of a prefill chunk
+    available: Floats  # left for the cache; negative = does not fit
+    per_sequence: Floats  # cache of one mean sequence on one accelerator
+    sequences: Floats  # that fit, over the whole worker
+
+
+def weight_bytes(model: LlmArithmetic, layouts: Layouts, draft_depth: Floats) -> Floats:
+    """Weights on the fullest accelerator: layers split over stages, an end stage also holds a vocabulary table.
+
+    bytes = ceil(L/pp)/L · (projections + dense)/tp + experts/(tp·dp) + tables/tp  [B]
+    """
+    share = np.ceil(model.layers / np.asarray(layouts.pp, dtype=float)) / model.layers
+    # Experts are placed whole: uneven counts leave one accelerator with the ceiling.
+    per_group = np.ceil(model.experts / np.asarray(layouts.ep, dtype=float))
+    experts = model.moe_layers * per_group * model.expert_bytes / layouts.expert_split
+    body = (model.projection_bytes + model.dense_bytes) / layouts.tp + experts
+    both = model.embedding_bytes + model.head_bytes
+    tables = np.where(np.asarray(layouts.pp) > 1, max(model.embedding_bytes, model.head_bytes), both) / layouts.tp
+    draft = np.where(np.asarray(draft_depth) > 0, model.draft_bytes / layouts.stage, 0.0)
+    return share * body + tables + draft
+
+
+def sequence_bytes(model: LlmArithmetic, layouts: Layouts, tokens: float) -> Floats:
+    """Cache of one sequence of `tokens` tokens on each accelerator of its rank: split over stages and cache shards. [B]
+
+    Tensor parallelism wider than the key-value heads (or than one, for a latent cache) copies instead of splitting.
+    """
+    per_stage = np.ceil(model.layers / np.asarray(layouts.pp, dtype=float)) / model.layers
+    total: Floats = 0.0
+    for part in model.attention:
+        shards = np.minimum(layouts.tp, part.kv_shards)
+        cached = part.kv_bytes_per_token * min(tokens, part.resident_limit_tokens)
+        total = total + (cached + part.index_bytes_per_token * tokens + part.state_bytes) / shards
+    return per_stage * total
+
+
+def memory_use(
+    model: LlmArithmetic,
+    machine: Machine,
+    layouts: Layouts,
+    *,
+    chunk_tokens: Floats,
+    draft_depth: Floats,
+    mean_resident_tokens: float,
+    longest_tokens: float,
+) -> MemoryUse:
+    """Return what is taken and how many sequences fit.
+
+    Args:
+        model: Bytes of the model.
+        machine: Usable memory of one accelerator, after the framework's own share and reserve.
+        layouts: Parallel degrees.
+        chunk_tokens: Prompt tokens in one step.
+        draft_depth: Depth of speculation; above 0 the draft module is resident.
+        mean_resident_tokens: Mean cached tokens of a running sequence: input plus half of its output.
+        longest_tokens: Tokens of a whole request: if not even one fits, none run.
+
+    Returns:
+        Memory of the fullest accelerator, and sequences that fit over all ranks and stages.
+    """
+    weights = weight_bytes(model, layouts, draft_depth)
+    working = chunk_tokens * (model.hidden_size * LIVE_TENSORS * LIVE_BYTES) + 0.0 * weights
+    available = machine.usable_memory_bytes - weights - working
+    per_sequence = sequence_bytes(model, layouts, mean_resident_tokens)
+    fits_one = available >= sequence_bytes(model, layouts, longest_tokens)
+    held = np.floor(np.maximum(available, 0.0) / np.maximum(per_sequence, 1.0))
+    sequences = np.where(fits_one, held * layouts.dp, 0.0)
+    return MemoryUse(
+        weights=weights, working=working, available=available, per_sequence=per_sequence, sequences=sequences
+    )
+
+
+def cache_bytes_per_request(model: LlmArithmetic, input_tokens: float) -> float:
+    """Cache that moves from prefill to decode for one request, before copies. [B]"""
+    return resident_kv_bytes(model, input_tokens)

@@ -1,0 +1,221 @@
+"""Latency percentiles of a replica under open traffic: a birth-death chain with state-dependent service rates.
+
+State n is the number of requests in a replica. Up to `slots` of them are in service, at a rate that grows with n as
+the steady-state model says; the others wait. Poisson arrivals see time averages, so the stationary distribution is
+what a request finds. Exact for exponential service; burstiness and the spread of lengths enter by the two-moment
+correction of Allen and Cunneen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOAD_LIMIT = 0.95  # of saturation: beyond it no queue settles in any useful time
+STATISTICS = ("mean", "p50", "p75", "p90", "p95", "p99")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillPool:
+    """The prefill pool of a disaggregated replica: servers that take prompts from one queue."""
+
+    servers: int  # workers x groups that prefill at a time
+    prompt_s: float  # of one batch of prompts, from start to end
+    prompts_per_s: float  # of one server
+    transfer_s: float  # of one request's cache to its decode worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A replica's behaviour for n = 1 … slots requests in service. Arrays have `slots` elements."""
+
+    requests_per_s: NDArray[np.float64]
+    tpot_s: NDArray[np.float64]
+    stall_s: NDArray[np.float64]  # of one prefill among n, a token
+    first_token_s: NDArray[np.float64]  # own prefill and the step in progress
+    contention_s: NDArray[np.float64]  # mean wait for others' prefills
+    contention_share: NDArray[np.float64]  # chance of such a wait
+    decoded: float
+    input_cv: float
+    output_cv: float
+    arrival_cv2: float
+    workers: int = 1  # decode workers that share the arrivals evenly at random
+    prefill: PrefillPool | None = None  # a pool of its own for prefill
+
+    @property
+    def slots(self) -> int:
+        """Requests that can be in service."""
+        return int(self.requests_per_s.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Latencies of a replica at an arrival rate, keyed by statistic. [s]"""
+
+    ttft_s: dict[str, float]
+    tpot_s: dict[str, float]
+    e2e_s: dict[str, float]
+    load: float  # of saturation
+    mean_in_service: float
+    wait_chance: float
+
+
+def lognormal_factor(cv: float, quantile: float) -> float:
+    """Quantile of a log-normal variable over its mean: exp(z·σ - σ²/2) with σ² = ln(1 + cv²)."""
+    sigma = math.sqrt(math.log1p(cv * cv))
+    return math.exp(NormalDist().inv_cdf(quantile) * sigma - 0.5 * sigma * sigma)
+
+
+def stationary(profile: Profile, rate: float) -> tuple[NDArray[np.float64], float]:
+    """Return P(n = 0 … slots) and the probability of more than `slots`, for Poisson arrivals of `rate` a second.
+
+    π(n) ∝ Π λ/μ(i); beyond the slots it falls by λ/μ(slots) a request (Kleinrock, Queueing Systems I, §3.2).
+
+    Raises:
+        ValueError: The rate is not below saturation.
+    """
+    last = float(profile.requests_per_s[-1])
+    load = rate / last
+    if not 0.0 <= load < 1.0:
+        raise ValueError("the arrival rate is not below saturation")
+    if rate == 0.0:
+        return np.concatenate([[1.0], np.zeros(profile.slots)]), 0.0
+    weights = np.concatenate([[0.0], np.cumsum(math.log(rate) - np.log(profile.requests_per_s))])
+    weights = np.exp(weights - weights.max())
+    tail = float(weights[-1]) * load / (1.0 - load)
+    total = float(weights.sum()) + tail
+    return weights / total, tail / total
+
+
+def erlang_c(servers: int, load: float) -> float:
+    """Chance that an arrival waits in M/M/c at `load` = λ/(cμ) < 1 (Erlang C, by the stable recursion of Erlang B)."""
+    offered = servers * load
+    blocked = 1.0
+    for k in range(1, servers + 1):
+        blocked = offered * blocked / (k + offered * blocked)
+    return blocked / (1.0 - load * (1.0 - blocked))
+
+
+def exponential_tail(chance: float, mean_s: float, quantile: float) -> float:
+    """Quantile of a wait that happens with `chance` and is then exponential with `mean_s`. [s]"""
+    return mean_s * math.log(chance / (1.0 - quantile)) if chance > 1.0 - quantile else 0.0
+
+
+def saturation(profile: Profile) -> float:
+    """Arrival rate of the whole replica at which one of its queues stops settling. [requests/s]"""
+    decode = profile.workers * float(profile.requests_per_s[-1])
+    return decode if profile.prefill is None else min(decode, profile.prefill.servers * profile.prefill.prompts_per_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstToken:
+    """Parts of the time to first token before any wait for a slot. [s]"""
+
+    own_s: float
+    others_chance: float
+    others_s: float  # mean, given that there is a wait
+    fixed_s: float
+
+    def mean(self) -> float:
+        return self.own_s + self.others_chance * self.others_s + self.fixed_s
+
+    def quantile(self, q: float, input_cv: float) -> float:
+        waited = exponential_tail(self.others_chance, self.others_s, q)
+        return self.own_s * lognormal_factor(input_cv, q) + waited + self.fixed_s
+
+
+def _first_token(profile: Profile, rate: float, served: NDArray[np.float64]) -> _FirstToken:
+    pool = profile.prefill
+    if pool is None:
+        busy = min(float(served @ profile.contention_share), 1.0 - 1e-9)
+        contention = float(served @ profile.contention_s)
+        return _FirstToken(float(served @ profile.first_token_s), busy, contention / max(busy, 1e-300), 0.0)
+    total = pool.servers * pool.prompts_per_s
+    spread = 0.5 * (profile.arrival_cv2 + profile.input_cv**2)
+    chance = erlang_c(pool.servers, rate / total)
+    return _FirstToken(pool.prompt_s, chance, spread / (total - rate), pool.transfer_s)
+
+
+def at_rate(profile: Profile, rate: float) -> Loaded:
+    """Return the latencies of a replica that requests reach at `rate` a second.
+
+    Percentiles of a sum are bounded by the sum of the percentiles (exact for parts that move together), so each is on
+    the safe side: TTFT = own prefill at the percentile of the prompt's length + wait for others' prefills + wait for
+    a slot. TPOT is taken at the percentile of the occupancy, plus the spread of the number of prefills that a
+    request's tokens meet (Poisson: n of them on average in its lifetime, by Little's law).
+    """
+    decode_rate = rate / profile.workers
+    chances, tail = stationary(profile, decode_rate)
+    last = float(profile.requests_per_s[-1])
+    mean_n = float(np.arange(profile.slots + 1) @ chances) + profile.slots * tail
+    cumulative = np.cumsum(chances)
+    wait_chance = float(chances[-1]) + tail
+    # Allen and Cunneen: waits scale with the mean of both squared variations; decode times vary as output lengths do.
+    drain_s = 0.5 * (profile.arrival_cv2 + profile.output_cv**2) / (last - decode_rate)
+    served = chances[1:] * profile.requests_per_s
+    served[-1] += tail * last
+    served = served / max(float(served.sum()), 1e-300)
+    first = _first_token(profile, rate, served)
+    burst = math.sqrt(0.5 * (1.0 + max(profile.arrival_cv2, 1.0)))
+    ttft = {"mean": first.mean() + wait_chance * drain_s}
+    tpot = {"mean": float(served @ profile.tpot_s)}
+    e2e = {"mean": ttft["mean"] + profile.decoded * tpot["mean"]}
+    for name in STATISTICS[1:]:
+        q = int(name[1:]) / 100.0
+        ttft[name] = first.quantile(q, profile.input_cv) + exponential_tail(wait_chance, drain_s, q)
+        seen = int(np.searchsorted(cumulative, q))
+        seen = min(math.ceil(mean_n + (seen - mean_n) * burst), profile.slots)
+        index = max(seen, 1) - 1
+        z = max(NormalDist().inv_cdf(q), 0.0)
+        tpot[name] = float(profile.tpot_s[index]) + z * float(profile.stall_s[index]) * math.sqrt(index + 1)
+        e2e[name] = ttft[name] + profile.decoded * lognormal_factor(profile.output_cv, q) * tpot[name]
+    return Loaded(
+        ttft_s=ttft,
+        tpot_s=tpot,
+        e2e_s=e2e,
+        load=rate / saturation(profile),
+        mean_in_service=mean_n * profile.workers,
+        wait_chance=wait_chance,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Latency limits in seconds at one statistic; infinite where there is none."""
+
+    tpot_s: float
+    ttft_s: float
+    e2e_s: float
+    statistic: str
+
+    def met_by(self, loaded: Loaded) -> bool:
+        """Whether latencies are within the limits."""
+        return (
+            loaded.tpot_s[self.statistic] <= self.tpot_s
+            and loaded.ttft_s[self.statistic] <= self.ttft_s
+            and loaded.e2e_s[self.statistic] <= self.e2e_s
+        )
+
+
+def capacity(profile: Profile, limits: Limits, *, share: float = 1e-4) -> float:
+    """Largest arrival rate that meets the limits, to a relative `share` from below; 0 if none does. [requests/s]
+
+    Latencies grow with the arrival rate, so bisection finds it; the returned rate itself has been checked.
+    """
+    high = LOAD_LIMIT * saturation(profile)
+    if limits.met_by(at_rate(profile, high)):
+        return high
+    low = 0.0
+    if not limits.met_by(at_rate(profile, high * 1e-6)):
+        return 0.0
+    while high - low > share * high:
+        middle = 0.5 * (low + high)
+        if limits.met_by(at_rate(profile, middle)):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,197 @@
+"""From one worker's steady states to a whole replica: its profile over occupancies, aggregated or disaggregated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokopt.domain.workloads import Workload
+from tokopt.perf.arithmetic import LlmArithmetic
+from tokopt.perf.layouts import Layouts
+from tokopt.perf.machine import Machine
+from tokopt.perf.memory import cache_bytes_per_request
+from tokopt.perf.queueing import PrefillPool, Profile
+from tokopt.perf.serving import Lengths, lengths, steady_state
+from tokopt.perf.step import step_time
+
+KNOTS = 48  # occupancies at which the steady state is computed; between them it is smooth and interpolated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One worker and its settings, as plain numbers."""
+
+    tp: int
+    pp: int
+    ep: int
+    dp: int
+    depth: int
+    accepted: float
+    chunk_tokens: int
+
+    @property
+    def layouts(self) -> Layouts:
+        """The worker's degrees as a layout of one element."""
+        return Layouts(tp=float(self.tp), pp=float(self.pp), ep=float(self.ep), dp=float(self.dp))
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators that the worker spans."""
+        return self.tp * self.pp * self.dp
+
+
+def knots(slots: int) -> NDArray[np.float64]:
+    """Return occupancies from 1 to `slots`, dense where few requests run and geometric beyond."""
+    if slots <= KNOTS:
+        return np.arange(1.0, slots + 1.0)
+    return np.asarray(np.unique(np.rint(np.geomspace(1.0, slots, KNOTS))), dtype=float)
+
+
+def aggregated_profile(
+    model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, slots: int
+) -> Profile:
+    """Return the profile of a replica that prefills and decodes on the same accelerators.
+
+    Args:
+        model: Bytes and FLOPs of the model.
+        machine: Sustained rates of one accelerator.
+        worker: The replica's layout and settings.
+        workload: Lengths and arrivals.
+        slots: Requests that may be in service at a time: what memory holds, or fewer.
+    """
+    size = lengths(workload)
+    running = knots(slots)
+    state = steady_state(
+        model,
+        machine,
+        worker.layouts,
+        size,
+        running=running,
+        depth=float(worker.depth),
+        accepted=worker.accepted,
+        chunk_tokens=float(worker.chunk_tokens),
+    )
+    occupancy = np.arange(1.0, slots + 1.0)
+    # Requests in prefill hold slots too: read every figure off at the occupancy that it belongs to.
+    held = np.maximum.accumulate(np.asarray(state.in_service))
+
+    def at(values: object) -> NDArray[np.float64]:
+        column = np.asarray(values, dtype=float)
+        # Below one decoding sequence everything scales with the occupancy.
+        return np.interp(occupancy, held, column)
+
+    first = np.asarray(state.requests_per_s)[0] / held[0]
+    rates = np.where(occupancy < held[0], occupancy * first, at(state.requests_per_s))
+    return Profile(
+        requests_per_s=rates,
+        tpot_s=at(state.tpot_s),
+        stall_s=at(state.stall_s),
+        first_token_s=at(state.prefill_s) + 0.5 * at(state.decode_step_s),
+        contention_s=at(state.prefill_wait_s),
+        contention_share=at(state.prefill_share),
+        decoded=size.decoded,
+        input_cv=size.input_cv,
+        output_cv=size.output_cv,
+        arrival_cv2=workload.arrival_cv2,
+    )
+
+
+def prompts_a_batch(size: Lengths, chunk_tokens: float) -> float:
+    """Whole prompts that one prefill chunk takes; 1 where a prompt fills it."""
+    return max(1.0, float(np.floor(chunk_tokens / size.new)))
+
+
+def prefill_pool(
+    model: LlmArithmetic, machine: Machine, worker: Worker, size: Lengths, *, workers: int, transfer_s: float
+) -> PrefillPool:
+    """Return a pool of `workers` prefill workers: each rank and stage takes a batch of prompts at a time."""
+    batch = prompts_a_batch(size, worker.chunk_tokens)
+    chunk = min(size.new * batch, float(worker.chunk_tokens))
+    step = step_time(
+        model,
+        machine,
+        worker.layouts,
+        sequences=0.0,
+        width=1.0,
+        context=0.0,
+        prefill_tokens=chunk,
+        prefill_context=size.prefill_context,
+    )
+    prompt_s = float(step.total) * size.new * batch / chunk
+    return PrefillPool(
+        servers=workers * worker.dp * worker.pp,
+        prompt_s=prompt_s,
+        prompts_per_s=batch / prompt_s,
+        transfer_s=transfer_s,
+    )
+
+
+def transfer_s(
+    model: LlmArithmetic, machine: Machine, *, input_tokens: float, sender: int, receiver: int, replica: int
+) -> float:
+    """Time to move one request's cache from a prefill to a decode worker, spread over the smaller one's links. [s]
+
+    Inside the scale-up domain if the whole replica fits in it, over scale-out links otherwise.
+    """
+    inside = replica <= machine.scale_up_size
+    rate = machine.scale_up_bytes_per_s if inside else machine.scale_out_bytes_per_s
+    latency = machine.scale_up_latency_s if inside else machine.scale_out_latency_s
+    links = min(sender, receiver)
+    return latency + cache_bytes_per_request(model, input_tokens) / (rate * links)
+
+
+def disaggregated_profile(
+    model: LlmArithmetic,
+    machine: Machine,
+    *,
+    prefill: Worker,
+    prefill_workers: int,
+    decode: Worker,
+    decode_workers: int,
+    workload: Workload,
+    slots: int,
+) -> Profile:
+    """Return the profile of a replica with a pool of prefill workers and a pool of decode workers.
+
+    `slots` is a decode worker's; the rates in the profile are a decode worker's too, `Profile.workers` of them.
+    """
+    size = lengths(workload)
+    running = knots(slots)
+    state = steady_state(
+        model,
+        machine,
+        decode.layouts,
+        size,
+        running=running,
+        depth=float(decode.depth),
+        accepted=decode.accepted,
+        chunk_tokens=0.0,
+        prefill=False,
+    )
+    occupancy = np.arange(1.0, slots + 1.0)
+    zero = np.zeros(slots)
+    replica = prefill.accelerators * prefill_workers + decode.accelerators * decode_workers
+    move_s = transfer_s(
+        model,
+        machine,
+        input_tokens=workload.input_tokens,
+        sender=prefill.accelerators,
+        receiver=decode.accelerators,
+        replica=replica,
+    )
+    return Profile(
+        requests_per_s=np.interp(occupancy, running, np.asarray(state.requests_per_s)),
+        tpot_s=np.interp(occupancy, running, np.asarray(state.tpot_s)),
+        stall_s=zero,
+        first_token_s=zero,
+        contention_s=zero,
+        contention_share=zero,
+        decoded=size.decoded,
+        input_cv=size.input_cv,
+        output_cv=size.output_cv,
+        arrival_cv2=workload.arrival_cv2,
+        workers=decode_workers,
+        prefill=prefill_pool(model, machine, prefill, size, workers=prefill_workers, transfer_s=move_s),
+    )

@@ -1,0 +1,174 @@
+"""Continuous batching in a steady state: step time, throughput and latencies of one worker at a running batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tokopt.domain.workloads import Workload
+from tokopt.perf.arithmetic import LlmArithmetic
+from tokopt.perf.arrays import Floats
+from tokopt.perf.layouts import Layouts
+from tokopt.perf.machine import Machine
+from tokopt.perf.step import StepTime, step_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """Mean lengths of a request as the steps see them. [tokens]"""
+
+    new: float  # prompt tokens to be computed
+    cached: float  # prompt tokens found in the prefix cache
+    decoded: float  # tokens produced by decode steps: all but the first
+    input_cv: float
+    output_cv: float
+
+    @property
+    def decode_context(self) -> float:
+        """Mean cached tokens of a decoding sequence: its prompt and half of its output."""
+        return self.new + self.cached + 0.5 * self.decoded
+
+    @property
+    def prefill_context(self) -> float:
+        """Mean tokens that a prompt token attends to: the cached prefix and half of the rest (causal mask)."""
+        return self.cached + 0.5 * self.new
+
+
+def lengths(workload: Workload) -> Lengths:
+    """Return the lengths of a workload; at least one prompt token is always computed, for the first output token."""
+    cached = min(workload.input_tokens * workload.prefix_share, workload.input_tokens - 1.0)
+    return Lengths(
+        new=workload.input_tokens - max(cached, 0.0),
+        cached=max(cached, 0.0),
+        decoded=max(workload.output_tokens - 1.0, 1.0),
+        input_cv=workload.input_cv,
+        output_cv=workload.output_cv,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steady:
+    """A worker with a constant number of decoding sequences, one element a deployment."""
+
+    running: Floats  # sequences that decode, whole worker
+    in_service: Floats  # sequences that hold cache: decoding or in prefill
+    decode_step_s: Floats  # a step without prefill work
+    step_s: Floats  # mean step
+    tpot_s: Floats
+    stall_s: Floats  # mean extra time per token from one prompt's prefill among the running requests
+    requests_per_s: Floats
+    prefill_s: Floats  # a prompt's own prefill, mixed with the decode steps it rides in
+    occupancy_s: Floats  # worker time that one prompt's prefill adds to the steps
+    prefill_share: Floats  # of the worker's time
+    prefill_wait_s: Floats  # mean wait for the prefills of others
+    decode: StepTime  # parts of the decode step
+    compute_share: Floats  # of the mean step, bound by arithmetic
+
+
+def steady_state(
+    model: LlmArithmetic,
+    machine: Machine,
+    layouts: Layouts,
+    size: Lengths,
+    *,
+    running: Floats,
+    depth: Floats,
+    accepted: Floats,
+    chunk_tokens: Floats,
+    prefill: bool = True,
+) -> Steady:
+    """Return the steady state of a worker that decodes `running` sequences and prefills their successors.
+
+    In a steady state every step carries running·accepted/decoded new prompts; they come as chunks that either ride
+    along in a decode step (shared weights are read once) or run on their own, as the framework's `mixing` says:
+
+        step = decode step + chunks a step · (mixing · extra of a mixed step + (1 - mixing) · own step)
+        TPOT = step / accepted,    requests/s = running / (decoded · TPOT)
+
+    (continuous batching: Yu et al., Orca, OSDI 2022; chunked prefill: Agrawal et al., Sarathi-Serve, OSDI 2024).
+    Attention-data-parallel ranks step together, so a chunk on one rank holds up the others to the extent of
+    `rank_imbalance`. Waits for others' prefills follow Pollaczek and Khinchine's formula for M/G/1.
+
+    Args:
+        model: Bytes and FLOPs of the model.
+        machine: Sustained rates of one accelerator.
+        layouts: Parallel degrees.
+        size: Lengths of requests.
+        running: Sequences that decode, over all ranks and pipeline stages of the worker.
+        depth: Speculation depth.
+        accepted: Tokens a step yields at that depth.
+        chunk_tokens: Token budget of a prefill chunk, a rank.
+        prefill: False for a decode worker of a disaggregated deployment.
+    """
+    queues = layouts.queues
+    sequences = running / queues
+    width = 1.0 + depth
+
+    def time(decoding: Floats, prompt_tokens: Floats) -> StepTime:
+        return step_time(
+            model,
+            machine,
+            layouts,
+            sequences=decoding,
+            width=width,
+            context=size.decode_context,
+            prefill_tokens=prompt_tokens,
+            prefill_context=size.prefill_context,
+            draft_depth=depth,
+        )
+
+    decode = time(sequences, 0.0)
+    base = decode.total
+    if not prefill:
+        zero = 0.0 * base
+        tpot = base / accepted
+        return Steady(
+            running=running,
+            in_service=running + zero,
+            decode_step_s=base,
+            step_s=base,
+            tpot_s=tpot,
+            stall_s=zero,
+            requests_per_s=running / (size.decoded * tpot),
+            prefill_s=zero,
+            occupancy_s=zero,
+            prefill_share=zero,
+            prefill_wait_s=zero,
+            decode=decode,
+            compute_share=decode.compute_share,
+        )
+    prompts = running * accepted / size.decoded  # a step, whole worker
+    prompt_tokens = prompts * size.new / queues  # a step, a rank and micro-batch
+    chunk = np.maximum(np.minimum(prompt_tokens, chunk_tokens), np.minimum(size.new, chunk_tokens))
+    chunks = prompt_tokens / chunk
+    mixed = time(sequences, chunk)
+    alone = time(0.0, chunk)
+    extra, own = mixed.total - base, alone.total
+    rides = machine.mixing * np.minimum(1.0, 1.0 / np.maximum(chunks, 1e-300))
+    per_chunk = rides * extra + (1.0 - rides) * own
+    apart = -np.expm1(layouts.dp * np.log1p(-np.minimum(chunks, 1.0 - 1e-12)))  # some rank has a chunk
+    held_up = chunks + machine.rank_imbalance * np.maximum(apart - chunks, 0.0)
+    added = held_up * per_chunk
+    step = base + added
+    tpot = step / accepted
+    rate = running / (size.decoded * tpot)
+    share = added / step
+    prefill_s = size.new / chunk * (own + machine.mixing * np.maximum(mixed.total - own, 0.0))
+    wait = share / np.maximum(1.0 - share, 1e-9) * prefill_s * 0.5 * (1.0 + size.input_cv**2)
+    occupancy = added / np.maximum(prompts, 1e-300)
+    return Steady(
+        running=running,
+        in_service=running + rate * (prefill_s + wait),
+        decode_step_s=base,
+        step_s=step,
+        tpot_s=tpot,
+        stall_s=occupancy / size.decoded,
+        requests_per_s=rate,
+        prefill_s=prefill_s,
+        occupancy_s=occupancy,
+        prefill_share=share,
+        prefill_wait_s=wait,
+        decode=decode,
+        compute_share=(decode.compute_share * base + share * step * alone.compute_share) / step,
+    )

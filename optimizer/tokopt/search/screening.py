@@ -1,0 +1,148 @@
+"""Bounds on what every set-up can serve: the whole grid at once, before any queueing model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokopt.domain.workloads import Workload
+from tokopt.perf.memory import memory_use
+from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
+from tokopt.perf.serving import Lengths, lengths, steady_state
+from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, Family, Setups
+
+# The bound is read off a grid by interpolation; this much is added so that it stays a bound.
+INTERPOLATION_MARGIN = 1.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screened:
+    """Set-ups that fit in memory and can meet the limits, with a bound on their request rate."""
+
+    setups: Setups
+    bound_requests_per_s: NDArray[np.float64]
+    slots: NDArray[np.float64]  # requests in service at the bound: the running cap, before it is made exact
+    considered: int
+    did_not_fit: int
+    missed_limits: int
+    fastest_tpot_s: float  # of any set-up that fits, at one sequence a rank
+
+
+def quantile_of(limits: Limits) -> float | None:
+    """Probability of the limits' percentile; None for the mean."""
+    return None if limits.statistic == "mean" else int(limits.statistic[1:]) / 100.0
+
+
+def safety(limits: Limits) -> float:
+    """Standard deviations of prefill stalls that the TPOT at full occupancy must leave room for."""
+    q = quantile_of(limits)
+    return max(NormalDist().inv_cdf(q), 0.0) if q is not None else 0.0
+
+
+def slot_limit(memory_slots: NDArray[np.float64], setups: Setups) -> NDArray[np.float64]:
+    """Requests in service that memory and the cap on sequences a rank allow."""
+    return np.minimum(memory_slots, SEQUENCES_PER_RANK * setups.dp * setups.pp)
+
+
+def screen(family: Family, setups: Setups, workload: Workload, limits: Limits, *, prefill: bool) -> Screened:
+    """Evaluate set-ups x batches and return those that can serve anything, with their bounds.
+
+    A set-up's running cap is the largest batch that memory holds and whose TPOT, at full occupancy and at the limits'
+    statistic, is within the limit; its bound is the saturation rate there times the load limit. Every rate that the
+    queueing model later grants is below it.
+    """
+    size = lengths(workload)
+    considered = len(setups) * BATCH_GRID.size
+    fits, slots = _fitting(family, setups, workload, prefill=prefill)
+    kept, slots = setups.pick(fits), slots[fits]
+    none = np.zeros(0)
+    missing = (len(setups) - len(kept)) * BATCH_GRID.size
+    if not len(kept):
+        return Screened(
+            setups=kept,
+            bound_requests_per_s=none,
+            slots=none,
+            considered=considered,
+            did_not_fit=missing,
+            missed_limits=0,
+            fastest_tpot_s=float("inf"),
+        )
+    queues = (kept.dp * kept.pp)[:, None]
+    state = steady_state(
+        family.model,
+        family.machine,
+        kept.layouts,
+        size,
+        running=queues * BATCH_GRID,
+        depth=kept.depth[:, None],
+        accepted=kept.accepted[:, None],
+        chunk_tokens=kept.chunk_tokens[:, None],
+        prefill=prefill,
+    )
+    running = queues * BATCH_GRID
+    full_tpot = state.tpot_s + safety(limits) * state.stall_s * np.sqrt(running)
+    held = np.asarray(state.in_service)
+    over = np.maximum.accumulate(np.maximum(held / slots[:, None], full_tpot / limits.tpot_s), axis=1)
+    (bound, cap), within = _last_feasible(over, np.asarray(state.requests_per_s), held)
+    bound = bound * (LOAD_LIMIT * INTERPOLATION_MARGIN)
+    usable = bound > 0.0
+    if prefill:
+        usable &= _first_token_floor(np.asarray(state.prefill_s)[:, 0], size, limits) <= limits.ttft_s
+    misses = int(within.size - within[usable].sum())
+    return Screened(
+        setups=kept.pick(usable),
+        bound_requests_per_s=bound[usable],
+        slots=cap[usable],
+        considered=considered,
+        did_not_fit=missing,
+        missed_limits=misses,
+        fastest_tpot_s=float(full_tpot[:, 0].min()),
+    )
+
+
+def _fitting(
+    family: Family, setups: Setups, workload: Workload, *, prefill: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return which set-ups hold at least one request a rank and stage, and how many requests each holds."""
+    use = memory_use(
+        family.model,
+        family.machine,
+        setups.flat_layouts,
+        chunk_tokens=setups.chunk_tokens if prefill else 0.0,
+        draft_depth=setups.depth,
+        mean_resident_tokens=workload.input_tokens + 0.5 * workload.output_tokens,
+        longest_tokens=workload.input_tokens + workload.output_tokens,
+    )
+    slots = slot_limit(np.asarray(use.sequences), setups)
+    return slots >= setups.dp * setups.pp, slots
+
+
+def _first_token_floor(prefill_s: NDArray[np.float64], size: Lengths, limits: Limits) -> NDArray[np.float64]:
+    q = quantile_of(limits)
+    return prefill_s if q is None else prefill_s * lognormal_factor(size.input_cv, q)
+
+
+def _last_feasible(
+    over: NDArray[np.float64], *columns: NDArray[np.float64]
+) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
+    """Return each column where `over`, which never falls along a row, reaches 1, and which grid points are below.
+
+    Columns are made non-falling first; a row that is above 1 from the start gets 0.
+    """
+    within = over <= 1.0
+    count = within.sum(axis=1)
+    rows = np.arange(over.shape[0])
+    low = np.clip(count - 1, 0, over.shape[1] - 1)
+    high = np.clip(count, 0, over.shape[1] - 1)
+    step = over[rows, high] - over[rows, low]
+    part = np.where(step > 0, (1.0 - over[rows, low]) / np.where(step > 0, step, 1.0), 0.0)
+    part = np.clip(part, 0.0, 1.0)
+    read = []
+    for column in columns:
+        best = np.maximum.accumulate(column, axis=1)
+        value = best[rows, low] + part * (best[rows, high] - best[rows, low])
+        read.append(np.where(count > 0, value, 0.0))
+    return read, within

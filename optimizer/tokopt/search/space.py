@@ -1,0 +1,172 @@
+"""The space of worker set-ups: every legal combination of layout, speculation depth and prefill chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokopt.domain.accelerators import Accelerator, Framework, Precision
+from tokopt.domain.calibration import Calibration
+from tokopt.domain.llms import Llm
+from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
+from tokopt.perf.constants import acceptance_chances, constants_for
+from tokopt.perf.layouts import Layouts
+from tokopt.perf.machine import Machine, machine
+from tokopt.perf.speculation import accepted_tokens
+
+WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be filled by one worker
+DEEPEST_SPECULATION = 3
+PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens
+SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
+# Sequences a rank that are tried: every small number, then steps of about a tenth.
+BATCH_GRID = np.unique(
+    np.concatenate([np.arange(1.0, 9.0), np.rint(np.geomspace(9.0, float(SEQUENCES_PER_RANK), 40))])
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What set-ups on one accelerator share: framework, precisions, and so the machine and the model's arithmetic."""
+
+    accelerator: Accelerator
+    framework: Framework
+    precision: Precision
+    kv_precision: str
+    machine: Machine
+    model: LlmArithmetic
+    features: frozenset[str]
+    depths: tuple[int, ...]
+    accepted: NDArray[np.float64]  # tokens a step, by depth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setups:
+    """Worker set-ups of one family, one element each."""
+
+    tp: NDArray[np.float64]
+    pp: NDArray[np.float64]
+    ep: NDArray[np.float64]
+    dp: NDArray[np.float64]
+    depth: NDArray[np.float64]
+    accepted: NDArray[np.float64]
+    chunk_tokens: NDArray[np.float64]
+
+    @property
+    def layouts(self) -> Layouts:
+        """The parallel degrees, as columns to broadcast against a row of batches."""
+        return Layouts(tp=self.tp[:, None], pp=self.pp[:, None], ep=self.ep[:, None], dp=self.dp[:, None])
+
+    @property
+    def flat_layouts(self) -> Layouts:
+        """The parallel degrees, one element a set-up."""
+        return Layouts(tp=self.tp, pp=self.pp, ep=self.ep, dp=self.dp)
+
+    @property
+    def accelerators(self) -> NDArray[np.float64]:
+        """Accelerators of each worker."""
+        return self.tp * self.pp * self.dp
+
+    def __len__(self) -> int:
+        return int(self.tp.size)
+
+    def pick(self, mask: NDArray[np.bool_] | NDArray[np.intp]) -> Setups:
+        """Return the set-ups that a mask or an index selects."""
+        return Setups(**{name: getattr(self, name)[mask] for name in Setups.__slots__})
+
+
+def families(
+    accelerator: Accelerator,
+    frameworks: tuple[Framework, ...],
+    precisions: tuple[Precision, ...],
+    kv_bits: dict[str, float],
+    llm: Llm,
+    calibration: Calibration,
+) -> Iterator[Family]:
+    """Yield the families of an accelerator: what each framework supports on it for this model."""
+    chances = acceptance_chances(calibration, llm.name)
+    for framework in frameworks:
+        support = framework.support.get(accelerator.name)
+        if support is None:
+            continue
+        features = frozenset(support.features)
+        speculates = "mtp" in features and llm.mtp_layers > 0
+        depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
+        for precision in precisions:
+            if precision.name not in support.precisions or precision.name not in llm.precisions:
+                continue
+            constants = constants_for(calibration, accelerator, framework, precision)
+            rates = machine(accelerator, framework, precision, constants)
+            for kv_precision, bits in kv_bits.items():
+                if kv_precision not in support.kv_precisions:
+                    continue
+                yield Family(
+                    accelerator=accelerator,
+                    framework=framework,
+                    precision=precision,
+                    kv_precision=kv_precision,
+                    machine=rates,
+                    model=llm_arithmetic(llm, precision, bits),
+                    features=features,
+                    depths=depths,
+                    accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
+                )
+
+
+def powers_of_two(limit: int) -> list[int]:
+    """Return 1, 2, 4, … up to `limit`."""
+    return [1 << k for k in range(max(limit, 1).bit_length()) if 1 << k <= limit]
+
+
+def legal_layouts(family: Family, widest: int) -> list[tuple[int, int, int, int]]:
+    """Return every legal (tp, pp, ep, dp) of a worker.
+
+    tp: powers of two within the scale-up domain that divide the heads. pp: powers of two. dp: powers of two, or what
+    fills the domain, for mixture-of-experts models. ep: experts tensor-parallel (1) or spread over the whole stage.
+    A worker may only outgrow its scale-up domain where the scale-out bandwidth is known.
+    """
+    model, domain = family.model, family.accelerator.scale_up_size
+    largest = max(WIDEST_WORKER, domain) if family.machine.scale_out_bytes_per_s > 0 else domain
+    largest = min(largest, widest)
+    spreads = model.experts > 0 and "expert_parallel" in family.features
+    wide = sorted({*powers_of_two(largest), domain} if domain <= largest else {*powers_of_two(largest)})
+    tps = [tp for tp in powers_of_two(min(domain, largest)) if model.heads % tp == 0]
+    pps = [pp for pp in powers_of_two(8) if pp <= model.layers] if "pipeline_parallel" in family.features else [1]
+    dps = wide if spreads and "attention_dp" in family.features else [1]
+    layouts = []
+    for tp in tps:
+        for dp in dps:
+            stage = tp * dp
+            eps = {1} if dp == 1 else set()
+            if spreads and 1 < stage <= model.experts:
+                eps.add(stage)
+            for ep in sorted(eps):
+                if stage // ep > model.max_expert_split and model.experts:
+                    continue
+                layouts.extend((tp, pp, ep, dp) for pp in pps if stage * pp <= largest)
+    return layouts
+
+
+def setups(family: Family, widest: int, *, role: str) -> Setups:
+    """Return all set-ups of a family for a `role`: `agg`, `prefill` or `decode`.
+
+    Chunks only matter where prefill runs, speculation only where decode does.
+    """
+    layouts = np.array(legal_layouts(family, widest), dtype=float).reshape(-1, 4)
+    depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
+    chunks = np.array(PREFILL_CHUNKS if role != "decode" else PREFILL_CHUNKS[:1], dtype=float)
+    index, depth, chunk = (
+        grid.ravel() for grid in np.meshgrid(np.arange(len(layouts)), depths, chunks, indexing="ij")
+    )
+    chosen = layouts[index.astype(int)]
+    return Setups(
+        tp=chosen[:, 0],
+        pp=chosen[:, 1],
+        ep=chosen[:, 2],
+        dp=chosen[:, 3],
+        depth=depth,
+        accepted=family.accepted[depth.astype(int)] if role != "prefill" else np.ones_like(depth),
+        chunk_tokens=chunk,
+    )
