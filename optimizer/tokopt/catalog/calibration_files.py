@@ -15,7 +15,7 @@ from tokopt.errors import CatalogError
 
 CONSTANT_NAMES = tuple(f.name for f in fields(Constants) if f.name not in ("origins", "sources"))
 # Shares of a peak or of a whole: anything above one is a slip of the pen.
-SHARES = {name for name in CONSTANT_NAMES if name.endswith("_efficiency")} | {"mixing", "wave_share", "rank_imbalance"}
+SHARES = {name for name in CONSTANT_NAMES if name.endswith("_efficiency")} | {"mixing", "wave_share", "rank_imbalance", "pipeline_bubble"}
 Trait = Literal["accelerator", "generation", "vendor", "framework", "precision"]
 
 

@@ -48,6 +48,9 @@ def _unreadable_tables(catalog: Catalog) -> Iterator[str]:
 
 def _unknown_files(catalog: Catalog) -> Iterator[str]:
     for directory in catalog.directories:
+        for path in sorted((directory / "accelerators").glob("*")):
+            if path.suffix != ".yaml" and not path.name.startswith(("README", ".")):
+                yield f"{path}: not part of a catalog (an accelerator's file ends in .yaml)"
         for path in sorted(directory.iterdir()):
             if path.name not in KNOWN_ENTRIES and not path.name.startswith(("README", ".")):
                 yield f"{path}: not part of a catalog (known: {', '.join(KNOWN_ENTRIES)})"
@@ -87,6 +90,8 @@ def _unknown_references(catalog: Catalog) -> Iterator[str]:
             here = f"{where} of {accelerator}"
             yield from _missing(f"{here}: precisions", support.precisions, catalog.precisions)
             yield from _missing(f"{here}: kv_precisions", support.kv_precisions, catalog.kv_precisions)
+    for name, llm in catalog.llms.items():
+        yield from _missing(f"llms: {name}", (llm.native_precision, *llm.precisions), catalog.precisions)
     for name, table in catalog.published_economics.items():
         where = f"published_economics: {name}"
         yield from _missing(f"{where}: ownership", (table.ownership,), catalog.ownership)

@@ -28,8 +28,10 @@ class Constants:
     layer_overhead_s: float  # launches that do not overlap, a layer
     step_overhead_s: float  # scheduler and sampling, a step
     sequence_overhead_s: float  # scheduler and sampling, a running sequence
+    request_overhead_s: float  # front end, tokenizer and first scheduling, a request
     expert_imbalance: float  # load of the fullest accelerator over the mean, experts spread
     rank_imbalance: float  # share of a prefill that the other attention ranks wait for
+    pipeline_bubble: float  # idle share of an endless pipeline: uneven micro-batches leave stages waiting
     mixing: float  # share of prefill work that rides along in decode steps
     wave_share: float  # synchronisation of closed-loop requests
     reserved_bytes: float  # framework, communication buffers, CUDA graphs

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tokopt.domain.accelerators import Precision
 from tokopt.domain.llms import Attention, AttentionKind, Llm
+from tokopt.perf.arrays import Floats
 
 BITS_PER_BYTE = 8.0
 INDEX_KEY_BYTES = 1.0  # the sparse-attention indexer caches its keys in FP8 (DeepSeek-V3.2 report, 2025)
@@ -178,9 +181,10 @@ def _attention_cost(shape: Attention, layers: int, kv_bytes: float) -> Attention
     )
 
 
-def resident_kv_bytes(model: LlmArithmetic, tokens: float) -> float:
+def resident_kv_bytes(model: LlmArithmetic, tokens: Floats) -> Floats:
     """Cache of one sequence of `tokens` tokens, all layers, before any copying by tensor parallelism. [B]"""
-    return sum(
-        a.kv_bytes_per_token * min(tokens, a.resident_limit_tokens) + a.index_bytes_per_token * tokens + a.state_bytes
-        for a in model.attention
-    )
+    total: Floats = 0.0
+    for part in model.attention:
+        cached = part.kv_bytes_per_token * np.minimum(tokens, part.resident_limit_tokens)
+        total = total + cached + part.index_bytes_per_token * tokens + part.state_bytes
+    return total

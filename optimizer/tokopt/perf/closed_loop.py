@@ -10,7 +10,7 @@ from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
-from tokopt.perf.replica import prompts_a_batch
+from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import Lengths, Steady, steady_state
 from tokopt.perf.step import step_time
 
@@ -72,7 +72,7 @@ def aggregated_closed_loop(
         state = state_at(running)
     rate = state.requests_per_s
     slot_wait = np.maximum(concurrency - service, 0.0) / rate
-    first = state.prefill_s + 0.5 * state.decode_step_s + state.prefill_wait_s
+    first = machine.request_overhead_s + state.prefill_s + 0.5 * state.decode_step_s + state.prefill_wait_s
     together = 0.5 * service * state.occupancy_s
     shifted = machine.wave_share * np.maximum(together - first, 0.0)
     shifted = np.minimum(shifted, size.decoded * (state.tpot_s - state.decode_step_s / accepted))
@@ -103,7 +103,7 @@ def disaggregated_closed_loop(
     slots: Floats,
     depth: Floats,
     accepted: Floats,
-    chunk_tokens: float,
+    chunk_tokens: Floats,
 ) -> ClosedLoop:
     """Return means of a disaggregated replica with `concurrency` requests in flight.
 
@@ -111,31 +111,20 @@ def disaggregated_closed_loop(
     the prefill pool take up the rest of the concurrency when prefill is the slower one. `slots` is of one decode
     worker.
     """
-    batch = prompts_a_batch(size, chunk_tokens)
-    chunk = min(size.new * batch, float(chunk_tokens))
-    pass_s = step_time(
+    single = np.minimum(size.new, chunk_tokens)
+    alone = step_time(
         model,
         machine,
         prefill,
         sequences=0.0,
         width=1.0,
         context=0.0,
-        prefill_tokens=chunk,
+        prefill_tokens=single,
         prefill_context=size.prefill_context,
-    ).total
-    single_s = step_time(
-        model,
-        machine,
-        prefill,
-        sequences=0.0,
-        width=1.0,
-        context=0.0,
-        prefill_tokens=min(size.new, float(chunk_tokens)),
-        prefill_context=size.prefill_context,
-    ).total
-    prompt_s = single_s * size.new / min(size.new, float(chunk_tokens))
-    servers = prefill_workers * prefill.queues
-    ceiling = servers * batch / (pass_s * size.new * batch / chunk)
+    )
+    prompt_s = machine.request_overhead_s + alone.total * size.new / single
+    times = prefill_times(model, machine, prefill, size, chunk_tokens)
+    ceiling = prefill_workers * prefill.queues * times.requests_per_s
 
     def state_at(running: Floats) -> Steady:
         return steady_state(

@@ -32,8 +32,10 @@ class Machine:
     layer_overhead_s: float
     step_overhead_s: float
     sequence_overhead_s: float
+    request_overhead_s: float
     expert_imbalance: float
     rank_imbalance: float
+    pipeline_bubble: float
     mixing: float
     wave_share: float
     board_w: float | None
@@ -84,8 +86,10 @@ def machine(accelerator: Accelerator, framework: Framework, precision: Precision
         layer_overhead_s=constants.layer_overhead_s,
         step_overhead_s=constants.step_overhead_s,
         sequence_overhead_s=constants.sequence_overhead_s,
+        request_overhead_s=constants.request_overhead_s,
         expert_imbalance=constants.expert_imbalance,
         rank_imbalance=constants.rank_imbalance,
+        pipeline_bubble=constants.pipeline_bubble,
         mixing=constants.mixing,
         wave_share=constants.wave_share,
         board_w=accelerator.board_w,

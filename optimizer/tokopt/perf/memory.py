@@ -45,7 +45,7 @@ def weight_bytes(model: LlmArithmetic, layouts: Layouts, draft_depth: Floats) ->
     return share * body + tables + draft
 
 
-def sequence_bytes(model: LlmArithmetic, layouts: Layouts, tokens: float) -> Floats:
+def sequence_bytes(model: LlmArithmetic, layouts: Layouts, tokens: Floats) -> Floats:
     """Cache of one sequence of `tokens` tokens on each accelerator of its rank: split over stages and cache shards. [B]
 
     Tensor parallelism wider than the key-value heads (or than one, for a latent cache) copies instead of splitting.
@@ -54,7 +54,7 @@ def sequence_bytes(model: LlmArithmetic, layouts: Layouts, tokens: float) -> Flo
     total: Floats = 0.0
     for part in model.attention:
         shards = np.minimum(layouts.tp, part.kv_shards)
-        cached = part.kv_bytes_per_token * min(tokens, part.resident_limit_tokens)
+        cached = part.kv_bytes_per_token * np.minimum(tokens, part.resident_limit_tokens)
         total = total + (cached + part.index_bytes_per_token * tokens + part.state_bytes) / shards
     return per_stage * total
 
@@ -66,8 +66,8 @@ def memory_use(
     *,
     chunk_tokens: Floats,
     draft_depth: Floats,
-    mean_resident_tokens: float,
-    longest_tokens: float,
+    mean_resident_tokens: Floats,
+    longest_tokens: Floats,
 ) -> MemoryUse:
     """Return what is taken and how many sequences fit.
 
@@ -95,6 +95,6 @@ def memory_use(
     )
 
 
-def cache_bytes_per_request(model: LlmArithmetic, input_tokens: float) -> float:
+def cache_bytes_per_request(model: LlmArithmetic, input_tokens: Floats) -> Floats:
     """Cache that moves from prefill to decode for one request, before copies. [B]"""
     return resident_kv_bytes(model, input_tokens)

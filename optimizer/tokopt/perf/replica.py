@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic
+from tokopt.perf.arrays import Floats
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.memory import cache_bytes_per_request
 from tokopt.perf.queueing import PrefillPool, Profile
-from tokopt.perf.serving import Lengths, lengths, steady_state
+from tokopt.perf.serving import Lengths, steady_state, workload_lengths
 from tokopt.perf.step import step_time
 
 KNOTS = 48  # occupancies at which the steady state is computed; between them it is smooth and interpolated
@@ -61,7 +62,7 @@ def aggregated_profile(
         workload: Lengths and arrivals.
         slots: Requests that may be in service at a time: what memory holds, or fewer.
     """
-    size = lengths(workload)
+    size = workload_lengths(workload)
     running = knots(slots)
     state = steady_state(
         model,
@@ -88,7 +89,7 @@ def aggregated_profile(
         requests_per_s=rates,
         tpot_s=at(state.tpot_s),
         stall_s=at(state.stall_s),
-        first_token_s=at(state.prefill_s) + 0.5 * at(state.decode_step_s),
+        first_token_s=machine.request_overhead_s + at(state.prefill_s) + 0.5 * at(state.decode_step_s),
         contention_s=at(state.prefill_wait_s),
         contention_share=at(state.prefill_share),
         decoded=size.decoded,
@@ -98,48 +99,66 @@ def aggregated_profile(
     )
 
 
-def prompts_a_batch(size: Lengths, chunk_tokens: float) -> float:
+def prompts_a_batch(size: Lengths, chunk_tokens: Floats) -> Floats:
     """Whole prompts that one prefill chunk takes; 1 where a prompt fills it."""
-    return max(1.0, float(np.floor(chunk_tokens / size.new)))
+    return np.maximum(1.0, np.floor(chunk_tokens / size.new))
 
 
-def prefill_pool(
-    model: LlmArithmetic, machine: Machine, worker: Worker, size: Lengths, *, workers: int, transfer_s: float
-) -> PrefillPool:
-    """Return a pool of `workers` prefill workers: each rank and stage takes a batch of prompts at a time."""
-    batch = prompts_a_batch(size, worker.chunk_tokens)
-    chunk = min(size.new * batch, float(worker.chunk_tokens))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillTimes:
+    """What one prefill worker does, one element a worker."""
+
+    batch_s: Floats  # a batch of prompts, from start to end
+    requests_per_s: Floats  # of one rank and stage
+
+
+def prefill_times(
+    model: LlmArithmetic, machine: Machine, layouts: Layouts, size: Lengths, chunk_tokens: Floats
+) -> PrefillTimes:
+    """Return the time of a batch of prompts that fills the chunk, and the rate at which one queue takes prompts.
+
+    Prompts longer than a chunk take several passes; shorter ones share one.
+    """
+    batch = prompts_a_batch(size, chunk_tokens)
+    chunk = np.minimum(size.new * batch, chunk_tokens)
     step = step_time(
         model,
         machine,
-        worker.layouts,
+        layouts,
         sequences=0.0,
         width=1.0,
         context=0.0,
         prefill_tokens=chunk,
         prefill_context=size.prefill_context,
     )
-    prompt_s = float(step.total) * size.new * batch / chunk
+    batch_s = step.total * size.new * batch / chunk
+    return PrefillTimes(batch_s=batch_s, requests_per_s=batch / batch_s)
+
+
+def prefill_pool(
+    model: LlmArithmetic, machine: Machine, worker: Worker, size: Lengths, *, workers: int, transfer_s: float
+) -> PrefillPool:
+    """Return a pool of `workers` prefill workers: each rank and stage takes a batch of prompts at a time."""
+    times = prefill_times(model, machine, worker.layouts, size, float(worker.chunk_tokens))
     return PrefillPool(
         servers=workers * worker.dp * worker.pp,
-        prompt_s=prompt_s,
-        prompts_per_s=batch / prompt_s,
+        prompt_s=float(times.batch_s),
+        prompts_per_s=float(times.requests_per_s),
         transfer_s=transfer_s,
     )
 
 
 def transfer_s(
-    model: LlmArithmetic, machine: Machine, *, input_tokens: float, sender: int, receiver: int, replica: int
-) -> float:
+    model: LlmArithmetic, machine: Machine, *, input_tokens: Floats, sender: Floats, receiver: Floats, replica: Floats
+) -> Floats:
     """Time to move one request's cache from a prefill to a decode worker, spread over the smaller one's links. [s]
 
     Inside the scale-up domain if the whole replica fits in it, over scale-out links otherwise.
     """
-    inside = replica <= machine.scale_up_size
-    rate = machine.scale_up_bytes_per_s if inside else machine.scale_out_bytes_per_s
-    latency = machine.scale_up_latency_s if inside else machine.scale_out_latency_s
-    links = min(sender, receiver)
-    return latency + cache_bytes_per_request(model, input_tokens) / (rate * links)
+    inside = np.asarray(replica) <= machine.scale_up_size
+    rate = np.where(inside, machine.scale_up_bytes_per_s, machine.scale_out_bytes_per_s or np.nan)
+    latency = np.where(inside, machine.scale_up_latency_s, machine.scale_out_latency_s)
+    return latency + cache_bytes_per_request(model, input_tokens) / (rate * np.minimum(sender, receiver))
 
 
 def disaggregated_profile(
@@ -157,7 +176,7 @@ def disaggregated_profile(
 
     `slots` is a decode worker's; the rates in the profile are a decode worker's too, `Profile.workers` of them.
     """
-    size = lengths(workload)
+    size = workload_lengths(workload)
     running = knots(slots)
     state = steady_state(
         model,
@@ -193,5 +212,5 @@ def disaggregated_profile(
         output_cv=size.output_cv,
         arrival_cv2=workload.arrival_cv2,
         workers=decode_workers,
-        prefill=prefill_pool(model, machine, prefill, size, workers=prefill_workers, transfer_s=move_s),
+        prefill=prefill_pool(model, machine, prefill, size, workers=prefill_workers, transfer_s=float(move_s) + machine.request_overhead_s),
     )

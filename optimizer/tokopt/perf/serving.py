@@ -18,32 +18,52 @@ from tokopt.perf.step import StepTime, step_time
 class Lengths:
     """Mean lengths of a request as the steps see them. [tokens]"""
 
-    new: float  # prompt tokens to be computed
-    cached: float  # prompt tokens found in the prefix cache
-    decoded: float  # tokens produced by decode steps: all but the first
+    new: Floats  # prompt tokens to be computed
+    cached: Floats  # prompt tokens found in the prefix cache
+    decoded: Floats  # tokens produced by decode steps: all but the first
     input_cv: float
     output_cv: float
 
     @property
-    def decode_context(self) -> float:
+    def decode_context(self) -> Floats:
         """Mean cached tokens of a decoding sequence: its prompt and half of its output."""
         return self.new + self.cached + 0.5 * self.decoded
 
     @property
-    def prefill_context(self) -> float:
+    def prefill_context(self) -> Floats:
         """Mean tokens that a prompt token attends to: the cached prefix and half of the rest (causal mask)."""
         return self.cached + 0.5 * self.new
 
 
-def lengths(workload: Workload) -> Lengths:
-    """Return the lengths of a workload; at least one prompt token is always computed, for the first output token."""
-    cached = min(workload.input_tokens * workload.prefix_share, workload.input_tokens - 1.0)
+def lengths(
+    input_tokens: Floats, output_tokens: Floats, prefix_share: Floats, *, input_cv: float, output_cv: float
+) -> Lengths:
+    """Return the lengths of requests; at least one prompt token is always computed, for the first output token."""
+    cached = np.clip(input_tokens * np.asarray(prefix_share), 0.0, np.maximum(np.asarray(input_tokens) - 1.0, 0.0))
     return Lengths(
-        new=workload.input_tokens - max(cached, 0.0),
-        cached=max(cached, 0.0),
-        decoded=max(workload.output_tokens - 1.0, 1.0),
+        new=input_tokens - cached,
+        cached=cached,
+        decoded=np.maximum(np.asarray(output_tokens) - 1.0, 1.0),
+        input_cv=input_cv,
+        output_cv=output_cv,
+    )
+
+
+def workload_lengths(workload: Workload) -> Lengths:
+    """Return the lengths of a workload as plain numbers."""
+    size = lengths(
+        workload.input_tokens,
+        workload.output_tokens,
+        workload.prefix_share,
         input_cv=workload.input_cv,
         output_cv=workload.output_cv,
+    )
+    return Lengths(
+        new=float(size.new),
+        cached=float(size.cached),
+        decoded=float(size.decoded),
+        input_cv=size.input_cv,
+        output_cv=size.output_cv,
     )
 
 

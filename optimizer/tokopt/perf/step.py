@@ -89,16 +89,18 @@ def step_time(
         + machine.step_overhead_s
         + sequences * layouts.pp * machine.sequence_overhead_s
     )
+    # Stages of a pipeline wait for one another where micro-batches differ: 0 for one stage, `bubble` for very many.
+    waits = 1.0 + machine.pipeline_bubble * (1.0 - 1.0 / layouts.pp)
     attention_s = decode_s + prefill_s
     bound = dense_compute + expert_compute + decode_compute + prefill_s
     total = dense_s + expert_s + attention_s + collective_s + overhead_s
     return StepTime(
-        dense=dense_s,
-        experts=expert_s,
-        attention=attention_s,
-        collectives=collective_s,
-        overhead=overhead_s,
-        compute_share=bound / total,
+        dense=dense_s * waits,
+        experts=expert_s * waits,
+        attention=attention_s * waits,
+        collectives=collective_s * waits,
+        overhead=overhead_s * waits,
+        compute_share=bound / (total * waits),
     )
 
 

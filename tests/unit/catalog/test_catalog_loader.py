@@ -304,9 +304,12 @@ def test_check_reports_every_table_that_cannot_be_read(tmp_path):
 
 
 def test_check_reports_a_misspelt_file(tmp_path):
+    lay(tmp_path, "sites.yaml", {"here": SITE})
     lay(tmp_path, "site.yaml", {"here": SITE})
-    catalog = lay(tmp_path, "sites.yaml", {"here": SITE})
-    assert [problem for problem in catalog.check() if "site.yaml: not part of a catalog" in problem]
+    catalog = lay(tmp_path, "accelerators/h20.yml", MINE)
+    first, second = catalog.check()
+    assert "h20.yml: not part of a catalog" in first
+    assert "site.yaml: not part of a catalog" in second
 
 
 def test_tables_are_read_when_they_are_asked_for(tmp_path):

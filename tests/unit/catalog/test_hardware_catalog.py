@@ -193,6 +193,6 @@ def test_published_sheet_follows_from_catalog_data(catalog):
         assert rates[line.peak_format] / 1e15 / price == pytest.approx(line.published.pflops_per_usd, abs=0.06)
         assert price / (speed * 0.0036) == pytest.approx(line.published.usd_per_million_tokens, rel=0.03)
         assert speed / accelerator.all_in_w * 1e6 == pytest.approx(line.published.tokens_per_s_per_mw, rel=0.03)
-    assert round(h200.unrounded_tokens_per_s_per_gpu * 0.0036 and 1.41 / (93.3 * 0.0036), 2) == 4.2
+    assert round(h200.published.usd_per_gpu_hour / (h200.unrounded_tokens_per_s_per_gpu * 0.0036), 2) == 4.20
     ratio = gb300.published.tokens_per_s_per_gpu / h200.unrounded_tokens_per_s_per_gpu
     assert ratio == pytest.approx(sheet.ratios.tokens_per_s_per_gpu, rel=0.02)
