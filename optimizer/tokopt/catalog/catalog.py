@@ -12,6 +12,7 @@ from tokopt.catalog import hardware, rows
 from tokopt.catalog.files import Row, read_yaml, validate
 from tokopt.catalog.names import KNOWN_ENTRIES, NamedT, checked_name, folded, name_index
 from tokopt.domain.accelerators import Accelerator, Framework, KvPrecision, Precision
+from tokopt.domain.calibration import Calibration
 from tokopt.domain.economics import PublishedEconomics
 from tokopt.domain.llms import Llm
 from tokopt.domain.offers import OwnershipProfile, PriceList, Site
@@ -96,6 +97,13 @@ class Catalog:
         from tokopt.catalog.llms import load_llms
 
         return {name: llm for folder in self._folders("llms") for name, llm in load_llms(folder).items()}
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The constants of the performance model: the last directory's `calibration/default.yaml`."""
+        from tokopt.catalog.calibration_files import load_calibration
+
+        return load_calibration(self._folders("calibration")[-1] / "default.yaml")
 
     # --- lookups ---
 

@@ -104,6 +104,7 @@ def precision_record(name: str, row: PrecisionRow) -> Precision:
         attention_compute=row.attention_compute,
         latent_attention_compute=row.latent_attention_compute,
         fallback_compute=row.fallback_compute,
+        converted_for=row.converted_for,
         weight_only=row.weight_only,
         default_kv_precision=row.default_kv_precision,
         source=row.source,

@@ -114,6 +114,9 @@ class PrecisionRow(SourcedRow):
     weight_only: Annotated[bool, Field(strict=True)] = Field(
         description="Weights are dequantised before they are multiplied"
     )
+    converted_for: tuple[Text, ...] = Field(
+        default=(), description="Vendors for whose accelerators published checkpoints are converted to it"
+    )
     default_kv_precision: Text = Field(description="Precision of the KV cache unless told otherwise")
 
 

@@ -94,6 +94,7 @@ class Precision:
     attention_compute: NumberFormat
     latent_attention_compute: NumberFormat
     fallback_compute: NumberFormat
+    converted_for: tuple[str, ...]  # vendors for whose accelerators published checkpoints are converted to it
     weight_only: bool  # True: multiplies in `ffn_compute` after dequantising, on any accelerator that has that format
     default_kv_precision: str
     source: str

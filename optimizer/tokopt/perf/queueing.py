@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -64,10 +65,17 @@ class Loaded:
     wait_chance: float
 
 
+@lru_cache(maxsize=256)
+def normal_quantile(quantile: float) -> float:
+    """Quantile of the standard normal distribution."""
+    return NormalDist().inv_cdf(quantile)
+
+
+@lru_cache(maxsize=1024)
 def lognormal_factor(cv: float, quantile: float) -> float:
     """Quantile of a log-normal variable over its mean: exp(z·σ - σ²/2) with σ² = ln(1 + cv²)."""
     sigma = math.sqrt(math.log1p(cv * cv))
-    return math.exp(NormalDist().inv_cdf(quantile) * sigma - 0.5 * sigma * sigma)
+    return math.exp(normal_quantile(quantile) * sigma - 0.5 * sigma * sigma)
 
 
 def stationary(profile: Profile, rate: float) -> tuple[NDArray[np.float64], float]:
@@ -140,13 +148,14 @@ def _first_token(profile: Profile, rate: float, served: NDArray[np.float64]) -> 
     return _FirstToken(pool.prompt_s, chance, spread / (total - rate), pool.transfer_s)
 
 
-def at_rate(profile: Profile, rate: float) -> Loaded:
+def at_rate(profile: Profile, rate: float, statistics: tuple[str, ...] = STATISTICS) -> Loaded:
     """Return the latencies of a replica that requests reach at `rate` a second.
 
     Percentiles of a sum are bounded by the sum of the percentiles (exact for parts that move together), so each is on
     the safe side: TTFT = own prefill at the percentile of the prompt's length + wait for others' prefills + wait for
     a slot. TPOT is taken at the percentile of the occupancy, plus the spread of the number of prefills that a
-    request's tokens meet (Poisson: n of them on average in its lifetime, by Little's law).
+    request's tokens meet (Poisson: n of them on average in its lifetime, by Little's law). `statistics` are those to
+    work out beyond the mean.
     """
     decode_rate = rate / profile.workers
     chances, tail = stationary(profile, decode_rate)
@@ -164,13 +173,15 @@ def at_rate(profile: Profile, rate: float) -> Loaded:
     ttft = {"mean": first.mean() + wait_chance * drain_s}
     tpot = {"mean": float(served @ profile.tpot_s)}
     e2e = {"mean": ttft["mean"] + profile.decoded * tpot["mean"]}
-    for name in STATISTICS[1:]:
+    for name in statistics:
+        if name == "mean":
+            continue
         q = int(name[1:]) / 100.0
         ttft[name] = first.quantile(q, profile.input_cv) + exponential_tail(wait_chance, drain_s, q)
         seen = int(np.searchsorted(cumulative, q))
         seen = min(math.ceil(mean_n + (seen - mean_n) * burst), profile.slots)
         index = max(seen, 1) - 1
-        z = max(NormalDist().inv_cdf(q), 0.0)
+        z = max(normal_quantile(q), 0.0)
         tpot[name] = float(profile.tpot_s[index]) + z * float(profile.stall_s[index]) * math.sqrt(index + 1)
         e2e[name] = ttft[name] + profile.decoded * lognormal_factor(profile.output_cv, q) * tpot[name]
     return Loaded(
@@ -206,15 +217,16 @@ def capacity(profile: Profile, limits: Limits, *, share: float = 1e-4) -> float:
 
     Latencies grow with the arrival rate, so bisection finds it; the returned rate itself has been checked.
     """
+    wanted = (limits.statistic,)
     high = LOAD_LIMIT * saturation(profile)
-    if limits.met_by(at_rate(profile, high)):
+    if limits.met_by(at_rate(profile, high, wanted)):
         return high
     low = 0.0
-    if not limits.met_by(at_rate(profile, high * 1e-6)):
+    if not limits.met_by(at_rate(profile, high * 1e-6, wanted)):
         return 0.0
     while high - low > share * high:
         middle = 0.5 * (low + high)
-        if limits.met_by(at_rate(profile, middle)):
+        if limits.met_by(at_rate(profile, middle, wanted)):
             low = middle
         else:
             high = middle

@@ -7,25 +7,22 @@ number of accelerators and so at the same price, power and nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Workload
-from tokopt.perf.layouts import Layouts
 from tokopt.perf.queueing import Limits, Profile, capacity
-from tokopt.perf.replica import Worker, aggregated_profile, disaggregated_profile, prompts_a_batch
-from tokopt.perf.serving import lengths
-from tokopt.perf.step import step_time
+from tokopt.perf.replica import Worker, aggregated_profile, disaggregated_profile
+from tokopt.search.pools import Pairs, disaggregated_pairs
 from tokopt.search.screening import Screened, safety, screen
 from tokopt.search.space import Family, Setups, families, setups
-
-MOST_WORKERS = 12  # of one pool of a disaggregated replica
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +37,7 @@ class SearchSpace:
     kv_bits: Mapping[str, float]
     modes: tuple[ServingMode, ...]
     calibration: Calibration
+    chosen_precisions: bool = False  # precisions were named: conversions that nobody publishes are tried too
     widest: int = 72  # accelerators of one replica
 
 
@@ -67,6 +65,7 @@ class SearchReport:
     missed_limits: int = 0
     evaluated: int = 0
     fastest_tpot_s: float = float("inf")
+    fastest_prefill_s: float = float("inf")
     candidates: list[Candidate] = field(default_factory=list)
 
     def count(self, screened: Screened) -> None:
@@ -75,20 +74,20 @@ class SearchReport:
         self.did_not_fit += screened.did_not_fit
         self.missed_limits += screened.missed_limits
         self.fastest_tpot_s = min(self.fastest_tpot_s, screened.fastest_tpot_s)
+        self.fastest_prefill_s = min(self.fastest_prefill_s, screened.fastest_prefill_s)
 
 
 @dataclass(frozen=True, slots=True)
-class _Lead:
-    """A set-up worth evaluating: its size, its bound, and how to evaluate it."""
+class _Leads:
+    """Set-ups worth evaluating: sizes and bounds as arrays, and how to evaluate one of them."""
 
-    accelerators: int
-    bound: float
-    order: int  # ties are broken by the order of enumeration, so that runs agree to the last digit
-    build: Callable[[], Candidate | None]
+    sizes: NDArray[np.intp]
+    bounds: NDArray[np.float64]
+    build: Callable[[int], Candidate | None]
 
 
 def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tuple[int, ...]) -> SearchReport:
-    """Return the best replica of each size on `accelerator` that another size does not beat.
+    """Return the best replica of each size on `accelerator` that a smaller one does not beat.
 
     Args:
         accelerator: Where to run.
@@ -99,40 +98,58 @@ def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tu
         Candidates by size, and counts of what was looked at.
     """
     report = SearchReport()
-    leads: list[_Lead] = []
+    leads: list[_Leads] = []
     for family in families(
-        accelerator, space.frameworks, space.precisions, dict(space.kv_bits), space.llm, space.calibration
+        accelerator,
+        space.frameworks,
+        space.precisions,
+        dict(space.kv_bits),
+        space.llm,
+        space.calibration,
+        chosen_precisions=space.chosen_precisions,
     ):
         if ServingMode.AGG in space.modes:
-            leads.extend(_aggregated_leads(family, space, report, len(leads)))
+            leads.append(_aggregated(family, space, report))
         if ServingMode.DISAGG in space.modes and "disagg" in family.features:
-            leads.extend(_disaggregated_leads(family, space, report, len(leads)))
-    by_size: dict[int, list[_Lead]] = {}
-    for lead in leads:
-        by_size.setdefault(lead.accelerators, []).append(lead)
+            leads.append(_disaggregated(family, space, report))
+    _evaluate(leads, unit_sizes, report)
+    return report
+
+
+def _evaluate(leads: list[_Leads], unit_sizes: tuple[int, ...], report: SearchReport) -> None:
+    """Evaluate leads size by size, best bound first, and keep the best of each size that earns its place."""
+    if not leads:
+        return
+    sizes = np.concatenate([lead.sizes for lead in leads])
+    bounds = np.concatenate([lead.bounds for lead in leads])
+    owner = np.concatenate([np.full(lead.sizes.size, k) for k, lead in enumerate(leads)])
+    row = np.concatenate([np.arange(lead.sizes.size) for lead in leads])
     best_per_unit = dict.fromkeys(unit_sizes, 0.0)
-    for size in sorted(by_size):
-        ranked = sorted(by_size[size], key=lambda lead: (-lead.bound, lead.order))
+    # Equal bounds keep the order of enumeration, so that runs agree to the last digit.
+    order = np.lexsort((np.arange(sizes.size), -bounds, sizes))
+    starts = np.flatnonzero(np.diff(sizes[order], prepend=-1))
+    for start, end in zip(starts, [*starts[1:], sizes.size], strict=True):
+        size = int(sizes[order[start]])
         # A larger replica earns its place only if it serves more from some unit than every smaller one.
-        floor = min((best_per_unit[u] / _share(size, u) for u in unit_sizes), default=0.0)
+        shares = {unit: replicas_per_unit(size, unit) for unit in unit_sizes}
+        floor = min((best_per_unit[u] / share for u, share in shares.items() if share > 0), default=np.inf)
         best: Candidate | None = None
-        for lead in ranked:
-            if lead.bound <= max(floor, best.capacity_requests_per_s if best else 0.0):
+        for index in order[start:end]:
+            if bounds[index] <= max(floor, best.capacity_requests_per_s if best else 0.0):
                 break
-            candidate = lead.build()
+            candidate = leads[owner[index]].build(int(row[index]))
             report.evaluated += 1
             if candidate and (best is None or candidate.capacity_requests_per_s > best.capacity_requests_per_s):
                 best = candidate
         if best is None or best.capacity_requests_per_s <= floor:
             continue
         report.candidates.append(best)
-        for unit in unit_sizes:
-            best_per_unit[unit] = max(best_per_unit[unit], best.capacity_requests_per_s * _share(size, unit))
-    return report
+        for unit, share in shares.items():
+            best_per_unit[unit] = max(best_per_unit[unit], best.capacity_requests_per_s * share)
 
 
-def _share(size: int, unit: int) -> float:
-    """Replicas of `size` accelerators in one unit; below one if a replica spans several units."""
+def replicas_per_unit(size: int, unit: int) -> float:
+    """Replicas of `size` accelerators that one unit holds; below one if a replica spans several units."""
     return float(unit // size) if size <= unit else 1.0 / -(-size // unit)
 
 
@@ -164,41 +181,6 @@ def _capped(build: Callable[[int], Profile], slots: int, limits: Limits) -> tupl
     return None
 
 
-def _aggregated_leads(family: Family, space: SearchSpace, report: SearchReport, start: int) -> Iterator[_Lead]:
-    screened = screen(family, setups(family, space.widest, role="agg"), space.workload, space.limits, prefill=True)
-    report.count(screened)
-    sizes = screened.setups.accelerators.astype(int)
-    for row in range(len(screened.setups)):
-
-        def build(row: int = row) -> Candidate | None:
-            worker = _worker(screened.setups, row)
-            capped = _capped(
-                lambda slots: aggregated_profile(
-                    family.model, family.machine, worker, space.workload, slots=slots
-                ),
-                int(screened.slots[row]),
-                space.limits,
-            )
-            if capped is None:
-                return None
-            profile, slots = capped
-            deployment = Deployment(
-                accelerator=family.accelerator.name,
-                framework=family.framework.name,
-                llm=space.llm.name,
-                precision=family.precision.name,
-                kv_precision=family.kv_precision,
-                mode=ServingMode.AGG,
-                layout=_layout(worker),
-                speculation_depth=worker.depth,
-                chunk_tokens=worker.chunk_tokens,
-                max_running_requests=slots,
-            )
-            return _candidate(family, deployment, profile, space.limits)
-
-        yield _Lead(int(sizes[row]), float(screened.bound_requests_per_s[row]), start + row, build)
-
-
 def _candidate(family: Family, deployment: Deployment, profile: Profile, limits: Limits) -> Candidate | None:
     rate = capacity(profile, limits)
     if rate <= 0.0:
@@ -206,127 +188,72 @@ def _candidate(family: Family, deployment: Deployment, profile: Profile, limits:
     return Candidate(family=family, deployment=deployment, profile=profile, capacity_requests_per_s=rate)
 
 
-@dataclass(frozen=True, slots=True)
-class _PrefillChoice:
-    worker: Worker
-    prompts_per_s: float  # of one worker, below the load limit
+def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Leads:
+    screened = screen(family, setups(family, space.widest, role="agg"), space.workload, space.limits, prefill=True)
+    report.count(screened)
+
+    def build(row: int) -> Candidate | None:
+        worker = _worker(screened.setups, row)
+
+        def profile_at(slots: int) -> Profile:
+            return aggregated_profile(family.model, family.machine, worker, space.workload, slots=slots)
+
+        capped = _capped(profile_at, int(screened.slots[row]), space.limits)
+        if capped is None:
+            return None
+        profile, slots = capped
+        deployment = Deployment(
+            accelerator=family.accelerator.name,
+            framework=family.framework.name,
+            llm=space.llm.name,
+            precision=family.precision.name,
+            kv_precision=family.kv_precision,
+            mode=ServingMode.AGG,
+            layout=_layout(worker),
+            speculation_depth=worker.depth,
+            chunk_tokens=worker.chunk_tokens,
+            max_running_requests=slots,
+        )
+        return _candidate(family, deployment, profile, space.limits)
+
+    return _Leads(screened.setups.accelerators.astype(np.intp), screened.bound_requests_per_s, build)
 
 
-def _prefill_choices(family: Family, space: SearchSpace, report: SearchReport) -> dict[int, _PrefillChoice]:
-    """Return, by number of accelerators, the prefill worker that takes the most prompts a second in time."""
-    chosen = setups(family, space.widest, role="prefill")
-    size = lengths(space.workload)
-    model, machine = family.model, family.machine
-    fits = _prefill_fits(family, chosen, space)
-    report.considered += len(chosen)
-    report.did_not_fit += int((~fits).sum())
-    chosen = chosen.pick(fits)
-    if not len(chosen):
-        return {}
-    batch = np.array([prompts_a_batch(size, float(c)) for c in chosen.chunk_tokens])
-    chunk = np.minimum(size.new * batch, chosen.chunk_tokens)
-    layouts = Layouts(tp=chosen.tp, pp=chosen.pp, ep=chosen.ep, dp=chosen.dp)
-    step = step_time(
-        model,
-        machine,
-        layouts,
-        sequences=0.0,
-        width=1.0,
-        context=0.0,
-        prefill_tokens=chunk,
-        prefill_context=size.prefill_context,
-    )
-    prompt_s = np.asarray(step.total) * size.new * batch / chunk
-    rate = batch / prompt_s * chosen.dp * chosen.pp
-    in_time = prompt_s <= space.limits.ttft_s
-    report.missed_limits += int((~in_time).sum())
-    choices: dict[int, _PrefillChoice] = {}
-    for row in np.argsort(-rate, kind="stable"):
-        size_here = int(chosen.accelerators[row])
-        if in_time[row] and size_here not in choices:
-            choices[size_here] = _PrefillChoice(_worker(chosen, int(row)), float(rate[row]))
-    return choices
+def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Leads:
+    decode = screen(family, setups(family, space.widest, role="decode"), space.workload, space.limits, prefill=False)
+    report.count(decode)
+    pairs = disaggregated_pairs(family, decode, space.workload, space.limits, space.widest)
+    report.considered += pairs.considered
+    report.did_not_fit += pairs.did_not_fit
+    report.missed_limits += pairs.missed_limits
+
+    def build(row: int) -> Candidate | None:
+        return _paired(family, space, decode, pairs, row)
+
+    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build)
 
 
-def _prefill_fits(family: Family, chosen: Setups, space: SearchSpace) -> np.ndarray:
-    from tokopt.perf.memory import memory_use
+def _paired(family: Family, space: SearchSpace, decode: Screened, pairs: Pairs, row: int) -> Candidate | None:
+    prefill_worker = _worker(pairs.prefills, int(pairs.prefill_row[row]))
+    decode_worker = _worker(decode.setups, int(pairs.decode_row[row]))
+    x, y = int(pairs.prefill_workers[row]), int(pairs.decode_workers[row])
 
-    use = memory_use(
-        family.model,
-        family.machine,
-        chosen.flat_layouts,
-        chunk_tokens=chosen.chunk_tokens,
-        draft_depth=0.0,
-        mean_resident_tokens=space.workload.input_tokens,
-        longest_tokens=space.workload.input_tokens,
-    )
-    return np.asarray(use.sequences) >= chosen.dp * chosen.pp
-
-
-def _disaggregated_leads(family: Family, space: SearchSpace, report: SearchReport, start: int) -> Iterator[_Lead]:
-    prefills = _prefill_choices(family, space, report)
-    decoded = screen(family, setups(family, space.widest, role="decode"), space.workload, space.limits, prefill=False)
-    report.count(decoded)
-    if not prefills or not len(decoded.setups):
-        return
-    sizes = decoded.setups.accelerators.astype(int)
-    best_decode: dict[int, int] = {}
-    for row in np.argsort(-decoded.bound_requests_per_s, kind="stable"):
-        best_decode.setdefault(int(sizes[row]), int(row))
-    order = start
-    for prefill_size, prefill in prefills.items():
-        for decode_size, row in best_decode.items():
-            decode_bound = float(decoded.bound_requests_per_s[row])
-            for x, y in _ratios(prefill_size, decode_size, prefill.prompts_per_s / decode_bound, space.widest):
-                report.considered += 1
-                order += 1
-                bound = min(x * prefill.prompts_per_s, y * decode_bound)
-
-                def build(x: int = x, y: int = y, row: int = row, prefill: _PrefillChoice = prefill) -> Candidate | None:
-                    return _pair(family, space, prefill.worker, x, _worker(decoded.setups, row), y, decoded.slots[row])
-
-                yield _Lead(x * prefill_size + y * decode_size, bound, order, build)
-
-
-def _ratios(prefill_size: int, decode_size: int, prefill_per_decode: float, widest: int) -> Iterator[tuple[int, int]]:
-    """Yield worker counts (prefill, decode) within `widest` accelerators that are worth pairing.
-
-    For each number of one kind only the neighbours of the matching number of the other: any further worker idles.
-    """
-    seen = set()
-    for x in range(1, MOST_WORKERS + 1):
-        matching = x * prefill_per_decode
-        for y in {max(1, int(matching)), int(matching) + 1}:
-            seen.add((x, y))
-    for y in range(1, MOST_WORKERS + 1):
-        matching = y / prefill_per_decode
-        for x in {max(1, int(matching)), int(matching) + 1}:
-            seen.add((x, y))
-    for x, y in sorted(seen):
-        if x <= MOST_WORKERS and y <= MOST_WORKERS and x * prefill_size + y * decode_size <= widest:
-            yield x, y
-
-
-def _pair(
-    family: Family, space: SearchSpace, prefill: Worker, x: int, decode: Worker, y: int, slots: float
-) -> Candidate | None:
-    capped = _capped(
-        lambda cap: disaggregated_profile(
+    def profile_at(slots: int) -> Profile:
+        return disaggregated_profile(
             family.model,
             family.machine,
-            prefill=prefill,
+            prefill=prefill_worker,
             prefill_workers=x,
-            decode=decode,
+            decode=decode_worker,
             decode_workers=y,
             workload=space.workload,
-            slots=cap,
-        ),
-        int(slots),
-        space.limits,
-    )
+            slots=slots,
+        )
+
+    capped = _capped(profile_at, int(decode.slots[pairs.decode_row[row]]), space.limits)
     if capped is None:
         return None
-    profile, cap = capped
+    profile, slots = capped
     deployment = Deployment(
         accelerator=family.accelerator.name,
         framework=family.framework.name,
@@ -334,10 +261,10 @@ def _pair(
         precision=family.precision.name,
         kv_precision=family.kv_precision,
         mode=ServingMode.DISAGG,
-        prefill=Pool(workers=x, layout=_layout(prefill)),
-        decode=Pool(workers=y, layout=_layout(decode)),
-        speculation_depth=decode.depth,
-        chunk_tokens=prefill.chunk_tokens,
-        max_running_requests=cap * y,
+        prefill=Pool(workers=x, layout=_layout(prefill_worker)),
+        decode=Pool(workers=y, layout=_layout(decode_worker)),
+        speculation_depth=decode_worker.depth,
+        chunk_tokens=prefill_worker.chunk_tokens,
+        max_running_requests=slots * y,
     )
     return _candidate(family, deployment, profile, space.limits)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from tokopt.domain.workloads import Workload
 from tokopt.perf.memory import memory_use
 from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
-from tokopt.perf.serving import Lengths, lengths, steady_state
+from tokopt.perf.serving import Lengths, steady_state, workload_lengths
 from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, Family, Setups
 
 # The bound is read off a grid by interpolation; this much is added so that it stays a bound.
-INTERPOLATION_MARGIN = 1.01
+INTERPOLATION_MARGIN = 1.0005
+BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,7 @@ class Screened:
     did_not_fit: int
     missed_limits: int
     fastest_tpot_s: float  # of any set-up that fits, at one sequence a rank
+    fastest_prefill_s: float  # of one prompt, on any set-up that fits
 
 
 def quantile_of(limits: Limits) -> float | None:
@@ -54,7 +56,7 @@ def screen(family: Family, setups: Setups, workload: Workload, limits: Limits, *
     statistic, is within the limit; its bound is the saturation rate there times the load limit. Every rate that the
     queueing model later grants is below it.
     """
-    size = lengths(workload)
+    size = workload_lengths(workload)
     considered = len(setups) * BATCH_GRID.size
     fits, slots = _fitting(family, setups, workload, prefill=prefill)
     kept, slots = setups.pick(fits), slots[fits]
@@ -69,37 +71,59 @@ def screen(family: Family, setups: Setups, workload: Workload, limits: Limits, *
             did_not_fit=missing,
             missed_limits=0,
             fastest_tpot_s=float("inf"),
+            fastest_prefill_s=float("inf"),
         )
-    queues = (kept.dp * kept.pp)[:, None]
-    state = steady_state(
-        family.model,
-        family.machine,
-        kept.layouts,
-        size,
-        running=queues * BATCH_GRID,
-        depth=kept.depth[:, None],
-        accepted=kept.accepted[:, None],
-        chunk_tokens=kept.chunk_tokens[:, None],
-        prefill=prefill,
-    )
-    running = queues * BATCH_GRID
-    full_tpot = state.tpot_s + safety(limits) * state.stall_s * np.sqrt(running)
-    held = np.asarray(state.in_service)
-    over = np.maximum.accumulate(np.maximum(held / slots[:, None], full_tpot / limits.tpot_s), axis=1)
-    (bound, cap), within = _last_feasible(over, np.asarray(state.requests_per_s), held)
-    bound = bound * (LOAD_LIMIT * INTERPOLATION_MARGIN)
-    usable = bound > 0.0
-    if prefill:
-        usable &= _first_token_floor(np.asarray(state.prefill_s)[:, 0], size, limits) <= limits.ttft_s
-    misses = int(within.size - within[usable].sum())
+    blocks = [
+        _screen_block(family, kept.pick(part), slots[part], size, limits, prefill=prefill)
+        for part in np.array_split(np.arange(len(kept)), -(-len(kept) // BLOCK_ROWS))
+    ]
+    bound, cap, first, full = (np.concatenate(column) for column in zip(*(b[:4] for b in blocks), strict=True))
+    usable = (bound > 0.0) & (first <= limits.ttft_s)
+    served = np.concatenate([b[4] for b in blocks])
     return Screened(
         setups=kept.pick(usable),
         bound_requests_per_s=bound[usable],
         slots=cap[usable],
         considered=considered,
         did_not_fit=missing,
-        missed_limits=misses,
-        fastest_tpot_s=float(full_tpot[:, 0].min()),
+        missed_limits=int(served.size * BATCH_GRID.size - served[usable].sum()),
+        fastest_tpot_s=float(full.min()),
+        fastest_prefill_s=float(first.min()),
+    )
+
+
+def _screen_block(
+    family: Family, block: Setups, slots: NDArray[np.float64], size: Lengths, limits: Limits, *, prefill: bool
+) -> tuple[NDArray[np.float64], ...]:
+    """Return, by set-up: bound, running cap, shortest time to first token, TPOT at the smallest batch, batches served.
+
+    Blocks keep the arrays of a step inside the processor's cache.
+    """
+    running = (block.dp * block.pp)[:, None] * BATCH_GRID
+    state = steady_state(
+        family.model,
+        family.machine,
+        block.layouts,
+        size,
+        running=running,
+        depth=block.depth[:, None],
+        accepted=block.accepted[:, None],
+        chunk_tokens=block.chunk_tokens[:, None],
+        prefill=prefill,
+    )
+    full_tpot = state.tpot_s + safety(limits) * state.stall_s * np.sqrt(running)
+    held = np.asarray(state.in_service)
+    over = np.maximum.accumulate(np.maximum(held / slots[:, None], full_tpot / limits.tpot_s), axis=1)
+    # TPOT is all but linear in the batch, so it is what gets interpolated; the rate follows from it.
+    (decoding, tpot, cap), within = _last_feasible(over, running, np.asarray(state.tpot_s), held)
+    bound = decoding / (size.decoded * np.maximum(tpot, 1e-300))
+    first = first_token_floor(np.asarray(state.prefill_s)[:, 0], size, limits)
+    return (
+        bound * (LOAD_LIMIT * INTERPOLATION_MARGIN),
+        cap,
+        first,
+        np.asarray(full_tpot)[:, 0],
+        within.sum(axis=1).astype(float),
     )
 
 
@@ -120,7 +144,8 @@ def _fitting(
     return slots >= setups.dp * setups.pp, slots
 
 
-def _first_token_floor(prefill_s: NDArray[np.float64], size: Lengths, limits: Limits) -> NDArray[np.float64]:
+def first_token_floor(prefill_s: NDArray[np.float64], size: Lengths, limits: Limits) -> NDArray[np.float64]:
+    """Return the least time to first token at the limits' statistic: the prefill alone, for a prompt of its length."""
     q = quantile_of(limits)
     return prefill_s if q is None else prefill_s * lognormal_factor(size.input_cv, q)
 
@@ -130,7 +155,7 @@ def _last_feasible(
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
     """Return each column where `over`, which never falls along a row, reaches 1, and which grid points are below.
 
-    Columns are made non-falling first; a row that is above 1 from the start gets 0.
+    A row that is above 1 from the start gets 0.
     """
     within = over <= 1.0
     count = within.sum(axis=1)
@@ -142,7 +167,6 @@ def _last_feasible(
     part = np.clip(part, 0.0, 1.0)
     read = []
     for column in columns:
-        best = np.maximum.accumulate(column, axis=1)
-        value = best[rows, low] + part * (best[rows, high] - best[rows, low])
+        value = column[rows, low] + part * (column[rows, high] - column[rows, low])
         read.append(np.where(count > 0, value, 0.0))
     return read, within

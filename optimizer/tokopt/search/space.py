@@ -19,11 +19,12 @@ from tokopt.perf.speculation import accepted_tokens
 
 WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be filled by one worker
 DEEPEST_SPECULATION = 3
-PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens
+MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
+PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
 SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
-# Sequences a rank that are tried: every small number, then steps of about a tenth.
+# Sequences a rank that are tried: every small number, then steps of about 15 %.
 BATCH_GRID = np.unique(
-    np.concatenate([np.arange(1.0, 9.0), np.rint(np.geomspace(9.0, float(SEQUENCES_PER_RANK), 40))])
+    np.concatenate([np.arange(1.0, 9.0), np.rint(np.geomspace(9.0, float(SEQUENCES_PER_RANK), 34))])
 )
 
 
@@ -84,8 +85,14 @@ def families(
     kv_bits: dict[str, float],
     llm: Llm,
     calibration: Calibration,
+    *,
+    chosen_precisions: bool = False,
 ) -> Iterator[Family]:
-    """Yield the families of an accelerator: what each framework supports on it for this model."""
+    """Yield the families of an accelerator: what each framework supports on it for this model.
+
+    Unless precisions were chosen by name, only the checkpoint's own and those that published conversions for the
+    vendor's accelerators exist in are tried.
+    """
     chances = acceptance_chances(calibration, llm.name)
     for framework in frameworks:
         support = framework.support.get(accelerator.name)
@@ -96,6 +103,9 @@ def families(
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
         for precision in precisions:
             if precision.name not in support.precisions or precision.name not in llm.precisions:
+                continue
+            converted = precision.name != llm.native_precision and not chosen_precisions
+            if converted and accelerator.vendor not in precision.converted_for:
                 continue
             constants = constants_for(calibration, accelerator, framework, precision)
             rates = machine(accelerator, framework, precision, constants)
@@ -156,7 +166,8 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
     """
     layouts = np.array(legal_layouts(family, widest), dtype=float).reshape(-1, 4)
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
-    chunks = np.array(PREFILL_CHUNKS if role != "decode" else PREFILL_CHUNKS[:1], dtype=float)
+    choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
+    chunks = np.array(choices, dtype=float)
     index, depth, chunk = (
         grid.ravel() for grid in np.meshgrid(np.arange(len(layouts)), depths, chunks, indexing="ij")
     )
