@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from tokopt.domain.deployments import Deployment
+
 
 class Record(BaseModel):
     """A frozen result."""
@@ -42,3 +44,47 @@ class PowerKw(Record):
     drawn: float | None
     rated: float | None
     provisioned: float | None
+
+
+class EstimateProvenance(Record):
+    """Where an estimate's constants come from."""
+
+    calibration: str
+    constants_origin: str  # weakest origin among the constants
+    constants: dict[str, str]  # constant -> origin and source
+    accelerator_sources: dict[str, str]
+    llm_source: str
+    catalog_version: str
+    tokopt_version: str
+
+
+class Estimate(Record):
+    """What one replica does under a load."""
+
+    deployment: Deployment
+    workload: str
+    input_tokens: float
+    output_tokens: float
+    load: str  # how it is loaded: `concurrency 64` or `8 req/s`
+    fits: bool
+    overloaded: bool
+    reason: str  # why there are no figures; empty if there are
+    ttft_ms: LatencyMs | None
+    tpot_ms: LatencyMs | None
+    e2e_ms: LatencyMs | None
+    tokens_per_s_per_user: float | None
+    requests_per_s: float | None
+    output_tokens_per_s_per_gpu: float | None
+    total_tokens_per_s_per_gpu: float | None
+    running_batch: float | None
+    running_cap: int | None
+    saturation_requests_per_s: float | None
+    memory_gib: MemoryGib | None
+    bottleneck: str | None
+    bottleneck_shares: dict[str, float]
+    power_kw: PowerKw | None
+    accelerators: int
+    interval: dict[str, Interval]
+    extrapolated: bool
+    assumptions: tuple[str, ...]
+    provenance: EstimateProvenance

@@ -6,7 +6,7 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tokopt.domain.deployments import Pool, ServingMode
+from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.domain.estimates import Interval, LatencyMs, MemoryGib, Record
 from tokopt.domain.workloads import Sla
 
@@ -93,13 +93,14 @@ class FleetItem(Record):
     kv_precision: str
     framework: str
     mode: ServingMode
+    deployment: Deployment  # the whole set-up of one replica, as the other commands take it
     tp: int | None  # of the decode pool where disaggregated
     pp: int | None
     ep: int | None
     dp: int | None
     prefill: Pool | None = None
     decode: Pool | None = None
-    features: dict[str, int | float | str | bool]
+    features: dict[str, int | float | str | bool]  # what is switched on, with its setting
     concurrency_per_replica: int  # most requests in service at a time: the running cap
     mean_running_per_replica: float
     load: float  # arrival rate over saturation

@@ -50,11 +50,7 @@ class Statistic(StrEnum):
 
 
 class Sla(BaseModel):
-    """Latency limits; None = no limit. Each applies to `statistic` over requests.
-
-    Where no time-to-first-token or end-to-end limit is given, the promise is that a request finds a free slot with
-    the probability of `statistic` (99 % for a mean), so that no plan hides an unbounded queue.
-    """
+    """Latency limits, each on `statistic` over requests; None = no limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,12 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Workload
+from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
+from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import Limits, Profile, capacity
-from tokopt.perf.replica import Worker, aggregated_profile, disaggregated_profile
-from tokopt.search.pools import Pairs, disaggregated_pairs
+from tokopt.search.pools import disaggregated_pairs
 from tokopt.search.screening import Screened, safety, screen
-from tokopt.search.space import Family, Setups, families, setups
+from tokopt.search.space import SEQUENCES_PER_RANK, Family, Setups, families, setups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,70 +155,92 @@ def replicas_per_unit(size: int, unit: int) -> float:
     return float(unit // size) if size <= unit else 1.0 / -(-size // unit)
 
 
-def _worker(chosen: Setups, row: int) -> Worker:
-    return Worker(
-        tp=int(chosen.tp[row]),
-        pp=int(chosen.pp[row]),
-        ep=int(chosen.ep[row]),
-        dp=int(chosen.dp[row]),
-        depth=int(chosen.depth[row]),
-        accepted=float(chosen.accepted[row]),
-        chunk_tokens=int(chosen.chunk_tokens[row]),
+def _layout(chosen: Setups, row: int) -> Layout:
+    return Layout(tp=int(chosen.tp[row]), pp=int(chosen.pp[row]), ep=int(chosen.ep[row]), dp=int(chosen.dp[row]))
+
+
+def _deployment(family: Family, space: SearchSpace, **settings: Any) -> Deployment:
+    return Deployment(
+        accelerator=family.accelerator.name,
+        framework=family.framework.name,
+        llm=space.llm.name,
+        precision=family.precision.name,
+        kv_precision=family.kv_precision,
+        **settings,
     )
 
 
-def _layout(worker: Worker) -> Layout:
-    return Layout(tp=worker.tp, pp=worker.pp, ep=worker.ep, dp=worker.dp)
+def _profile(family: Family, deployment: Deployment, workload: Workload, slots: int) -> Profile:
+    accepted = float(family.accepted[deployment.speculation_depth])
+    return replica_profile(family.model, family.machine, deployment, workload, accepted=accepted, slots=slots)
 
 
-def _capped(build: Callable[[int], Profile], slots: int, limits: Limits) -> tuple[Profile, int] | None:
+def capped_profile(
+    family: Family, deployment: Deployment, workload: Workload, limits: Limits, slots: int
+) -> Profile | None:
     """Return the profile with the largest running cap up to `slots` whose full occupancy meets the TPOT limit."""
     z = safety(limits)
     while slots >= 1:
-        profile = build(slots)
+        profile = _profile(family, deployment, workload, slots)
         full = float(profile.tpot_s[-1]) + z * float(profile.stall_s[-1]) * slots**0.5
         if full <= limits.tpot_s:
-            return profile, slots
+            return profile
         slots = min(slots - 1, int(slots * 0.998))
     return None
 
 
-def _candidate(family: Family, deployment: Deployment, profile: Profile, limits: Limits) -> Candidate | None:
-    rate = capacity(profile, limits)
+def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profile | None:
+    """Return a candidate's profile with the running cap that other limits allow: the same set-up, fuller or emptier."""
+    family, deployment = candidate.family, candidate.deployment
+    layout, _ = decode_layout(deployment)
+    accepted = float(family.accepted[deployment.speculation_depth])
+    held = memory_slots(
+        family.model,
+        family.machine,
+        decode_worker(deployment, accepted),
+        workload,
+        prefill=deployment.mode is ServingMode.AGG,
+    )
+    most = int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
+    profile = _profile(family, deployment, workload, most)
+    full = profile.tpot_s + safety(limits) * profile.stall_s * np.sqrt(np.arange(1.0, most + 1.0))
+    slots = int(np.searchsorted(np.maximum.accumulate(full), limits.tpot_s, side="right"))
+    return capped_profile(family, deployment, workload, limits, slots)
+
+
+def _candidate(family: Family, space: SearchSpace, deployment: Deployment, slots: int) -> Candidate | None:
+    profile = capped_profile(family, deployment, space.workload, space.limits, slots)
+    if profile is None:
+        return None
+    rate = capacity(profile, space.limits)
     if rate <= 0.0:
         return None
-    return Candidate(family=family, deployment=deployment, profile=profile, capacity_requests_per_s=rate)
+    cap = profile.slots * profile.workers
+    return Candidate(
+        family=family,
+        deployment=deployment.model_copy(update={"max_running_requests": cap}),
+        profile=profile,
+        capacity_requests_per_s=rate,
+    )
 
 
 def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Leads:
     screened = screen(family, setups(family, space.widest, role="agg"), space.workload, space.limits, prefill=True)
     report.count(screened)
+    chosen = screened.setups
 
     def build(row: int) -> Candidate | None:
-        worker = _worker(screened.setups, row)
-
-        def profile_at(slots: int) -> Profile:
-            return aggregated_profile(family.model, family.machine, worker, space.workload, slots=slots)
-
-        capped = _capped(profile_at, int(screened.slots[row]), space.limits)
-        if capped is None:
-            return None
-        profile, slots = capped
-        deployment = Deployment(
-            accelerator=family.accelerator.name,
-            framework=family.framework.name,
-            llm=space.llm.name,
-            precision=family.precision.name,
-            kv_precision=family.kv_precision,
+        deployment = _deployment(
+            family,
+            space,
             mode=ServingMode.AGG,
-            layout=_layout(worker),
-            speculation_depth=worker.depth,
-            chunk_tokens=worker.chunk_tokens,
-            max_running_requests=slots,
+            layout=_layout(chosen, row),
+            speculation_depth=int(chosen.depth[row]),
+            chunk_tokens=int(chosen.chunk_tokens[row]),
         )
-        return _candidate(family, deployment, profile, space.limits)
+        return _candidate(family, space, deployment, int(screened.slots[row]))
 
-    return _Leads(screened.setups.accelerators.astype(np.intp), screened.bound_requests_per_s, build)
+    return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build)
 
 
 def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Leads:
@@ -228,43 +252,16 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> 
     report.missed_limits += pairs.missed_limits
 
     def build(row: int) -> Candidate | None:
-        return _paired(family, space, decode, pairs, row)
+        p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
+        deployment = _deployment(
+            family,
+            space,
+            mode=ServingMode.DISAGG,
+            prefill=Pool(workers=int(pairs.prefill_workers[row]), layout=_layout(pairs.prefills, p)),
+            decode=Pool(workers=int(pairs.decode_workers[row]), layout=_layout(decode.setups, d)),
+            speculation_depth=int(decode.setups.depth[d]),
+            chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
+        )
+        return _candidate(family, space, deployment, int(decode.slots[d]))
 
     return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build)
-
-
-def _paired(family: Family, space: SearchSpace, decode: Screened, pairs: Pairs, row: int) -> Candidate | None:
-    prefill_worker = _worker(pairs.prefills, int(pairs.prefill_row[row]))
-    decode_worker = _worker(decode.setups, int(pairs.decode_row[row]))
-    x, y = int(pairs.prefill_workers[row]), int(pairs.decode_workers[row])
-
-    def profile_at(slots: int) -> Profile:
-        return disaggregated_profile(
-            family.model,
-            family.machine,
-            prefill=prefill_worker,
-            prefill_workers=x,
-            decode=decode_worker,
-            decode_workers=y,
-            workload=space.workload,
-            slots=slots,
-        )
-
-    capped = _capped(profile_at, int(decode.slots[pairs.decode_row[row]]), space.limits)
-    if capped is None:
-        return None
-    profile, slots = capped
-    deployment = Deployment(
-        accelerator=family.accelerator.name,
-        framework=family.framework.name,
-        llm=space.llm.name,
-        precision=family.precision.name,
-        kv_precision=family.kv_precision,
-        mode=ServingMode.DISAGG,
-        prefill=Pool(workers=x, layout=_layout(prefill_worker)),
-        decode=Pool(workers=y, layout=_layout(decode_worker)),
-        speculation_depth=decode_worker.depth,
-        chunk_tokens=prefill_worker.chunk_tokens,
-        max_running_requests=slots * y,
-    )
-    return _candidate(family, deployment, profile, space.limits)

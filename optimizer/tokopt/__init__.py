@@ -1,0 +1,58 @@
+"""tokopt: which GPUs, how many and set up how, serve a model at the lowest cost per token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokopt.api import check, economics, estimate, estimate_many, frontier, load_catalog, plan, solve_request
+    from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+    from tokopt.domain.plans import Plan, PlanRequest
+    from tokopt.domain.workloads import Sla, Workload
+    from tokopt.errors import CatalogError, InfeasibleError, InputError, TokoptError
+
+__all__ = [
+    "CatalogError",
+    "Deployment",
+    "InfeasibleError",
+    "InputError",
+    "Layout",
+    "Plan",
+    "PlanRequest",
+    "Pool",
+    "ServingMode",
+    "Sla",
+    "TokoptError",
+    "Workload",
+    "check",
+    "economics",
+    "estimate",
+    "estimate_many",
+    "frontier",
+    "load_catalog",
+    "plan",
+    "solve_request",
+]
+
+_HOMES = {
+    "tokopt.domain.deployments": ("Deployment", "Layout", "Pool", "ServingMode"),
+    "tokopt.domain.plans": ("Plan", "PlanRequest"),
+    "tokopt.domain.workloads": ("Sla", "Workload"),
+    "tokopt.errors": ("CatalogError", "InfeasibleError", "InputError", "TokoptError"),
+}
+_HOME_OF = {name: home for home, members in _HOMES.items() for name in members}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import tokopt` costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOME_OF.get(name, "tokopt.api")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

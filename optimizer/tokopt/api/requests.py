@@ -1,0 +1,159 @@
+"""What people write, to what the engine takes: limits, demands, lists of names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tokopt.catalog import Catalog
+from tokopt.domain.plans import WorkloadShape
+from tokopt.domain.workloads import Sla, Statistic, Workload
+from tokopt.errors import InputError
+from tokopt.perf.queueing import Limits
+from tokopt.units import MS, REQUEST_RATE, TIME, TOKEN_RATE, parse_quantity
+
+SLA_HELP = "write it like 50ms, or tpot=40ms,ttft=1s,p99 (also e2e=, tok/s/user=, mean, p50, p75, p90, p95)"
+# Without a limit on the first token a plan could hide an unbounded queue behind a fine TPOT.
+DEFAULT_TTFT_S = 2.0
+DEFAULT_TTFT_S_PER_INPUT_TOKEN = 1e-3
+
+
+def parse_sla(text: str | Sla) -> tuple[Sla, bool]:
+    """Return the limits of `--sla`, and whether it said anything about the first token or the whole request.
+
+    Raises:
+        InputError: Not understood, twice the same limit, or a limit that is not above zero.
+    """
+    if isinstance(text, Sla):
+        return text, True
+    limits: dict[str, float | None] = {}
+    statistic: Statistic | None = None
+    for part in (p.strip() for p in text.split(",")):
+        if part in Statistic.__members__.values():
+            if statistic is not None:
+                raise InputError(f"--sla: two statistics, {statistic} and {part}; {SLA_HELP}")
+            statistic = Statistic(part)
+            continue
+        key, value = _sla_limit(part)
+        if key in limits:
+            raise InputError(f"--sla: {key.removesuffix('_ms')} is given twice; {SLA_HELP}")
+        limits[key] = value
+    said_first_token = "ttft_ms" in limits or "e2e_ms" in limits
+    return Sla(**limits, statistic=statistic or Statistic.P99), said_first_token
+
+
+def _sla_limit(part: str) -> tuple[str, float | None]:
+    name, equals, value = (piece.strip() for piece in part.partition("="))
+    if not equals:
+        return "tpot_ms", parse_quantity(name, TIME, what="--sla") / MS
+    if name == "tok/s/user":
+        try:
+            rate = float(value.removesuffix("tok/s"))
+        except ValueError:
+            raise InputError(f"--sla: {part!r} is not understood; write it like tok/s/user=20") from None
+        if not 0 < rate < float("inf"):
+            raise InputError(f"--sla: {part!r} must be above zero; write it like tok/s/user=20")
+        return "tpot_ms", 1.0 / rate / MS
+    if name not in ("tpot", "ttft", "e2e"):
+        raise InputError(f"--sla: {name!r} is not a limit; {SLA_HELP}")
+    if value == "none":
+        return f"{name}_ms", None
+    return f"{name}_ms", parse_quantity(value, TIME, what=f"--sla {name}") / MS
+
+
+def with_default_ttft(sla: Sla, said_first_token: bool, workload: Workload) -> tuple[Sla, bool]:
+    """Return the limits with tokopt's own limit on the first token where none was given, and whether it was added."""
+    if said_first_token:
+        return sla, False
+    seconds = DEFAULT_TTFT_S + DEFAULT_TTFT_S_PER_INPUT_TOKEN * workload.input_tokens
+    return sla.model_copy(update={"ttft_ms": seconds / MS}), True
+
+
+def limits_of(sla: Sla) -> Limits:
+    """Return the limits in seconds, infinite where there is none."""
+
+    def seconds(value_ms: float | None) -> float:
+        return float("inf") if value_ms is None else value_ms * MS
+
+    return Limits(
+        tpot_s=seconds(sla.tpot_ms),
+        ttft_s=seconds(sla.ttft_ms),
+        e2e_s=seconds(sla.e2e_ms),
+        statistic=sla.statistic.value,
+    )
+
+
+def parse_demand(text: str | float, output_tokens: float) -> float:
+    """Return requests a second of a demand like `400req/s`, or `2Mtok/s` of output.
+
+    Raises:
+        InputError: Neither, or not above zero.
+    """
+    written = str(text)
+    if "tok" in written:
+        return parse_quantity(written, TOKEN_RATE, what="--demand") / output_tokens
+    try:
+        return parse_quantity(written, REQUEST_RATE, what="--demand")
+    except InputError as error:
+        raise InputError(f"{error} or 2Mtok/s of output") from None
+
+
+def names(values: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return names given as a list or separated by commas."""
+    if values is None:
+        return ()
+    pieces: Iterable[str] = values.split(",") if isinstance(values, str) else values
+    return tuple(piece.strip() for piece in pieces if piece.strip())
+
+
+def resolve_workload(
+    catalog: Catalog,
+    workload: str | Workload | WorkloadShape,
+    *,
+    input_tokens: float | None = None,
+    output_tokens: float | None = None,
+    prefix_share: float | None = None,
+) -> Workload:
+    """Return a workload by name or as given, with single figures replaced where stated.
+
+    Raises:
+        InputError: An unknown name, lengths below one token, or a share outside 0 to 1.
+    """
+    if isinstance(workload, WorkloadShape):
+        base = Workload(**workload.model_dump())
+    else:
+        base = catalog.workload(workload) if isinstance(workload, str) else workload
+    isl = base.input_tokens if input_tokens is None else float(input_tokens)
+    osl = base.output_tokens if output_tokens is None else float(output_tokens)
+    share = base.prefix_share if prefix_share is None else float(prefix_share)
+    for what, value in (("input length", isl), ("output length", osl)):
+        if not 1.0 <= value < 1e9:
+            raise InputError(f"{what}: {value:g} tokens is not possible; at least 1 is needed")
+    if not 0.0 <= share <= 1.0:
+        raise InputError(f"prefix share: {share:g} is not a share; it lies between 0 and 1")
+    changed = (isl, osl, share) != (base.input_tokens, base.output_tokens, base.prefix_share)
+    name = f"{base.name} ({isl:g}/{osl:g})" if changed else base.name
+    return Workload(
+        name=name,
+        input_tokens=isl,
+        output_tokens=osl,
+        input_cv=base.input_cv,
+        output_cv=base.output_cv,
+        prefix_share=share,
+        arrival_cv2=base.arrival_cv2,
+        source=base.source,
+        observed_on=base.observed_on,
+        note=base.note,
+    )
+
+
+def shape_of(workload: Workload) -> WorkloadShape:
+    """Return the part of a workload that a plan file keeps."""
+    return WorkloadShape(
+        name=workload.name,
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+        input_cv=workload.input_cv,
+        output_cv=workload.output_cv,
+        prefix_share=workload.prefix_share,
+        arrival_cv2=workload.arrival_cv2,
+    )

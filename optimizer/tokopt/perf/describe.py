@@ -1,0 +1,110 @@
+"""A replica's figures that plans and estimates report besides rates and latencies: memory, bottleneck, power."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tokopt.domain.accelerators import Accelerator
+from tokopt.domain.workloads import Workload
+from tokopt.perf.arithmetic import LlmArithmetic
+from tokopt.perf.machine import Machine
+from tokopt.perf.memory import memory_use
+from tokopt.perf.power import drawn_w
+from tokopt.perf.replica import Worker
+from tokopt.perf.serving import Steady, steady_state, workload_lengths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryShares:
+    """Memory of the fullest accelerator of a worker. [B]"""
+
+    weights: float
+    kv: float
+    other: float
+    free: float
+
+
+def memory_shares(
+    model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, slots: int, prefill: bool
+) -> MemoryShares:
+    """Return how a worker's memory is taken when `slots` mean requests are resident.
+
+    `other` is what the framework keeps for itself and a prefill chunk's activations (none in a decode pool).
+    """
+    use = memory_use(
+        model,
+        machine,
+        worker.layouts,
+        chunk_tokens=float(worker.chunk_tokens) if prefill else 0.0,
+        draft_depth=float(worker.depth),
+        mean_resident_tokens=workload.input_tokens + 0.5 * workload.output_tokens,
+        longest_tokens=workload.input_tokens + workload.output_tokens,
+    )
+    weights = float(use.weights)
+    kv = slots / worker.dp * float(use.per_sequence)
+    other = float(use.working) + machine.memory_bytes - machine.usable_memory_bytes
+    return MemoryShares(weights=weights, kv=kv, other=other, free=machine.memory_bytes - weights - kv - other)
+
+
+def memory_slots(
+    model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, prefill: bool
+) -> float:
+    """Return the requests that a worker's memory holds; 0 if it cannot hold one."""
+    use = memory_use(
+        model,
+        machine,
+        worker.layouts,
+        chunk_tokens=float(worker.chunk_tokens) if prefill else 0.0,
+        draft_depth=float(worker.depth),
+        mean_resident_tokens=workload.input_tokens + 0.5 * workload.output_tokens,
+        longest_tokens=workload.input_tokens + workload.output_tokens,
+    )
+    return float(use.sequences)
+
+
+def steady_at(
+    model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, running: float, prefill: bool
+) -> Steady:
+    """Return one worker's steady state with `running` decoding sequences."""
+    return steady_state(
+        model,
+        machine,
+        worker.layouts,
+        workload_lengths(workload),
+        running=np.array([max(running, 1e-6)]),
+        depth=float(worker.depth),
+        accepted=worker.accepted,
+        chunk_tokens=float(worker.chunk_tokens),
+        prefill=prefill,
+    )
+
+
+def time_shares(state: Steady) -> dict[str, float]:
+    """Return what a worker's time goes to, as shares that add up to one."""
+    decode = state.decode
+    step = float(np.squeeze(state.step_s))
+    shares = {
+        "weights and dense layers": float(np.squeeze(decode.dense)) / step,
+        "experts": float(np.squeeze(decode.experts)) / step,
+        "attention over the cache": float(np.squeeze(decode.attention)) / step,
+        "collectives": float(np.squeeze(decode.collectives)) / step,
+        "launch and scheduling": float(np.squeeze(decode.overhead)) / step,
+        "prefill": float(np.squeeze(state.prefill_share)),
+    }
+    return shares
+
+
+def replica_drawn_w(accelerator: Accelerator, *, accelerators: int, busy: float, compute_share: float) -> float | None:
+    """Return the mean wall power of a replica, or None where the catalog lacks idle, board or server power. [W]"""
+    if accelerator.idle_w is None or accelerator.board_w is None or accelerator.server_w is None:
+        return None
+    each = drawn_w(
+        idle_w=accelerator.idle_w,
+        board_w=accelerator.board_w,
+        server_w=accelerator.server_w,
+        busy=min(busy, 1.0),
+        compute_share=min(compute_share, 1.0),
+    )
+    return float(each) * accelerators

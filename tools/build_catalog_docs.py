@@ -1,0 +1,390 @@
+"""Write docs/catalogs.md from the models that catalog files are checked against.
+
+    python tools/build_catalog_docs.py docs/catalogs.md
+
+Types, bounds, defaults and required keys come from the models. The meaning of a key is its field's description or, for
+the models that have none, its entry in `MEANINGS`; a key without either is an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tokopt.catalog import rows
+from tokopt.catalog.calibration_files import (
+    CONSTANT_NAMES,
+    SHARES,
+    AcceptanceRow,
+    CalibrationRow,
+    ConstantRow,
+    OverrideRow,
+)
+from tokopt.catalog.files import Row
+from tokopt.catalog.llms import LlmRow
+from tokopt.catalog.ownership import OwnershipRow
+from tokopt.catalog.price_lists import FORMATS
+from tokopt.domain.offers import Market
+
+PAGE = """\
+# Catalogs
+
+<!-- Made by tools/build_catalog_docs.py from the code that reads the files; change that, not this page. -->
+
+Everything that tokopt knows of hardware, models, prices and places is data in `catalogs/`, in the units that vendors
+and price pages use. No code knows an accelerator or a model by its name: adding one is a row. The installed package
+carries the same files, and `tokopt catalog list`, `show` and `check` read them.
+
+| file | an entry is |
+| --- | --- |
+{files}
+
+## Your own entries
+
+`--catalog DIR` on a command, or `tokopt.load_catalog(DIR)`, lays a directory over the embedded catalog. The directory
+is laid out like `catalogs/` and holds only what you want to add or change; `tokopt catalog check --catalog DIR` reports
+unknown files and everything else that is wrong with it. What wins:
+
+- An entry replaces the embedded entry of the same name, as a whole: keys that are left out are not taken from the
+  embedded one. Entries of other names are added.
+- `prices/<provider>.csv` replaces that provider's embedded list as a whole.
+- `calibration/default.yaml` replaces the embedded constants as a whole.
+- The default site is the first of the embedded `sites.yaml`; an entry of that name replaces it.
+- Command-line options and arguments of the Python API come before any catalog.
+
+Where several price lists are named together (`--prices aws,./mine.csv`), the first price of a machine, place and market
+is kept; the later one is reported as rejected.
+
+Names of files and entries consist of lower-case letters, digits, `.`, `_` and `-`. Names and aliases are matched
+without case, and mostly with spaces and underscores read as hyphens. A name comes before an alias; an alias that two
+entries share is an error where it is used.
+
+## Adding a row
+
+1. Find the figure where it was first published: a datasheet, a model's repository, a price page. If it is a copy, say
+   of what.
+2. Add the source to `sources.yaml` (title, publisher, day it was read, and a locator that leads another person to the
+   same place: a repository path with its commit, or the name of a document), or reuse its key.
+3. Add the entry. An accelerator is a file `accelerators/<name>.yaml`, a model a file `llms/<name>.yaml` whose `config`
+   is copied from its `config.json`, a price a row of a provider's CSV file. Leave out the keys whose value is not
+   known; a guess has the source `tokopt-assumption`.
+4. Name a new accelerator in `frameworks.yaml` under every framework that supports it, and give it a price; without
+   either no plan can use it.
+5. Run `tokopt catalog check`, then the tests. A plan that now names the new entry is a good sign.
+
+An accelerator without measurements is predicted with constants of its generation or vendor where `calibration/` has
+them, and with the general ones otherwise.
+
+## Sources
+
+A row has one `source`, a key in `sources.yaml`, for all of its values; `sources` names the keys of single fields that
+differ. Every plan carries the sources of what it used. Price rows have their source in words, and language models name
+the file that their architecture was copied from.
+
+## Errors
+
+A wrong file gives one line: file, entry, key, what is wrong, what was found, and how many more faults there are. The
+exit status is 2.
+
+```
+mine/workloads.yaml: chat: input_tokens: Input should be greater than 0, not -5 (and 1 more)
+mine/sites.yaml: home: usd_per_mwh: unknown key (allowed: source, sources, ... usd_per_kwh, carbon_g_per_kwh)
+mine/precisions.yaml:14: not valid YAML: key 'ffn_bits' appears twice
+```
+
+Unknown keys and a key that is given twice are refused; so are text where a number is needed, infinity and NaN. A
+suffix is the unit (`memory_gb`, `board_w`), so a value in another unit has another key and is refused too. Price lists
+are the exception: a row that cannot be used is left out and reported with its line and the reason, and only a file of
+which nothing can be used is an error.
+
+{sections}"""
+
+COMMON = """\
+## Keys of every sourced row
+
+{table}
+"""
+PRICES = """\
+## prices/&lt;provider&gt;.csv
+
+A price list: one row a machine, place and market, with a header row; the order of columns does not matter. A list of
+your own needs
+{needed};
+the others may be missing or empty. Columns that are not in this table are ignored, unless one looks like a misspelt
+name of these. Where the embedded snapshot comes from is said in `catalogs/prices/README.md`.
+
+| column | type | meaning |
+| --- | --- | --- |
+{columns}
+"""
+CONSTANTS = """\
+### constants
+
+Every one of these has an entry, with the keys of the next table; `overrides` replace some of them. Efficiencies are
+shares of a peak, above 0 and at most 1.
+
+| constant | at most | meaning |
+| --- | --- | --- |
+{table}
+"""
+
+# (heading, what an entry is, model, models nested in it)
+SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
+    ("sources.yaml", "source of facts", rows.SourceRow, ()),
+    ("accelerators/<name>.yaml", "accelerator with its node and rack", rows.AcceleratorRow, ()),
+    ("precisions.yaml", "way to store and multiply weights", rows.PrecisionRow, ()),
+    ("kv_precisions.yaml", "way to store a KV cache", rows.KvPrecisionRow, ()),
+    ("frameworks.yaml", "serving framework and what it supports", rows.FrameworkRow, (rows.FrameworkSupportRow,)),
+    ("llms/<name>.yaml", "language model", LlmRow, ()),
+    ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, ()),
+    ("sites.yaml", "place that machines stand in", rows.SiteRow, ()),
+    ("ownership/<name>.yaml", "profile of what owning costs", OwnershipRow, ()),
+    (
+        "calibration/default.yaml",
+        "constant of the performance model, with its pedigree",
+        CalibrationRow,
+        (ConstantRow, OverrideRow, AcceptanceRow),
+    ),
+    (
+        "published_economics.yaml",
+        "published comparison of cost per token",
+        rows.EconomicsRow,
+        (rows.EconomicsLineRow, rows.EconomicsFiguresRow),
+    ),
+)
+
+MEANINGS = {
+    LlmRow: {
+        "name": "Name; that of the file",
+        "title": "Name as the publisher writes it",
+        "aliases": "Other names that people type, such as its repositories",
+        "native_precision": "Precision that it was published in",
+        "precisions": "Precisions that checkpoints of it are published in",
+        "published_total_parameters": "Parameters in all, as published",
+        "published_total_resolution": "How far that count may be from what is counted: half a unit of its last digit",
+        "published_total_definition": "What that count counts",
+        "published_beside_parameters": "Parameters in that count outside the language model, as of a vision tower",
+        "published_active_parameters": "Parameters that a token uses, as published",
+        "published_active_resolution": "The same as above for this count",
+        "published_active_definition": "What that count counts",
+        "published_note": "How the counts are to be read",
+        "published_source": "Where the counts were published, in words",
+        "shipped_mtp_layers": "Multi-token-prediction layers in the checkpoint, where its config announces others",
+        "source": "Where `config` was copied from, in words",
+        "observed_on": "Day on which it was read",
+        "note": "What a reader should know about the values",
+        "config": "The keys of the model's Hugging Face `config.json` that decide its architecture, unchanged",
+    },
+    CalibrationRow: {
+        "name": "Name of the set",
+        "version": "Version of the set; every plan states it",
+        "made_on": "Day on which it was made",
+        "data_hash": "Hash of the measurements that it was fitted to; empty = fitted to none",
+        "summary": "What was done and how well it predicts, in words",
+        "constants": "One entry a constant, all of them",
+        "overrides": "Values for some accelerators, frameworks or precisions; later entries win",
+        "acceptance": "Chances of draft tokens by language model; `default` is needed",
+    },
+    ConstantRow: {
+        "value": "The value in SI units",
+        "origin": "How it was obtained",
+        "source": "Key in sources.yaml",
+        "note": "What a reader should know about it",
+    },
+    OverrideRow: {
+        "match": "What it is for; every trait that is named must match",
+        "values": "New values by constant",
+        "origin": "How they were obtained",
+        "source": "Key in sources.yaml",
+        "note": "What a reader should know about them",
+    },
+    AcceptanceRow: {
+        "chances": "Chance that the first, second, ... draft token is accepted, given that all before it were; below 1",
+        "source": "Key in sources.yaml",
+        "note": "What a reader should know about them",
+    },
+}
+RULES = {  # between keys: what no single key can say
+    rows.AcceleratorRow: "One of `memory_gb` and\n`memory_gib` is needed, and `nodes_per_rack` where racks are bought.",
+}
+CONSTANT_MEANINGS = {
+    "memory_efficiency": "Sustained over peak bandwidth of device memory while weights are read",
+    "kv_efficiency": "The same while the KV cache is read",
+    "bf16_efficiency": "Sustained over peak rate of large matrix products in 16 bits",
+    "fp8_efficiency": "The same in FP8",
+    "fp4_efficiency": "The same in FP4",
+    "int8_efficiency": "The same in INT8",
+    "grouped_gemm_efficiency": "Rate of experts' products over that of dense ones",
+    "attention_efficiency": "Sustained over peak rate of attention's score and value products",
+    "scale_up_efficiency": "Sustained over peak bandwidth inside a scale-up domain",
+    "scale_out_efficiency": "Sustained over peak bandwidth between domains",
+    "scale_up_latency_s": "Latency of a collective inside a scale-up domain [s]",
+    "scale_out_latency_s": "Latency of a collective between domains [s]",
+    "layer_overhead_s": "Launches that do not overlap, a layer [s]",
+    "step_overhead_s": "Scheduler and sampling, a step [s]",
+    "sequence_overhead_s": "Scheduler and sampling, a running sequence and step [s]",
+    "request_overhead_s": "Front end, tokenizer and first scheduling, a request [s]",
+    "expert_imbalance": "Load of the fullest accelerator over the mean where experts are spread",
+    "rank_imbalance": "Share of a prefill that the other attention ranks wait for",
+    "pipeline_bubble": "Idle share of a long pipeline, as micro-batches differ",
+    "mixing": "Share of prefill work that rides along in decode steps",
+    "wave_share": "How far requests of a closed loop move in step",
+    "reserved_bytes": "Memory for the framework, communication buffers and CUDA graphs [B]",
+    "throughput_log_sd": "Standard deviation of ln(measured / predicted) for throughput",
+    "latency_log_sd": "The same for latency",
+}
+PRICE_COLUMNS = {
+    "provider": ("text", "Who sells it; empty = the name of the file"),
+    "region": ("text", "The provider's name of the region; empty = not stated"),
+    "zone": ("text", "The provider's name of the zone; empty = the price holds for the region"),
+    "instance_type": ("text", "The provider's name of the machine; empty = count and accelerator"),
+    "accelerator": ("text", "Name, alias or price name of an accelerator"),
+    "accelerator_count": ("whole number >= 1", "Accelerators in the machine; empty = 1"),
+    "market": (" or ".join(f"`{market}`" for market in Market), "Terms; empty = `on_demand`"),
+    "usd_per_hour": ("number > 0", "Price of the whole machine [USD/h]"),
+    "usd_per_accelerator_hour": ("number > 0", "Price of one of its accelerators [USD/h]"),
+    "currency": ("`USD`", "Empty = USD; rows in other currencies are rejected"),
+    "as_of": ("text", "Date of the price; a bare year where only that is known"),
+    "available_units": ("whole number >= 0", "Machines that can be had; empty = not stated, 0 = out of stock"),
+    "source": ("text", "Where the price was read; empty = the name of the file"),
+    "note": ("text", "What to know about the row"),
+}
+
+
+def page() -> str:
+    """Return the whole page."""
+    files = [(heading, said) for heading, said, _, _ in SECTIONS]
+    files.insert(-2, ("prices/<provider>.csv", "price of a machine, in a place and a market"))
+    sections = [COMMON.format(table=key_table(rows.SourcedRow, keep_sourced=True))]
+    for heading, _, row, nested in SECTIONS:
+        if row is CalibrationRow:
+            sections.append(price_section())
+        sections.append(section(heading, row, nested))
+    listed = "\n".join(f"| `{name}` | {said} |" for name, said in files)
+    return PAGE.format(files=listed, sections="\n".join(sections))
+
+
+def section(heading: str, row: type[Row], nested: tuple[type[Row], ...]) -> str:
+    """Return the section of one file."""
+    text = f"## {escaped(heading)}\n\n{introduction(row)}\n\n{key_table(row)}\n"
+    if row is CalibrationRow:
+        text += "\n" + CONSTANTS.format(table="\n".join(constant_lines()))
+    for inner in nested:
+        text += f"\n### {in_words(inner.__name__)}\n\n{introduction(inner)}\n\n{key_table(inner)}\n"
+    return text
+
+
+def introduction(row: type[Row]) -> str:
+    """Return what a model's docstring says, and which keys are listed elsewhere."""
+    said = re.sub(r" \([\w/<>]+\.yaml\)", "", inspect.cleandoc(row.__doc__ or ""))
+    rule = f" {RULES[row]}" if row in RULES else ""
+    return said + rule + ("\n\nAlso the keys of every sourced row." if issubclass(row, rows.SourcedRow) else "")
+
+
+def in_words(name: str) -> str:
+    """Return the name of a nested model as the page writes it: `EconomicsLineRow` is an economics line."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", name.removesuffix("Row")).lower()
+
+
+def key_table(row: type[Row], *, keep_sourced: bool = False) -> str:
+    """Return a model's keys as a table: key, type with unit, required or default, meaning."""
+    schema = row.model_json_schema()
+    definitions = schema.get("$defs", {})
+    shared = set() if keep_sourced or not issubclass(row, rows.SourcedRow) else set(rows.SourcedRow.model_fields)
+    lines = ["| key | type | required | meaning |", "| --- | --- | --- | --- |"]
+    for key, field in schema["properties"].items():
+        if key in shared:
+            continue
+        meaning, unit = split_unit(field.get("description") or MEANINGS.get(row, {}).get(key) or missing(row, key))
+        kind = kind_of(field, definitions) + (f" [{unit}]" if unit else "")
+        lines.append(f"| `{key}` | {kind} | {required(key, field, schema)} | {escaped(meaning)} |")
+    return "\n".join(lines)
+
+
+def missing(row: type[Row], key: str) -> str:
+    """Raise for a key that nobody described."""
+    raise SystemExit(f"{row.__name__}.{key}: no description in its field, and none in MEANINGS")
+
+
+def split_unit(description: str) -> tuple[str, str]:
+    """Return a description without its unit in square brackets, and the unit."""
+    found = re.search(r" *\[([^]]+)\]", description)
+    return (description.replace(found[0], "", 1), found[1]) if found else (description, "")
+
+
+def required(key: str, field: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Return `yes`, or `no` with the default where it says something."""
+    if key in schema.get("required", ()):
+        return "yes"
+    default = field.get("default")
+    return "no" if default in (None, "", [], {}) else f"no ({default:g})"
+
+
+def kind_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Return a JSON schema as words."""
+    if "$ref" in field:
+        name = field["$ref"].rsplit("/", 1)[-1]
+        target = definitions[name]
+        return kind_of(target, definitions) if "enum" in target else linked(in_words(name))
+    if "anyOf" in field:
+        kinds = [kind_of(option, definitions) for option in field["anyOf"] if option.get("type") != "null"]
+        return " or ".join(kinds)
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])
+    kind = field.get("type", "")
+    if kind == "array":
+        return f"list of {kind_of(field['items'], definitions)}"
+    if kind == "object":
+        keys, values = field.get("propertyNames"), field.get("additionalProperties")
+        of = f"{kind_of(keys, definitions)} to " if keys else "name to "
+        return f"mapping of {of}{kind_of(values, definitions)}" if isinstance(values, dict) else "mapping"
+    if kind in ("number", "integer"):
+        return f"{'whole number' if kind == 'integer' else kind} {' and '.join(bounds(field))}".strip()
+    return {"string": "date" if field.get("format") == "date" else "text", "boolean": "true or false"}[kind]
+
+
+def linked(heading: str) -> str:
+    """Return a link to a heading of the page."""
+    return f"[{heading}](#{heading.replace(' ', '-')})"
+
+
+def bounds(field: dict[str, Any]) -> Iterator[str]:
+    """Yield the bounds of a number."""
+    for key, sign in (("exclusiveMinimum", ">"), ("minimum", ">="), ("exclusiveMaximum", "<"), ("maximum", "<=")):
+        if key in field:
+            yield f"{sign} {field[key]:g}"
+
+
+def constant_lines() -> Iterator[str]:
+    """Yield one table row a constant."""
+    unknown = set(CONSTANT_NAMES) ^ set(CONSTANT_MEANINGS)
+    if unknown:
+        raise SystemExit(f"CONSTANT_MEANINGS and the code disagree on: {', '.join(sorted(unknown))}")
+    for name in CONSTANT_NAMES:
+        yield f"| `{name}` | {'1' if name in SHARES else ''} | {CONSTANT_MEANINGS[name]} |"
+
+
+def price_section() -> str:
+    """Return the section of price lists."""
+    (own,) = [layout for layout in FORMATS if layout.title == "tokopt"]
+    unknown = set(own.columns) ^ set(PRICE_COLUMNS)
+    if unknown:
+        raise SystemExit(f"PRICE_COLUMNS and the code disagree on: {', '.join(sorted(unknown))}")
+    needed = ", or ".join(" and ".join(f"`{name}`" for name in sorted(some)) for some in own.needed)
+    columns = "\n".join(f"| `{name}` | {PRICE_COLUMNS[name][0]} | {PRICE_COLUMNS[name][1]} |" for name in own.columns)
+    return PRICES.format(needed=needed, columns=columns)
+
+
+def escaped(text: str) -> str:
+    """Return text with angle brackets that Markdown would take for tags written out."""
+    return text.replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")
