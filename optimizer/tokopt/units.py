@@ -62,9 +62,11 @@ def parse_quantity(text: str | float, kind: QuantityKind, *, what: str, positive
     written = str(text).strip()
     try:
         # A private subclass: quantiphy keeps its preferences on the class, and ours must not leak to the caller's.
-        reader = type("_Reader", (Quantity,), {})
-        reader.set_prefs(input_sf=_ALL_PREFIXES)
-        quantity = reader(written)
+        class Reader(Quantity):
+            pass
+
+        Reader.set_prefs(input_sf=_ALL_PREFIXES)
+        quantity = Reader(written)
     except InvalidNumber:
         raise InputError(f"{what}: {written!r} is not a {kind.label}; write it like {kind.example}") from None
     value, unit = float(quantity.real), str(quantity.units)

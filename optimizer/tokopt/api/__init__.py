@@ -7,10 +7,31 @@ from typing import Any
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.plans import Plan
 
+try:
+    from .checking import check, read_plan
+except ImportError:
+    pass
+from .estimating import estimate
+from .frontiers import economics, frontier
 from .planning import make_request, solve_request
 from .progress import Progress, silent
+from .tables import estimate_many, estimate_table
 
-__all__ = ["Progress", "load_catalog", "make_request", "plan", "silent", "solve_request"]
+__all__ = [
+    "Progress",
+    "check",
+    "economics",
+    "estimate",
+    "estimate_many",
+    "estimate_table",
+    "frontier",
+    "load_catalog",
+    "make_request",
+    "plan",
+    "read_plan",
+    "silent",
+    "solve_request",
+]
 
 
 def plan(*, catalog: str | Catalog | None = None, progress: Progress = silent, **request: Any) -> Plan:

@@ -18,7 +18,7 @@ from tokopt.domain.plans import (
     Status,
 )
 from tokopt.fleet import FleetProblem, FleetSolution, Goal, best_possible
-from tokopt.perf.constants import weakest_origin, constants_for
+from tokopt.perf.constants import constants_for, weakest_origin
 from tokopt.units import KW, format_si
 
 from .items import fleet_item, usd_per_million
@@ -45,9 +45,7 @@ def assemble(
     total_rate = sum(rates)
     rows = [(row, n, rate) for row, n, rate in zip(found.columns, solution.blocks, rates, strict=True) if n]
     items = tuple(
-        fleet_item(
-            row, blocks=n, rate=rate, share=rate / total_rate, workload=workload, basis=request.power_basis
-        )
+        fleet_item(row, blocks=n, rate=rate, share=rate / total_rate, workload=workload, basis=request.power_basis)
         for row, n, rate in sorted(rows, key=lambda r: -r[2])
     )
     usd = sum(item.usd_per_hour for item in items)
@@ -336,8 +334,8 @@ def _nearest_sizes(found: Found, problem: FleetProblem) -> list[NearestFeasible]
                     constraint="power",
                     requested=format_si(request.power_kw * KW, "W"),
                     nearest=format_si(smallest, "W", 4),
-                    detail=f"the smallest whole unit that meets the limits: {least.accelerators_per_block} accelerators "
-                    f"of {least.accelerator}",
+                    detail=f"the smallest whole unit that meets the limits: {least.accelerators_per_block} "
+                    f"accelerators of {least.accelerator}",
                 )
             )
         return nearest

@@ -78,7 +78,7 @@ def priced(
     Replicas smaller than a unit share it; larger ones take several, which only whole nodes and racks allow, since
     smaller instances have no fast network between them.
     """
-    rows = []
+    rows: list[PricedCandidate] = []
     for offer in offers:
         accelerator = accelerators[offer.accelerator]
         unit = offer.accelerator_count

@@ -80,9 +80,7 @@ def memory_gib(family: Family, deployment: Deployment, workload: Workload, cap: 
         slots=cap // workers,
         prefill=deployment.mode is ServingMode.AGG,
     )
-    return MemoryGib(
-        weights=shares.weights / GIB, kv=shares.kv / GIB, other=shares.other / GIB, free=shares.free / GIB
-    )
+    return MemoryGib(weights=shares.weights / GIB, kv=shares.kv / GIB, other=shares.other / GIB, free=shares.free / GIB)
 
 
 def kw(watts: float | None, accelerators: int) -> float | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tokopt.domain.plans import Binding, FleetItem, Marginal
 from tokopt.fleet import FleetProblem, FleetSolution, Goal
-from tokopt.perf.queueing import LOAD_LIMIT, Limits, capacity, saturation
+from tokopt.perf.queueing import LOAD_LIMIT, Limits, capacity
 from tokopt.search.candidates import best_cap
 from tokopt.units import KW, MS, format_si
 
@@ -24,8 +23,7 @@ def binding_constraints(
     found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...]
 ) -> tuple[Binding, ...]:
     """Return the constraints that bind: sizes of the fleet first, then the main item's own limits."""
-    rows = [*_sizes(found, problem, solution), *_latencies(found, items[0])]
-    return tuple(rows)
+    return tuple([*_sizes(found, problem, solution), *_latencies(found, items[0])])
 
 
 def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list[Binding]:
@@ -67,9 +65,7 @@ def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list
         used_here = sum(c.accelerators_per_block * n for c, n in bought if c.accelerator == accelerator)
         smallest = min((c.accelerators_per_block for c in problem.columns if c.accelerator == accelerator), default=1)
         if stock - used_here < smallest:
-            rows.append(
-                Binding(constraint="inventory", detail=f"{used_here} of {stock} {accelerator} used", slack=0.0)
-            )
+            rows.append(Binding(constraint="inventory", detail=f"{used_here} of {stock} {accelerator} used", slack=0.0))
     return rows
 
 
@@ -77,7 +73,6 @@ def _latencies(found: Found, item: FleetItem) -> list[Binding]:
     """Return the main item's own limits: latency, load and memory."""
     sla, row = found.request.sla, _row_of(found, item)
     name = sla.statistic.value
-    profile = row.candidate.profile
     rows = []
     for what, limit, latency in (
         ("tpot", sla.tpot_ms, item.tpot_ms),
@@ -88,15 +83,18 @@ def _latencies(found: Found, item: FleetItem) -> list[Binding]:
         if limit is not None and value is not None and value >= limit * 0.97:
             detail = f"{name} {what.upper()} of {item.accelerator} is {value:,.1f} of {limit:,.1f} ms"
             rows.append(Binding(constraint=f"sla {what}", detail=detail, slack=limit - value))
-    full = float(profile.tpot_s[-1]) / MS
-    if sla.tpot_ms is not None and not any(r.constraint == "sla tpot" for r in rows) and full >= sla.tpot_ms * 0.9:
+    gain = _gain_of_a_millisecond(found, row)
+    if sla.tpot_ms is not None and gain > 1e-4 and not any(r.constraint == "sla tpot" for r in rows):
+        full = float(row.candidate.profile.tpot_s[-1]) / MS
         detail = (
             f"the running cap of {item.concurrency_per_replica} keeps a full replica of {item.accelerator} within "
-            f"{sla.tpot_ms:g} ms ({full:.1f} ms and the spread of prefills)"
+            f"{sla.tpot_ms:g} ms (mean {full:.1f} ms when full, and the spread of prefills)"
         )
         rows.append(Binding(constraint="sla tpot", detail=detail, slack=sla.tpot_ms - full))
     if item.load >= LOAD_LIMIT * 0.999:
-        detail = f"{item.accelerator} runs at {item.load:.0%} of saturation, the most that is allowed"
+        detail = (
+            f"the {_slower_pool(row)} of {item.accelerator} runs at {item.load:.0%} of saturation, the most allowed"
+        )
         rows.append(Binding(constraint="load", detail=detail, slack=0.0))
     if item.memory_gib.free < 0.02 * (item.memory_gib.weights + item.memory_gib.kv):
         detail = f"{item.memory_gib.free:.1f} GiB a device are free on {item.accelerator} at the running cap"
@@ -159,30 +157,39 @@ def marginal_values(
     return tuple(rows)
 
 
-def _latency_worth(found: Found, item: FleetItem) -> list[Marginal]:
-    """Return what one more millisecond of TPOT is worth on the main item, its set-up unchanged but for its cap."""
+def _slower_pool(row: PricedCandidate) -> str:
+    profile = row.candidate.profile
+    if profile.prefill is None:
+        return "replica"
+    prompts = profile.prefill.servers * profile.prefill.prompts_per_s
+    return "prefill pool" if prompts <= profile.workers * float(profile.requests_per_s[-1]) else "decode pool"
+
+
+def _gain_of_a_millisecond(found: Found, row: PricedCandidate) -> float:
+    """Return the relative gain in capacity from one more millisecond of TPOT, the set-up unchanged but for its cap."""
     sla = found.request.sla
     if sla.tpot_ms is None:
-        return []
-    row = _row_of(found, item)
+        return 0.0
     limits: Limits = replace(found.space.limits, tpot_s=(sla.tpot_ms + 1.0) * MS)
     looser = best_cap(row.candidate, found.workload, limits)
     if looser is None:
+        return 0.0
+    return max(capacity(looser, limits) / row.candidate.capacity_requests_per_s - 1.0, 0.0)
+
+
+def _latency_worth(found: Found, item: FleetItem) -> list[Marginal]:
+    """Return what one more millisecond of TPOT is worth on the main item."""
+    if found.request.sla.tpot_ms is None:
         return []
-    gain = capacity(looser, limits) / row.candidate.capacity_requests_per_s - 1.0
-    if not math.isfinite(gain) or saturation(looser) <= 0:
-        return []
-    worth = max(gain, 0.0)
+    worth = _gain_of_a_millisecond(found, _row_of(found, item))
+    price = item.usd_per_hour / (item.output_tokens_per_s * 3600.0 / 1e6)
     return [
         Marginal(
             of="sla tpot",
             unit="ms",
             output_tokens_per_s=worth * item.output_tokens_per_s,
             usd_per_hour=None,
-            usd_per_million_output_tokens=-worth
-            / (1.0 + worth)
-            * item.usd_per_hour
-            / (item.output_tokens_per_s * 3600.0 / 1e6),
+            usd_per_million_output_tokens=-worth / (1.0 + worth) * price,
             note=f"one more ms of TPOT on {item.accelerator}, same layout, higher running cap",
         )
     ]

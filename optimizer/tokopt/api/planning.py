@@ -147,7 +147,7 @@ def solve_request(request: PlanRequest, catalog: Catalog | None = None, progress
     solution = solve_fleet(problem)
     if solution.stop is Stop.INFEASIBLE:
         return infeasible(found, problem)
-    second = _without_winner(found, problem, solution)
+    second = _without_winner(problem, solution)
     return assemble(found, problem, solution, second)
 
 
@@ -247,9 +247,7 @@ def fleet_problem(found: Found) -> FleetProblem:
         goal = Goal.THROUGHPUT
     else:
         goal = Goal.COST if request.demand_requests_per_s is not None else Goal.COST_PER_TOKEN
-    stock = {
-        c.column.offer: c.offer.available_units for c in found.columns if c.offer.available_units is not None
-    }
+    stock = {c.column.offer: c.offer.available_units for c in found.columns if c.offer.available_units is not None}
     return FleetProblem(
         columns=tuple(c.column for c in found.columns),
         demand=(request.demand_requests_per_s or 1.0,),
@@ -265,9 +263,7 @@ def fleet_problem(found: Found) -> FleetProblem:
     )
 
 
-def _without_winner(
-    found: Found, problem: FleetProblem, solution: FleetSolution
-) -> tuple[str, FleetProblem, FleetSolution] | None:
+def _without_winner(problem: FleetProblem, solution: FleetSolution) -> tuple[str, FleetProblem, FleetSolution] | None:
     """Return the best plan without the accelerator that serves most, or None if nothing else serves."""
     served: dict[str, float] = {}
     for column, rates in zip(problem.columns, solution.rates, strict=True):

@@ -15,7 +15,12 @@ from tokopt.errors import CatalogError
 
 CONSTANT_NAMES = tuple(f.name for f in fields(Constants) if f.name not in ("origins", "sources"))
 # Shares of a peak or of a whole: anything above one is a slip of the pen.
-SHARES = {name for name in CONSTANT_NAMES if name.endswith("_efficiency")} | {"mixing", "wave_share", "rank_imbalance", "pipeline_bubble"}
+SHARES = {name for name in CONSTANT_NAMES if name.endswith("_efficiency")} | {
+    "mixing",
+    "wave_share",
+    "rank_imbalance",
+    "pipeline_bubble",
+}
 Trait = Literal["accelerator", "generation", "vendor", "framework", "precision"]
 
 
@@ -90,7 +95,9 @@ def load_calibration(path: Path) -> Calibration:
         origins={name: entry.origin for name, entry in row.constants.items()},
         sources={name: entry.source for name, entry in row.constants.items()},
         overrides=tuple(
-            Override(match=dict(o.match), values=dict(o.values), origin=o.origin, source=o.source)
+            Override(
+                match={str(k): v for k, v in o.match.items()}, values=dict(o.values), origin=o.origin, source=o.source
+            )
             for o in row.overrides
         ),
         acceptance={llm: entry.chances for llm, entry in row.acceptance.items()},

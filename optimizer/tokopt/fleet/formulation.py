@@ -139,8 +139,6 @@ def _most_blocks(problem: FleetProblem, column: Column) -> float:
         most = min(most, problem.accelerator_stock[column.accelerator] // column.accelerators_per_block)
     if math.isinf(most):
         # Serving everything alone needs this many; a demand that is only a mix has some other limit.
-        whole = sum(
-            d / r for d, r in zip(problem.demand, column.requests_per_s, strict=True) if r > 0 and d > 0
-        )
+        whole = sum(d / r for d, r in zip(problem.demand, column.requests_per_s, strict=True) if r > 0 and d > 0)
         most = math.ceil(whole) + 1
     return float(max(most, 0))

@@ -50,7 +50,7 @@ def solve_fleet(problem: FleetProblem, *, shadow_prices: bool = True) -> FleetSo
     else:
         solution = _single_goal(problem, deadline)
     if shadow_prices and solution.stop is not Stop.INFEASIBLE:
-        prices = _shadow_prices(problem, solution)
+        prices = _shadow_prices(problem)
         return replace(solution, shadow_prices=prices)
     return solution
 
@@ -73,10 +73,10 @@ def _single_goal(problem: FleetProblem, deadline: float) -> FleetSolution:
     """Make cost, power or throughput best, then break ties by power (cost, where power is the goal)."""
     form = formulate(problem, scaled=problem.goal in SCALED)
     sense = 1.0
-    objective = {Goal.COST: form.cost, Goal.POWER: form.power}.get(problem.goal)
+    objective: Any = {Goal.COST: form.cost, Goal.POWER: form.power}.get(problem.goal)
     if problem.goal is Goal.THROUGHPUT:
         # `scale` is free: the mix is served to the largest multiple.
-        objective, sense = form.scale * 1.0, -1.0
+        objective, sense = form.scale, -1.0
     first = _solve(form, objective * sense, problem, deadline)
     if first.stop is Stop.INFEASIBLE:
         return _nothing(problem, first.solver)
@@ -140,7 +140,12 @@ def _fill(form: Formulation, problem: FleetProblem, deadline: float) -> float | 
         biggest = max(_tokens_per_hour(problem, j) for j in range(len(problem.columns)))
         form.model.add_linear_constraint(form.tokens >= max(tokens - biggest, 0.0), name="fill")
         return -most.bound
-    if problem.offer_units or problem.accelerator_stock or problem.budget_usd_per_hour or problem.most_accelerator_types:
+    if (
+        problem.offer_units
+        or problem.accelerator_stock
+        or problem.budget_usd_per_hour
+        or problem.most_accelerator_types
+    ):
         used = _solve(form, form.power * -1e-3, problem, deadline)
         usable = _value(form.power, used.result)
     else:
@@ -228,7 +233,7 @@ def _nothing(problem: FleetProblem, solver: str) -> FleetSolution:
     )
 
 
-def _shadow_prices(problem: FleetProblem, solution: FleetSolution) -> ShadowPrices | None:
+def _shadow_prices(problem: FleetProblem) -> ShadowPrices | None:
     """Return the linear relaxation's dual values: in USD/h for cost, in million tokens/h when filling."""
     scaled = problem.goal in SCALED
     form = formulate(replace(problem, most_accelerator_types=None), scaled=scaled, relaxed=True)

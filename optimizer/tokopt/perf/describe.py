@@ -48,9 +48,7 @@ def memory_shares(
     return MemoryShares(weights=weights, kv=kv, other=other, free=machine.memory_bytes - weights - kv - other)
 
 
-def memory_slots(
-    model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, prefill: bool
-) -> float:
+def memory_slots(model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, prefill: bool) -> float:
     """Return the requests that a worker's memory holds; 0 if it cannot hold one."""
     use = memory_use(
         model,

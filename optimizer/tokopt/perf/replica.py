@@ -46,7 +46,7 @@ class Worker:
 def knots(slots: int) -> NDArray[np.float64]:
     """Return occupancies from 1 to `slots`, dense where few requests run and geometric beyond."""
     if slots <= KNOTS:
-        return np.arange(1.0, slots + 1.0)
+        return np.asarray(np.arange(1.0, slots + 1.0), dtype=float)
     return np.asarray(np.unique(np.rint(np.geomspace(1.0, slots, KNOTS))), dtype=float)
 
 
@@ -81,7 +81,7 @@ def aggregated_profile(
     def at(values: object) -> NDArray[np.float64]:
         column = np.asarray(values, dtype=float)
         # Below one decoding sequence everything scales with the occupancy.
-        return np.interp(occupancy, held, column)
+        return np.asarray(np.interp(occupancy, held, column), dtype=float)
 
     first = np.asarray(state.requests_per_s)[0] / held[0]
     rates = np.where(occupancy < held[0], occupancy * first, at(state.requests_per_s))
@@ -92,7 +92,7 @@ def aggregated_profile(
         first_token_s=machine.request_overhead_s + at(state.prefill_s) + 0.5 * at(state.decode_step_s),
         contention_s=at(state.prefill_wait_s),
         contention_share=at(state.prefill_share),
-        decoded=size.decoded,
+        decoded=float(size.decoded),
         input_cv=size.input_cv,
         output_cv=size.output_cv,
         arrival_cv2=workload.arrival_cv2,
@@ -207,10 +207,17 @@ def disaggregated_profile(
         first_token_s=zero,
         contention_s=zero,
         contention_share=zero,
-        decoded=size.decoded,
+        decoded=float(size.decoded),
         input_cv=size.input_cv,
         output_cv=size.output_cv,
         arrival_cv2=workload.arrival_cv2,
         workers=decode_workers,
-        prefill=prefill_pool(model, machine, prefill, size, workers=prefill_workers, transfer_s=float(move_s) + machine.request_overhead_s),
+        prefill=prefill_pool(
+            model,
+            machine,
+            prefill,
+            size,
+            workers=prefill_workers,
+            transfer_s=float(move_s) + machine.request_overhead_s,
+        ),
     )

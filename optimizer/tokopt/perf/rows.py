@@ -94,9 +94,7 @@ def predict_disaggregated(model: LlmArithmetic, machine: Machine, rows: Rows) ->
     prompts = worker_memory(model, machine, rows.prefill, rows, role="prefill", depth=0.0)
     slots = np.minimum(np.asarray(memory.sequences), rows.running_cap / rows.decode_workers)
     fits = (slots >= 1.0) & (np.asarray(prompts.sequences) >= 1.0)
-    accelerators = (
-        rows.prefill_workers * rows.prefill.accelerators + rows.decode_workers * rows.decode.accelerators
-    )
+    accelerators = rows.prefill_workers * rows.prefill.accelerators + rows.decode_workers * rows.decode.accelerators
     loop = disaggregated_closed_loop(
         model,
         machine,

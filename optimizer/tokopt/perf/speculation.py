@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokopt.perf.arrays import Floats
 
 
-def accepted_tokens(chances: Sequence[float], depth: Floats) -> Floats:
+def accepted_tokens(chances: Sequence[float], depth: Floats) -> NDArray[np.float64]:
     """Mean tokens that a step yields with `depth` draft tokens.
 
     1 + p₁ + p₁p₂ + … + p₁…p_d: draft token i counts only if all before it were accepted

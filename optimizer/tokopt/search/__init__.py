@@ -1,5 +1,14 @@
 """Which set-up of one replica serves a workload best on each accelerator."""
 
 from tokopt.search.candidates import Candidate, SearchReport, SearchSpace, find_candidates
+from tokopt.search.frontier import OperatingPoint, find_frontier, pareto
 
-__all__ = ["Candidate", "SearchReport", "SearchSpace", "find_candidates"]
+__all__ = [
+    "Candidate",
+    "OperatingPoint",
+    "SearchReport",
+    "SearchSpace",
+    "find_candidates",
+    "find_frontier",
+    "pareto",
+]

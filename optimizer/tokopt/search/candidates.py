@@ -155,11 +155,13 @@ def replicas_per_unit(size: int, unit: int) -> float:
     return float(unit // size) if size <= unit else 1.0 / -(-size // unit)
 
 
-def _layout(chosen: Setups, row: int) -> Layout:
+def layout_of(chosen: Setups, row: int) -> Layout:
+    """Return the layout of one set-up."""
     return Layout(tp=int(chosen.tp[row]), pp=int(chosen.pp[row]), ep=int(chosen.ep[row]), dp=int(chosen.dp[row]))
 
 
-def _deployment(family: Family, space: SearchSpace, **settings: Any) -> Deployment:
+def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deployment:
+    """Return a deployment of a family with the given layout and settings."""
     return Deployment(
         accelerator=family.accelerator.name,
         framework=family.framework.name,
@@ -230,11 +232,11 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Le
     chosen = screened.setups
 
     def build(row: int) -> Candidate | None:
-        deployment = _deployment(
+        deployment = deployment_of(
             family,
             space,
             mode=ServingMode.AGG,
-            layout=_layout(chosen, row),
+            layout=layout_of(chosen, row),
             speculation_depth=int(chosen.depth[row]),
             chunk_tokens=int(chosen.chunk_tokens[row]),
         )
@@ -253,12 +255,12 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> 
 
     def build(row: int) -> Candidate | None:
         p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
-        deployment = _deployment(
+        deployment = deployment_of(
             family,
             space,
             mode=ServingMode.DISAGG,
-            prefill=Pool(workers=int(pairs.prefill_workers[row]), layout=_layout(pairs.prefills, p)),
-            decode=Pool(workers=int(pairs.decode_workers[row]), layout=_layout(decode.setups, d)),
+            prefill=Pool(workers=int(pairs.prefill_workers[row]), layout=layout_of(pairs.prefills, p)),
+            decode=Pool(workers=int(pairs.decode_workers[row]), layout=layout_of(decode.setups, d)),
             speculation_depth=int(decode.setups.depth[d]),
             chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
         )

@@ -42,17 +42,7 @@ def disaggregated_pairs(family: Family, decode: Screened, workload: Workload, li
     better pair as long as limits on waiting do not bind.
     """
     chosen = setups(family, widest, role="prefill")
-    use = memory_use(
-        family.model,
-        family.machine,
-        chosen.flat_layouts,
-        chunk_tokens=chosen.chunk_tokens,
-        draft_depth=0.0,
-        mean_resident_tokens=workload.input_tokens,
-        longest_tokens=workload.input_tokens,
-    )
-    fits = np.asarray(use.sequences) >= chosen.dp * chosen.pp
-    fitting = chosen.pick(fits)
+    fitting = fitting_prefills(family, workload, widest)
     size = workload_lengths(workload)
     times = prefill_times(family.model, family.machine, fitting.flat_layouts, size, fitting.chunk_tokens)
     in_time = first_token_floor(np.asarray(times.batch_s), size, limits) <= limits.ttft_s
@@ -82,6 +72,21 @@ def disaggregated_pairs(family: Family, decode: Screened, workload: Workload, li
     )
 
 
+def fitting_prefills(family: Family, workload: Workload, widest: int) -> Setups:
+    """Return the prefill workers that hold at least one prompt a rank and stage."""
+    chosen = setups(family, widest, role="prefill")
+    use = memory_use(
+        family.model,
+        family.machine,
+        chosen.flat_layouts,
+        chunk_tokens=chosen.chunk_tokens,
+        draft_depth=0.0,
+        mean_resident_tokens=workload.input_tokens,
+        longest_tokens=workload.input_tokens,
+    )
+    return chosen.pick(np.asarray(use.sequences) >= chosen.dp * chosen.pp)
+
+
 def _best_by_size(sizes: NDArray[np.float64], rates: NDArray[np.float64]) -> dict[int, int]:
     best: dict[int, int] = {}
     for row in np.argsort(-rates, kind="stable"):
@@ -101,7 +106,5 @@ def worker_counts(prefill_size: int, decode_size: int, prefill_per_decode: float
             for m in (max(1, other), other + 1):
                 counts.add((m, n) if swap else (n, m))
     return sorted(
-        (x, y)
-        for x, y in counts
-        if max(x, y) <= MOST_WORKERS and x * prefill_size + y * decode_size <= widest
+        (x, y) for x, y in counts if max(x, y) <= MOST_WORKERS and x * prefill_size + y * decode_size <= widest
     )

@@ -39,13 +39,13 @@ def quantile_of(limits: Limits) -> float | None:
 
 
 def safety(limits: Limits) -> float:
-    """Standard deviations of prefill stalls that the TPOT at full occupancy must leave room for."""
+    """Return the standard deviations of prefill stalls that the TPOT at full occupancy must leave room for."""
     q = quantile_of(limits)
     return max(NormalDist().inv_cdf(q), 0.0) if q is not None else 0.0
 
 
 def slot_limit(memory_slots: NDArray[np.float64], setups: Setups) -> NDArray[np.float64]:
-    """Requests in service that memory and the cap on sequences a rank allow."""
+    """Return the requests in service that memory and the cap on sequences a rank allow."""
     return np.minimum(memory_slots, SEQUENCES_PER_RANK * setups.dp * setups.pp)
 
 
@@ -58,7 +58,7 @@ def screen(family: Family, setups: Setups, workload: Workload, limits: Limits, *
     """
     size = workload_lengths(workload)
     considered = len(setups) * BATCH_GRID.size
-    fits, slots = _fitting(family, setups, workload, prefill=prefill)
+    fits, slots = fitting(family, setups, workload, prefill=prefill)
     kept, slots = setups.pick(fits), slots[fits]
     none = np.zeros(0)
     missing = (len(setups) - len(kept)) * BATCH_GRID.size
@@ -127,7 +127,7 @@ def _screen_block(
     )
 
 
-def _fitting(
+def fitting(
     family: Family, setups: Setups, workload: Workload, *, prefill: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return which set-ups hold at least one request a rank and stage, and how many requests each holds."""

@@ -23,9 +23,7 @@ MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
 PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
 SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
 # Sequences a rank that are tried: every small number, then steps of about 15 %.
-BATCH_GRID = np.unique(
-    np.concatenate([np.arange(1.0, 9.0), np.rint(np.geomspace(9.0, float(SEQUENCES_PER_RANK), 34))])
-)
+BATCH_GRID = np.unique(np.concatenate([np.arange(1.0, 9.0), np.rint(np.geomspace(9.0, float(SEQUENCES_PER_RANK), 34))]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +143,7 @@ def legal_layouts(family: Family, widest: int) -> list[tuple[int, int, int, int]
     tps = [tp for tp in powers_of_two(min(domain, largest)) if model.heads % tp == 0]
     pps = [pp for pp in powers_of_two(8) if pp <= model.layers] if "pipeline_parallel" in family.features else [1]
     dps = wide if spreads and "attention_dp" in family.features else [1]
-    layouts = []
+    layouts: list[tuple[int, int, int, int]] = []
     for tp in tps:
         for dp in dps:
             stage = tp * dp
@@ -168,9 +166,7 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
     choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
     chunks = np.array(choices, dtype=float)
-    index, depth, chunk = (
-        grid.ravel() for grid in np.meshgrid(np.arange(len(layouts)), depths, chunks, indexing="ij")
-    )
+    index, depth, chunk = (grid.ravel() for grid in np.meshgrid(np.arange(len(layouts)), depths, chunks, indexing="ij"))
     chosen = layouts[index.astype(int)]
     return Setups(
         tp=chosen[:, 0],

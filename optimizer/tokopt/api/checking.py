@@ -1,0 +1,75 @@
+"""`check`: a plan verified again, by code that shares nothing with what made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tokopt.catalog import Catalog, load_catalog
+from tokopt.checking import CheckInputs, check_plan
+from tokopt.domain.plans import Plan
+from tokopt.errors import InputError
+
+
+def read_plan(source: Plan | str | Path | Mapping[str, Any]) -> Plan:
+    """Return a plan from a record, a mapping or a JSON file.
+
+    Raises:
+        InputError: In one line: not readable, not JSON, or not a plan, with the first field that is wrong.
+    """
+    if isinstance(source, Plan):
+        return source
+    where = "plan"
+    data: Any = source
+    if isinstance(source, (str, Path)):
+        where = str(source)
+        try:
+            data = json.loads(Path(source).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where}:{error.lineno}: not JSON: {error.msg}") from None
+    try:
+        return Plan.model_validate_json(json.dumps(data)) if isinstance(data, Mapping) else Plan.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise InputError(f"{where}: not a plan: {key}: {first['msg']}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: not a plan: {error}") from None
+
+
+def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:
+    """Return the records that a plan's request names."""
+    request = plan.request
+    return CheckInputs(
+        llm=catalog.llm(request.llm),
+        accelerators=catalog.accelerators,
+        frameworks=catalog.frameworks,
+        precisions=catalog.precisions,
+        kv_bits={name: kv.bits for name, kv in catalog.kv_precisions.items()},
+        calibration=catalog.calibration,
+        offers=catalog.price_list(request.prices).offers,
+    )
+
+
+def check(plan: Plan | str | Path | Mapping[str, Any], *, catalog: str | Catalog | None = None) -> list[str]:
+    """Verify a plan from its request and the catalogs, without the solver.
+
+    Args:
+        plan: A plan, its JSON as a mapping, or the path of a plan file.
+        catalog: A catalog or an overlay directory; None = what the plan's request names.
+
+    Returns:
+        What is wrong, one line a fault; empty = nothing.
+
+    Raises:
+        InputError: The plan cannot be read, or names something that the catalog does not have.
+    """
+    read = read_plan(plan)
+    loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog or read.request.catalog)
+    return check_plan(read, check_inputs(read, loaded))

@@ -1,0 +1,427 @@
+"""`estimate`: what one deployment does under a load."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tokopt.catalog import Catalog, load_catalog
+from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+from tokopt.domain.estimates import Estimate, Interval, LatencyMs, MemoryGib, PowerKw
+from tokopt.domain.workloads import Workload
+from tokopt.errors import InputError
+from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
+from tokopt.perf.describe import memory_shares, memory_slots, replica_drawn_w, steady_at, time_shares
+from tokopt.perf.layouts import Layouts
+from tokopt.perf.queueing import (
+    LOAD_LIMIT,
+    at_rate,
+    exponential_tail,
+    lognormal_factor,
+    normal_quantile,
+    saturation,
+)
+from tokopt.perf.rows import Predicted, Rows, predict_aggregated, predict_disaggregated, worker_memory
+from tokopt.perf.serving import lengths
+from tokopt.units import GIB, KW, REQUEST_RATE, format_si, parse_quantity
+
+from .answer import Z80
+from .items import latency_ms
+from .requests import resolve_workload
+from .resolved import Resolved, check_layout, estimate_provenance, named, parse_pool, resolve
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a load makes of a replica; latencies in seconds by statistic, None where it is overloaded."""
+
+    ttft_s: dict[str, float] | None
+    tpot_s: dict[str, float] | None
+    e2e_s: dict[str, float] | None
+    requests_per_s: float
+    running: float
+    overloaded: bool
+    reason: str = ""
+
+
+def estimate(
+    *,
+    model: str,
+    gpu: str,
+    framework: str | None = None,
+    precision: str | None = None,
+    kv_precision: str | None = None,
+    tp: int = 1,
+    pp: int = 1,
+    ep: int = 1,
+    dp: int = 1,
+    prefill: str | None = None,
+    decode: str | None = None,
+    mtp: int = 0,
+    chunk_tokens: int = 8192,
+    max_running: int | None = None,
+    workload: str | Workload = "chat",
+    isl: float | None = None,
+    osl: float | None = None,
+    prefix_share: float | None = None,
+    concurrency: float | None = None,
+    rate: str | None = None,
+    catalog: str | Catalog | None = None,
+) -> Estimate:
+    """Return latency, throughput, memory and power of one deployment.
+
+    Args:
+        model: Name, alias or path of a Hugging Face config.json.
+        gpu: Accelerator.
+        framework: Serving framework; None = the catalog's first that runs there.
+        precision: Of the weights; None = the checkpoint's own.
+        kv_precision: Of the cache; None = what the precision asks for.
+        tp: Tensor-parallel degree; `pp`, `ep`, `dp` (attention data parallel) likewise.
+        pp: Pipeline-parallel degree.
+        ep: Expert-parallel degree.
+        dp: Attention-data-parallel degree.
+        prefill: Prefill pool of a disaggregated deployment, like `2xtp4`; goes with `decode`.
+        decode: Decode pool.
+        mtp: Draft tokens a step by multi-token prediction.
+        chunk_tokens: Token budget of a prefill chunk.
+        max_running: Most requests in service; None = the framework's default and what memory holds.
+        workload: Name or record; `isl`, `osl` and `prefix_share` replace single figures.
+        isl: Mean input tokens.
+        osl: Mean output tokens.
+        prefix_share: Share of input tokens found in the prefix cache.
+        concurrency: Requests in flight: a closed loop, as benchmarks run.
+        rate: Requests a second, like `8req/s`: open traffic.
+        catalog: A catalog or an overlay directory.
+
+    Raises:
+        InputError: A request that cannot be understood or that the catalog says is not supported.
+    """
+    loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
+    llm = named(loaded, model)
+    resolved = resolve(loaded, llm=llm, gpu=gpu, framework=framework, precision=precision, kv_precision=kv_precision)
+    shape = resolve_workload(loaded, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share)
+    deployment = _deployment(resolved, (tp, pp, ep, dp), prefill, decode, mtp, chunk_tokens, max_running)
+    if (concurrency is None) == (rate is None):
+        raise InputError("give the load once: --concurrency 64 (closed loop) or --rate 8req/s (open traffic)")
+    if concurrency is not None and not 1 <= concurrency < 1e9:
+        raise InputError(f"--concurrency: {concurrency:g} is not possible; at least 1 request is in flight")
+    arrivals = None if rate is None else parse_quantity(rate, REQUEST_RATE, what="--rate")
+    return estimate_deployment(loaded, resolved, deployment, shape, concurrency=concurrency, arrivals=arrivals)
+
+
+def _deployment(
+    resolved: Resolved,
+    degrees: tuple[int, int, int, int],
+    prefill: str | None,
+    decode: str | None,
+    mtp: int,
+    chunk_tokens: int,
+    max_running: int | None,
+) -> Deployment:
+    if (prefill is None) != (decode is None):
+        raise InputError("--prefill and --decode go together: two pools, like --prefill 2xtp4 --decode 1xtp8")
+    if min(degrees) < 1 or chunk_tokens < 1 or (max_running is not None and max_running < 1) or mtp < 0:
+        raise InputError("degrees, chunk and running cap start at 1, the depth of multi-token prediction at 0")
+    if mtp and not resolved.llm.mtp_layers:
+        raise InputError(f"{resolved.llm.name} ships no multi-token prediction: leave --mtp out")
+    pools: dict[str, Any] = {}
+    if prefill is not None and decode is not None:
+        if degrees != (1, 1, 1, 1):
+            raise InputError("--tp, --pp, --ep and --dp are of one pool: with --prefill and --decode leave them out")
+        pools = {"prefill": parse_pool(prefill, "--prefill"), "decode": parse_pool(decode, "--decode")}
+        for name, pool in pools.items():
+            check_layout(resolved, pool.layout, f"--{name}")
+    else:
+        tp, pp, ep, dp = degrees
+        layout = Layout(tp=tp, pp=pp, ep=ep, dp=dp)
+        check_layout(resolved, layout, "layout")
+        pools = {"layout": layout}
+    return Deployment(
+        accelerator=resolved.accelerator.name,
+        framework=resolved.framework.name,
+        llm=resolved.llm.name,
+        precision=resolved.precision.name,
+        kv_precision=resolved.kv_precision,
+        mode=ServingMode.DISAGG if prefill is not None else ServingMode.AGG,
+        speculation_depth=mtp,
+        chunk_tokens=chunk_tokens,
+        max_running_requests=max_running,
+        **pools,
+    )
+
+
+def slots_per_worker(resolved: Resolved, deployment: Deployment, workload: Workload) -> int:
+    """Return the requests that one decoding worker runs at most: memory, the framework's default, or the cap given."""
+    layout, workers = decode_layout(deployment)
+    held = memory_slots(
+        resolved.model,
+        resolved.machine,
+        decode_worker(deployment, resolved.accepted(deployment.speculation_depth)),
+        workload,
+        prefill=deployment.mode is ServingMode.AGG,
+    )
+    allowed = float(resolved.framework.max_running_requests * layout.dp * layout.pp)
+    if deployment.max_running_requests is not None:
+        allowed = deployment.max_running_requests / workers
+    return int(min(held, max(allowed, 1.0)))
+
+
+def estimate_deployment(
+    catalog: Catalog,
+    resolved: Resolved,
+    deployment: Deployment,
+    workload: Workload,
+    *,
+    concurrency: float | None,
+    arrivals: float | None,
+) -> Estimate:
+    """Return the estimate of a deployment under a closed loop or open arrivals (exactly one of them)."""
+    slots = slots_per_worker(resolved, deployment, workload)
+    said = f"concurrency {concurrency:g}" if concurrency is not None else f"{arrivals:g} req/s"
+    if slots < 1 or not _prefill_fits(resolved, deployment, workload):
+        return _unfit(catalog, resolved, deployment, workload, said)
+    profile = replica_profile(
+        resolved.model,
+        resolved.machine,
+        deployment,
+        workload,
+        accepted=resolved.accepted(deployment.speculation_depth),
+        slots=slots,
+    )
+    most = saturation(profile)
+    if concurrency is not None:
+        figures = _closed(resolved, deployment, workload, concurrency, slots)
+    elif arrivals is not None and arrivals < most * 0.999:
+        loaded = at_rate(profile, arrivals)
+        late = arrivals > LOAD_LIMIT * most
+        reason = f"above {LOAD_LIMIT:.0%} of saturation ({most:.4g} req/s): queues hardly settle" if late else ""
+        figures = Figures(
+            ttft_s=loaded.ttft_s,
+            tpot_s=loaded.tpot_s,
+            e2e_s=loaded.e2e_s,
+            requests_per_s=arrivals,
+            running=loaded.mean_in_service,
+            overloaded=False,
+            reason=reason,
+        )
+    else:
+        figures = Figures(
+            ttft_s=None,
+            tpot_s=None,
+            e2e_s=None,
+            requests_per_s=most,
+            running=float(slots * profile.workers),
+            overloaded=True,
+            reason=f"overloaded: saturates at {most:.4g} req/s, so the queue grows without end",
+        )
+    return _estimate(catalog, resolved, deployment, workload, said, figures, slots, most)
+
+
+def _prefill_fits(resolved: Resolved, deployment: Deployment, workload: Workload) -> bool:
+    if deployment.prefill is None:
+        return True
+    rows = _rows(resolved, deployment, workload, 1.0, 1)
+    use = worker_memory(resolved.model, resolved.machine, rows.prefill, rows, role="prefill", depth=0.0)
+    return bool(np.all(np.asarray(use.sequences) >= 1.0))
+
+
+def _rows(resolved: Resolved, deployment: Deployment, workload: Workload, concurrency: float, slots: int) -> Rows:
+    layout, workers = decode_layout(deployment)
+    pool = deployment.prefill or Pool(workers=1, layout=Layout())
+
+    def one(value: float) -> np.ndarray:
+        return np.array([float(value)])
+
+    def layouts(of: Layout) -> Layouts:
+        return Layouts(tp=one(of.tp), pp=one(of.pp), ep=one(of.ep), dp=one(of.dp))
+
+    depth = deployment.speculation_depth
+    return Rows(
+        decode=layouts(layout),
+        decode_workers=one(workers),
+        prefill=layouts(pool.layout),
+        prefill_workers=one(pool.workers),
+        size=lengths(
+            one(workload.input_tokens),
+            one(workload.output_tokens),
+            workload.prefix_share,
+            input_cv=workload.input_cv,
+            output_cv=workload.output_cv,
+        ),
+        input_tokens=one(workload.input_tokens),
+        output_tokens=one(workload.output_tokens),
+        concurrency=one(concurrency),
+        running_cap=one(slots * workers),
+        depth=one(depth),
+        accepted=one(resolved.accepted(depth)),
+        chunk_tokens=one(deployment.chunk_tokens),
+    )
+
+
+def _closed(resolved: Resolved, deployment: Deployment, workload: Workload, concurrency: float, slots: int) -> Figures:
+    rows = _rows(resolved, deployment, workload, concurrency, slots)
+    predict = predict_aggregated if deployment.mode is ServingMode.AGG else predict_disaggregated
+    predicted: Predicted = predict(resolved.model, resolved.machine, rows)
+    loop = predicted.loop
+
+    def number(value: object) -> float:
+        return float(np.squeeze(np.asarray(value, dtype=float)))
+
+    ttft, tpot = number(loop.ttft_s), number(loop.tpot_s)
+    contention, wait = number(loop.contention_s), number(loop.slot_wait_s)
+    if deployment.mode is ServingMode.DISAGG:
+        # What a closed loop piles up before the slower pool is there for every request alike.
+        contention, wait = 0.0, contention + wait
+    busy = min(max(number(loop.steady.prefill_share), 1e-9), 1.0 - 1e-9)
+    own = max(ttft - contention - wait, 0.0)
+    stall = number(loop.stall_s) * math.sqrt(max(number(loop.running), 0.0))
+    decoded = max(workload.output_tokens - 1.0, 1.0)
+    ttfts, tpots, e2es = {"mean": ttft}, {"mean": tpot}, {"mean": ttft + decoded * tpot}
+    for name, q in PERCENTILES.items():
+        others = exponential_tail(busy, contention / busy, q)
+        ttfts[name] = own * lognormal_factor(workload.input_cv, q) + others + wait
+        tpots[name] = tpot + max(normal_quantile(q), 0.0) * stall
+        e2es[name] = ttfts[name] + decoded * lognormal_factor(workload.output_cv, q) * tpots[name]
+    return Figures(
+        ttft_s=ttfts,
+        tpot_s=tpots,
+        e2e_s=e2es,
+        requests_per_s=number(loop.requests_per_s),
+        running=number(loop.running),
+        overloaded=False,
+    )
+
+
+def _estimate(
+    catalog: Catalog,
+    resolved: Resolved,
+    deployment: Deployment,
+    workload: Workload,
+    said: str,
+    figures: Figures,
+    slots: int,
+    most: float,
+) -> Estimate:
+    _, workers = decode_layout(deployment)
+    gpus = deployment.accelerators
+    agg = deployment.mode is ServingMode.AGG
+    worker = decode_worker(deployment, resolved.accepted(deployment.speculation_depth))
+    state = steady_at(
+        resolved.model, resolved.machine, worker, workload, running=figures.running / workers, prefill=agg
+    )
+    shares = time_shares(state)
+    memory = memory_shares(resolved.model, resolved.machine, worker, workload, slots=slots, prefill=agg)
+    output = figures.requests_per_s * workload.output_tokens / gpus
+    total = figures.requests_per_s * (workload.input_tokens + workload.output_tokens) / gpus
+    f = math.exp(Z80 * resolved.constants.throughput_log_sd)
+    g = math.exp(Z80 * resolved.constants.latency_log_sd)
+    interval = {
+        "output_tokens_per_s_per_gpu": Interval(low=output / f, high=output * f),
+        "total_tokens_per_s_per_gpu": Interval(low=total / f, high=total * f),
+    }
+    tpot: LatencyMs | None = None
+    if figures.tpot_s is not None and figures.ttft_s is not None:
+        tpot = latency_ms(figures.tpot_s)
+        first = figures.ttft_s["mean"] * 1e3
+        interval["tpot_ms"] = Interval(low=tpot.mean / g, high=tpot.mean * g)
+        interval["ttft_ms"] = Interval(low=first / g, high=first * g)
+    return Estimate(
+        deployment=deployment.model_copy(update={"max_running_requests": slots * workers}),
+        workload=workload.name,
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+        load=said,
+        fits=True,
+        overloaded=figures.overloaded,
+        reason=figures.reason,
+        ttft_ms=None if figures.ttft_s is None else latency_ms(figures.ttft_s),
+        tpot_ms=tpot,
+        e2e_ms=None if figures.e2e_s is None else latency_ms(figures.e2e_s),
+        tokens_per_s_per_user=None if tpot is None else 1e3 / tpot.mean,
+        requests_per_s=figures.requests_per_s,
+        output_tokens_per_s_per_gpu=output,
+        total_tokens_per_s_per_gpu=total,
+        running_batch=figures.running,
+        running_cap=slots * workers,
+        saturation_requests_per_s=most,
+        memory_gib=MemoryGib(
+            weights=memory.weights / GIB, kv=memory.kv / GIB, other=memory.other / GIB, free=memory.free / GIB
+        ),
+        bottleneck=max(shares, key=lambda name: shares[name]),
+        bottleneck_shares=shares,
+        power_kw=_power(resolved, gpus, figures.requests_per_s / most, float(np.squeeze(state.compute_share))),
+        accelerators=gpus,
+        interval=interval,
+        extrapolated=not catalog.calibration.data_hash,
+        assumptions=_said(resolved, deployment, workload),
+        provenance=estimate_provenance(catalog, resolved),
+    )
+
+
+def _power(resolved: Resolved, gpus: int, busy: float, compute_share: float) -> PowerKw:
+    accelerator = resolved.accelerator
+    drawn = replica_drawn_w(accelerator, accelerators=gpus, busy=busy, compute_share=compute_share)
+    return PowerKw(
+        drawn=None if drawn is None else drawn / KW,
+        rated=None if accelerator.server_w is None else accelerator.server_w * gpus / KW,
+        provisioned=None if accelerator.all_in_w is None else accelerator.all_in_w * gpus / KW,
+    )
+
+
+def _said(resolved: Resolved, deployment: Deployment, workload: Workload) -> tuple[str, ...]:
+    said = [
+        f"{resolved.framework.name}, weights {resolved.precision.name}, cache {resolved.kv_precision}",
+        f"{workload.input_tokens:,.0f} tokens in, {workload.output_tokens:,.0f} out on average, "
+        f"{workload.prefix_share:.0%} of prompts cached",
+    ]
+    if deployment.speculation_depth:
+        accepted = resolved.accepted(deployment.speculation_depth)
+        said.append(
+            f"multi-token prediction yields {accepted:.2f} tokens a step at depth {deployment.speculation_depth}"
+        )
+    return tuple(said)
+
+
+def _unfit(catalog: Catalog, resolved: Resolved, deployment: Deployment, workload: Workload, said: str) -> Estimate:
+    worker = decode_worker(deployment, resolved.accepted(deployment.speculation_depth))
+    memory = memory_shares(resolved.model, resolved.machine, worker, workload, slots=0, prefill=True)
+    whole = resolved.model.weight_bytes
+    reason = (
+        f"does not fit: {memory.weights / GIB:,.1f} GiB of weights and {memory.other / GIB:,.1f} GiB of working memory "
+        f"on a device of {format_si(resolved.machine.memory_bytes / GIB, 'GiB')}; the model needs "
+        f"{whole / GIB:,.0f} GiB in {resolved.precision.name}: spread it wider, or use a narrower precision"
+    )
+    return Estimate(
+        deployment=deployment,
+        workload=workload.name,
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+        load=said,
+        fits=False,
+        overloaded=False,
+        reason=reason,
+        ttft_ms=None,
+        tpot_ms=None,
+        e2e_ms=None,
+        tokens_per_s_per_user=None,
+        requests_per_s=None,
+        output_tokens_per_s_per_gpu=None,
+        total_tokens_per_s_per_gpu=None,
+        running_batch=None,
+        running_cap=None,
+        saturation_requests_per_s=None,
+        memory_gib=MemoryGib(weights=memory.weights / GIB, kv=0.0, other=memory.other / GIB, free=memory.free / GIB),
+        bottleneck=None,
+        bottleneck_shares={},
+        power_kw=_power(resolved, deployment.accelerators, 0.0, 0.0),
+        accelerators=deployment.accelerators,
+        interval={},
+        extrapolated=not catalog.calibration.data_hash,
+        assumptions=_said(resolved, deployment, workload),
+        provenance=estimate_provenance(catalog, resolved),
+    )

@@ -1,0 +1,156 @@
+"""A deployment's names, resolved to records and sustained rates."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tokopt.catalog import Catalog
+from tokopt.domain.accelerators import Accelerator, Framework, Precision
+from tokopt.domain.calibration import Constants
+from tokopt.domain.deployments import Layout, Pool
+from tokopt.domain.estimates import EstimateProvenance
+from tokopt.domain.llms import Llm
+from tokopt.errors import InputError
+from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
+from tokopt.perf.constants import acceptance_chances, constants_for, weakest_origin
+from tokopt.perf.machine import Machine, machine
+from tokopt.perf.speculation import accepted_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """Everything that the model needs of a deployment besides its layout."""
+
+    llm: Llm
+    accelerator: Accelerator
+    framework: Framework
+    precision: Precision
+    kv_precision: str
+    constants: Constants
+    machine: Machine
+    model: LlmArithmetic
+    chances: tuple[float, ...]
+
+    def accepted(self, depth: int) -> float:
+        """Return the tokens that a step yields at a speculation depth."""
+        return float(accepted_tokens(self.chances, np.array([depth]))[0])
+
+
+def resolve(
+    catalog: Catalog,
+    *,
+    llm: Llm,
+    gpu: str,
+    framework: str | None,
+    precision: str | None,
+    kv_precision: str | None,
+) -> Resolved:
+    """Return the records and rates of a deployment; what is not named is chosen and can be read off the result.
+
+    Defaults: the first framework of the catalog that runs there, the checkpoint's own precision, and the cache that the
+    precision asks for where the framework has it.
+
+    Raises:
+        InputError: An unknown name, or a combination that the catalog says is not supported.
+    """
+    accelerator = catalog.accelerator(gpu)
+    runs = [f for f in catalog.frameworks.values() if accelerator.name in f.support]
+    if framework is None and not runs:
+        raise InputError(f"no framework in the catalog runs on {accelerator.name}")
+    chosen = catalog.framework(framework) if framework else runs[0]
+    support = chosen.support.get(accelerator.name)
+    if support is None:
+        names = ", ".join(f.name for f in runs) or "none"
+        raise InputError(f"{chosen.name} does not run on {accelerator.name}; frameworks that do: {names}")
+    weights = catalog.precision(precision or llm.native_precision)
+    if precision is None and weights.name not in support.precisions:
+        weights = catalog.precisions[next(p for p in support.precisions if p in (*llm.precisions, "bf16"))]
+    if weights.name not in support.precisions:
+        served = ", ".join(support.precisions)
+        raise InputError(f"{chosen.name} does not serve {weights.name} on {accelerator.name}; it serves {served}")
+    cache = catalog.kv_precision(kv_precision).name if kv_precision else weights.default_kv_precision
+    if cache not in support.kv_precisions:
+        if kv_precision:
+            has = ", ".join(support.kv_precisions)
+            raise InputError(f"{chosen.name} has no {cache} cache on {accelerator.name}; it has {has}")
+        cache = support.kv_precisions[0]
+    constants = constants_for(catalog.calibration, accelerator, chosen, weights)
+    return Resolved(
+        llm=llm,
+        accelerator=accelerator,
+        framework=chosen,
+        precision=weights,
+        kv_precision=cache,
+        constants=constants,
+        machine=machine(accelerator, chosen, weights, constants),
+        model=llm_arithmetic(llm, weights, catalog.kv_precisions[cache].bits),
+        chances=acceptance_chances(catalog.calibration, llm.name),
+    )
+
+
+def check_layout(resolved: Resolved, layout: Layout, what: str) -> None:
+    """Raise InputError, saying what would be possible, where a model or machine cannot be split like that."""
+    model, accelerator = resolved.model, resolved.accelerator
+    if layout.tp > 1 and model.heads % layout.tp:
+        raise InputError(f"{what}: tp={layout.tp} does not divide the {model.heads} attention heads")
+    if layout.tp > accelerator.scale_up_size:
+        raise InputError(f"{what}: tp={layout.tp} is wider than the scale-up domain of {accelerator.scale_up_size}")
+    if layout.pp > model.layers:
+        raise InputError(f"{what}: pp={layout.pp} is more than the {model.layers} layers")
+    stage = layout.tp * layout.dp
+    if stage % layout.ep:
+        raise InputError(f"{what}: ep={layout.ep} does not divide tp x dp = {stage}")
+    if layout.ep > 1 and not model.experts:
+        raise InputError(f"{what}: ep={layout.ep}, but {resolved.llm.name} has no experts")
+    if layout.ep > max(model.experts, 1):
+        raise InputError(f"{what}: ep={layout.ep} is more than the {model.experts} experts")
+    if layout.accelerators > accelerator.scale_up_size and not resolved.machine.scale_out_bytes_per_s:
+        raise InputError(
+            f"{what}: {layout.accelerators} accelerators outgrow the scale-up domain of {accelerator.scale_up_size}, "
+            f"and the catalog has no scale-out bandwidth for {accelerator.name}"
+        )
+
+
+def parse_pool(text: str, what: str) -> Pool:
+    """Return a pool written like `2xtp4`, `1xtp1dp8ep8` or `tp8` (one worker).
+
+    Raises:
+        InputError: Not understood.
+    """
+    written = re.fullmatch(r"(?:(\d+)x)?((?:(?:tp|pp|ep|dp)\d+)+)", text.strip().lower().replace(" ", ""))
+    if not written:
+        raise InputError(f"{what}: {text!r} is not a pool; write it like 2xtp4 or 1xtp1dp8ep8")
+    degrees = re.findall(r"(tp|pp|ep|dp)(\d+)", written.group(2))
+    if len({name for name, _ in degrees}) < len(degrees):
+        raise InputError(f"{what}: {text!r} gives a degree twice")
+    numbers = {name: int(value) for name, value in degrees}
+    workers = int(written.group(1) or 1)
+    if workers < 1 or min(numbers.values()) < 1:
+        raise InputError(f"{what}: {text!r}: workers and degrees start at 1")
+    return Pool(workers=workers, layout=Layout(**numbers))
+
+
+def named(catalog: Catalog, model: str) -> Llm:
+    """Return a language model by name, alias or path of a config.json."""
+    return catalog.llm(str(Path(model)) if model.endswith(".json") else model)
+
+
+def estimate_provenance(catalog: Catalog, resolved: Resolved) -> EstimateProvenance:
+    """Return where an estimate's numbers come from."""
+    constants = resolved.constants
+    return EstimateProvenance(
+        calibration=catalog.calibration.version,
+        constants_origin=weakest_origin(constants).value,
+        constants={
+            name: f"{origin.value}: {constants.sources.get(name, '')}" for name, origin in constants.origins.items()
+        },
+        accelerator_sources=dict(resolved.accelerator.sources),
+        llm_source=resolved.llm.source,
+        catalog_version=catalog.version,
+        tokopt_version=importlib.metadata.version("tokopt"),
+    )

@@ -1,0 +1,27 @@
+"""What a plan is checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tokopt.domain.accelerators import Accelerator, Framework, Precision
+from tokopt.domain.calibration import Calibration
+from tokopt.domain.llms import Llm
+from tokopt.domain.offers import Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckInputs:
+    """Records of the catalogs and the offers of the request's price lists, before any selection.
+
+    Evaluations are remembered by the identity of these records: pass the same ones for plans over the same catalog.
+    """
+
+    llm: Llm
+    accelerators: Mapping[str, Accelerator]
+    frameworks: Mapping[str, Framework]
+    precisions: Mapping[str, Precision]
+    kv_bits: Mapping[str, float]  # stored bits a cache element, by name
+    calibration: Calibration
+    offers: Sequence[Offer]

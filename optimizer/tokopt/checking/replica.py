@@ -1,0 +1,231 @@
+"""What one worker holds and how it runs: memory, the steady state of continuous batching, and prefill."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tokopt.checking.arithmetic import LlmSums, group_cache_bytes
+from tokopt.checking.rates import Rates
+from tokopt.checking.step import Tokens, link, step_s
+from tokopt.domain.deployments import Layout
+from tokopt.domain.plans import WorkloadShape
+
+ACTIVATION_BYTES_PER_TOKEN = 24.0  # a hidden unit: twelve live tensors of 16 bits while a chunk passes a layer
+ROUNDING = 1.0 + 1e-9  # a count that is short of a whole by rounding alone is that whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """Mean tokens of a request."""
+
+    prompt: float
+    output: float
+    computed: float  # of the prompt, not found in the prefix cache
+    decoded: float  # by decode steps: all of the output but its first token
+    context: float  # cached tokens of a decoding sequence
+    prompt_context: float  # tokens that a prompt token attends to
+
+
+def request_lengths(workload: WorkloadShape) -> Lengths:
+    """Return the lengths of a request: at least one prompt token is computed and one token decoded."""
+    cached = min(workload.input_tokens * workload.prefix_share, max(workload.input_tokens - 1.0, 0.0))
+    computed = workload.input_tokens - cached
+    decoded = max(workload.output_tokens - 1.0, 1.0)
+    return Lengths(
+        prompt=workload.input_tokens,
+        output=workload.output_tokens,
+        computed=computed,
+        decoded=decoded,
+        context=workload.input_tokens + 0.5 * decoded,
+        prompt_context=cached + 0.5 * computed,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One worker, its settings, and what it is made of."""
+
+    sums: LlmSums
+    rates: Rates
+    layout: Layout
+    depth: int  # draft tokens a step
+    tokens_per_step: float
+    chunk_tokens: float  # 0 in a pool that only decodes
+
+    @property
+    def groups(self) -> int:
+        """Attention ranks x pipeline stages: groups of sequences that run at a time."""
+        return self.layout.dp * self.layout.pp
+
+    def time_s(self, size: Lengths, *, sequences: float, prompt: float) -> float:
+        """Time of a step of one micro-batch with that many decoding sequences and prompt tokens a rank. [s]"""
+        tokens = Tokens(
+            sequences=sequences,
+            width=1.0 + self.depth,
+            context=size.context,
+            prompt=prompt,
+            prompt_context=size.prompt_context,
+            drafts=float(self.depth),
+        )
+        return step_s(self.sums, self.rates, self.layout, tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Memory of the fullest accelerator of a worker. [B]"""
+
+    weights: float
+    working: float  # activations of a prefill chunk
+    cache_room: float  # negative: the weights alone do not fit
+    per_sequence: float  # cache of a mean sequence
+    sequences: int  # that fit, over the whole worker; 0 if not even one whole request does
+
+
+def worker_memory(worker: Worker, *, mean_tokens: float, longest_tokens: float) -> Memory:
+    """Return the memory of a worker that holds sequences of `mean_tokens` on average, `longest_tokens` at the end."""
+    weights = _weight_bytes(worker.sums, worker.layout, worker.depth)
+    working = worker.chunk_tokens * worker.sums.hidden_size * ACTIVATION_BYTES_PER_TOKEN
+    room = worker.rates.usable_bytes - weights - working
+    each = _sequence_bytes(worker.sums, worker.layout, mean_tokens)
+    sequences = 0
+    if room * ROUNDING >= _sequence_bytes(worker.sums, worker.layout, longest_tokens):
+        sequences = math.floor(max(room, 0.0) / max(each, 1.0) * ROUNDING) * worker.layout.dp
+    return Memory(weights=weights, working=working, cache_room=room, per_sequence=each, sequences=sequences)
+
+
+def decode_memory(worker: Worker, size: Lengths) -> Memory:
+    """Return the memory of a worker that decodes: on average a sequence holds its prompt and half of its output."""
+    return worker_memory(worker, mean_tokens=size.prompt + 0.5 * size.output, longest_tokens=size.prompt + size.output)
+
+
+def prompt_memory(worker: Worker, size: Lengths) -> Memory:
+    """Return the memory of a worker that only prefills: sequences leave when their prompt is done."""
+    return worker_memory(worker, mean_tokens=size.prompt, longest_tokens=size.prompt)
+
+
+def _stage_share(sums: LlmSums, layout: Layout) -> float:
+    """Share of the layers on the fullest pipeline stage: ceil(L/pp) / L."""
+    return math.ceil(sums.layers / layout.pp) / sums.layers
+
+
+def _weight_bytes(sums: LlmSums, layout: Layout, depth: int) -> float:
+    """ceil(L/pp)/L · (dense/tp + ceil(E/ep) experts · ep/(tp·dp)) + vocabulary tables/tp + draft module/(tp·dp). [B]
+
+    With several stages, the first holds the embedding and the last the head; with one, it holds both.
+    """
+    stage = layout.tp * layout.dp
+    experts = sums.expert_layers * math.ceil(sums.experts / layout.ep) * sums.expert_bytes * layout.ep / stage
+    dense = (sums.projection_bytes + sums.dense_bytes) / layout.tp
+    if layout.pp > 1:
+        tables = max(sums.embedding_bytes, sums.head_bytes)
+    else:
+        tables = sums.embedding_bytes + sums.head_bytes
+    draft = sums.draft_bytes / stage if depth > 0 else 0.0
+    return _stage_share(sums, layout) * (dense + experts) + tables / layout.tp + draft
+
+
+def _sequence_bytes(sums: LlmSums, layout: Layout, tokens: float) -> float:
+    """Cache of one sequence on one accelerator: split over stages and over at most the key-value heads. [B]"""
+    split = sum(group_cache_bytes(group, tokens) / min(layout.tp, group.cache_shards) for group in sums.attention)
+    return _stage_share(sums, layout) * split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steady:
+    """A worker with a constant number of decoding sequences."""
+
+    in_service: float  # sequences that hold cache
+    requests_per_s: float
+    decode_step_s: float
+    tpot_s: float
+    stall_s: float  # mean extra time per token from one prompt's prefill
+    prefill_s: float  # a prompt's own
+    prefill_share: float  # of the worker's time
+    prefill_wait_s: float  # for the prefills of others
+
+
+def decode_only(worker: Worker, size: Lengths, running: float) -> Steady:
+    """Return the steady state of a worker of a decode pool: every step decodes."""
+    base = worker.time_s(size, sequences=running / worker.groups, prompt=0.0)
+    tpot = base / worker.tokens_per_step
+    return Steady(
+        in_service=running,
+        requests_per_s=running / (size.decoded * tpot),
+        decode_step_s=base,
+        tpot_s=tpot,
+        stall_s=0.0,
+        prefill_s=0.0,
+        prefill_share=0.0,
+        prefill_wait_s=0.0,
+    )
+
+
+def mixed(worker: Worker, size: Lengths, running: float, input_cv: float) -> Steady:
+    """Return the steady state of a worker that decodes `running` sequences and prefills their successors.
+
+    A step yields running · tokens/decoded new prompts, in chunks; a share `mixing` of each chunk rides in a decode
+    step, the rest takes a step of its own (Agrawal et al., Sarathi-Serve, OSDI 2024):
+
+        step = decode step + chunks · (ride · (mixed - decode) + (1 - ride) · own),   TPOT = step / tokens a step
+
+    Other attention ranks wait for a chunk to the extent of `rank_imbalance`; waits follow Pollaczek and Khinchine.
+    """
+    constants = worker.rates.constants
+    sequences = running / worker.groups
+    base = worker.time_s(size, sequences=sequences, prompt=0.0)
+    prompts = running * worker.tokens_per_step / size.decoded
+    arriving = prompts * size.computed / worker.groups
+    chunk = max(min(arriving, worker.chunk_tokens), min(size.computed, worker.chunk_tokens))
+    chunks = arriving / chunk
+    both = worker.time_s(size, sequences=sequences, prompt=chunk)
+    own = worker.time_s(size, sequences=0.0, prompt=chunk)
+    ride = constants.mixing / max(1.0, chunks)
+    some_rank = -math.expm1(worker.layout.dp * math.log1p(-min(chunks, 1.0 - 1e-12)))
+    held_up = chunks + constants.rank_imbalance * max(some_rank - chunks, 0.0)
+    added = held_up * (ride * (both - base) + (1.0 - ride) * own)
+    step = base + added
+    tpot = step / worker.tokens_per_step
+    rate = running / (size.decoded * tpot)
+    share = added / step
+    prefill = size.computed / chunk * (own + constants.mixing * max(both - own, 0.0))
+    wait = share / max(1.0 - share, 1e-9) * prefill * 0.5 * (1.0 + input_cv**2)
+    return Steady(
+        in_service=running + rate * (prefill + wait),
+        requests_per_s=rate,
+        decode_step_s=base,
+        tpot_s=tpot,
+        stall_s=added / prompts / size.decoded,
+        prefill_s=prefill,
+        prefill_share=share,
+        prefill_wait_s=wait,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillPool:
+    """The prefill pool of a disaggregated replica, as servers that take prompts from one queue."""
+
+    servers: int
+    prompt_s: float  # a batch of prompts, from start to end
+    prompts_per_s: float  # of one server
+    fixed_s: float  # moving the cache to the decode pool, and the front end
+
+
+def prefill_pool(worker: Worker, size: Lengths, *, workers: int, receiver: Layout, replica: int) -> PrefillPool:
+    """Return a pool of prefill workers: prompts shorter than a chunk share it, longer ones take several passes.
+
+    The cache moves over the links of the smaller worker, inside the scale-up domain if the whole replica is.
+    """
+    batch = max(1.0, float(math.floor(worker.chunk_tokens / size.computed)))
+    chunk = min(size.computed * batch, worker.chunk_tokens)
+    batch_s = worker.time_s(size, sequences=0.0, prompt=chunk) * size.computed * batch / chunk
+    bytes_per_s, latency_s = link(worker.rates, replica)
+    links = min(worker.layout.accelerators, receiver.accelerators)
+    transfer_s = latency_s + worker.sums.cache_bytes(size.prompt) / (bytes_per_s * links)
+    return PrefillPool(
+        servers=workers * worker.groups,
+        prompt_s=batch_s,
+        prompts_per_s=batch / batch_s,
+        fixed_s=transfer_s + worker.rates.constants.request_overhead_s,
+    )

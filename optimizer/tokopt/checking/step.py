@@ -1,0 +1,175 @@
+"""Time of one forward step of one worker: decode, prefill, or both."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tokopt.checking.arithmetic import LlmSums
+from tokopt.checking.rates import Rates
+from tokopt.domain.deployments import Layout
+
+ACTIVATION_BYTES = 2.0  # reduced and handed over in 16 bits
+EXCHANGE_BYTES = 3.0  # to an expert in FP8 and back in 16 bits (DeepSeek-V3, arXiv 2412.19437, §3.2.2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What one rank and micro-batch processes in a step."""
+
+    sequences: float  # that decode
+    width: float  # tokens that each of them verifies
+    context: float  # cached tokens of each
+    prompt: float  # prompt tokens
+    prompt_context: float  # tokens that each of those attends to
+    drafts: float  # passes through the multi-token-prediction module
+
+    @property
+    def total(self) -> float:
+        """All tokens of the step."""
+        return self.sequences * self.width + self.prompt
+
+
+def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """Return the time of a step: rooflines of its parts, collectives and overheads, one after another. [s]
+
+    Each part takes max(bytes / bandwidth, FLOP / rate) (Williams, Waterman & Patterson, Commun. ACM 52(4), 2009).
+    Stages of a pipeline wait for one another: 1 + bubble · (1 - 1/pp).
+    """
+    parts = (
+        _dense_s(sums, rates, layout, tokens)
+        + _experts_s(sums, rates, layout, tokens)
+        + _attention_s(sums, rates, layout, tokens)
+        + _collectives_s(sums, rates, layout, tokens)
+        + _overhead_s(sums, rates, layout, tokens)
+    )
+    return parts * (1.0 + rates.constants.pipeline_bubble * (1.0 - 1.0 / layout.pp))
+
+
+def _layer_passes(sums: LlmSums, tokens: Tokens) -> float:
+    """Passes through a layer: each draft token adds one layer to all of them."""
+    return 1.0 + tokens.drafts / sums.layers
+
+
+def _dense_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """Projections, dense feed-forward and output head: split over tp, copied over dp. [s]"""
+    parameters = sums.plain_projection_parameters + sums.latent_projection_parameters + sums.dense_parameters
+    passes = 1.0 + tokens.drafts * sums.draft_parameters / parameters
+    heads = 1.0 + tokens.drafts
+    read = (sums.projection_bytes + sums.dense_bytes) * passes + sums.head_bytes * heads
+    body_s = 2.0 * (
+        sums.plain_projection_parameters / rates.plain_projection_flop_per_s
+        + sums.latent_projection_parameters / rates.latent_projection_flop_per_s
+        + sums.dense_parameters / rates.dense_flop_per_s
+    )
+    head_s = 2.0 * sums.head_parameters / rates.head_flop_per_s
+    compute = tokens.total * body_s * passes + tokens.sequences * tokens.width * head_s * heads
+    return max(compute, read / rates.weight_bytes_per_s) / layout.tp
+
+
+def touched_experts(experts: int, active: int, tokens: float) -> float:
+    """Distinct experts that tokens choose, choices taken as uniform: E·(1 - (1 - k/E)^n)."""
+    if active >= experts:
+        return float(experts)
+    return -experts * math.expm1(tokens * math.log1p(-active / experts))
+
+
+def _experts_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """Routed experts on the fullest accelerator: it reads the experts touched there and multiplies its tokens. [s]"""
+    if not sums.experts:
+        return 0.0
+    stage = layout.tp * layout.dp
+    chosen = tokens.total * layout.dp
+    imbalance = rates.constants.expert_imbalance if layout.ep > 1 else 1.0
+    touched = touched_experts(sums.experts, sums.active_experts, chosen) * imbalance
+    held = min(touched, float(sums.experts)) / stage
+    passes = sums.expert_layers * _layer_passes(sums, tokens)
+    memory = held * passes * sums.expert_bytes / rates.weight_bytes_per_s
+    flop = chosen * imbalance * passes * 2.0 * sums.active_experts * sums.expert_parameters / stage
+    return max(memory, flop / rates.expert_flop_per_s)
+
+
+def _attention_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """Cache reads of decoding sequences, and score-value products of prompts. [s]
+
+    The cache splits min(tp, key-value heads) ways; a step reads it once however many tokens it verifies.
+    """
+    seconds = 0.0
+    for group in sums.attention:
+        read = min(tokens.context, group.read_tokens)
+        moved = group.cache_bytes_per_token * read + group.index_bytes_per_token * tokens.context
+        moved += 2.0 * group.state_bytes  # read and written
+        memory = moved / rates.cache_bytes_per_s / min(layout.tp, group.cache_shards)
+        flop = group.decode_flop_per_pair * read + group.index_flop_per_pair * tokens.context
+        compute = tokens.width * flop / rates.attention_flop_per_s / layout.tp
+        seconds += tokens.sequences * max(memory, compute)
+        seen = min(tokens.prompt_context, group.read_tokens)
+        prompt_flop = group.prefill_flop_per_pair * seen + group.index_flop_per_pair * tokens.prompt_context
+        seconds += tokens.prompt * prompt_flop / rates.attention_flop_per_s / layout.tp
+    return seconds
+
+
+def _overhead_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """Launches of every layer, scheduling of the step and of every sequence of all stages. [s]"""
+    constants = rates.constants
+    launches = sums.layers * constants.layer_overhead_s * _layer_passes(sums, tokens)
+    return launches + constants.step_overhead_s + tokens.sequences * layout.pp * constants.sequence_overhead_s
+
+
+def _collectives_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """All-reduces of tp (two a layer), all-to-alls of spread experts (in place of the second), hand-overs of pp. [s]"""
+    passes = _layer_passes(sums, tokens)
+    message = tokens.total * sums.hidden_size * ACTIVATION_BYTES
+    exchanging = sums.expert_layers if layout.dp > 1 and layout.ep > 1 else 0
+    seconds = (2.0 * sums.layers - exchanging) * passes * all_reduce_s(rates, layout.tp, message)
+    if exchanging:
+        seconds += exchanging * passes * all_to_all_s(sums, rates, layout, tokens.total / layout.tp)
+    if layout.pp > 1:
+        bytes_per_s, latency_s = link(rates, layout.accelerators)
+        seconds += layout.pp * (latency_s + message / layout.tp / bytes_per_s)
+    return seconds
+
+
+def link(rates: Rates, group: int) -> tuple[float, float]:
+    """Return bandwidth and latency between members of a group: outside links once it outgrows the domain."""
+    if group <= rates.domain:
+        return rates.inside_bytes_per_s, rates.constants.scale_up_latency_s
+    return rates.outside_bytes_per_s, rates.constants.scale_out_latency_s
+
+
+def mesh_share(rates: Rates, group: int) -> float:
+    """Share of the inside bandwidth that a group can use: on a full mesh only the links between its members."""
+    if not rates.mesh or rates.domain <= 1:
+        return 1.0
+    return max(min(group, rates.domain) - 1.0, 1.0) / (rates.domain - 1.0)
+
+
+def all_reduce_s(rates: Rates, group: int, message_bytes: float) -> float:
+    """Ring all-reduce: latency + 2 (g - 1)/g · bytes / bandwidth (Patarasuk & Yuan, JPDC 69, 2009). [s]"""
+    if group <= 1:
+        return 0.0
+    bytes_per_s, latency_s = link(rates, group)
+    if group <= rates.domain:
+        bytes_per_s *= mesh_share(rates, group)
+    return latency_s + 2.0 * (group - 1.0) / group * message_bytes / bytes_per_s
+
+
+def all_to_all_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: float) -> float:
+    """Tokens to their experts and back, one layer: copies inside the domain or one a foreign domain, the slower. [s]
+
+    A token reaches n·(1 - (1 - 1/n)^k)·(n - 1)/n other members of n that its k experts are spread over.
+    """
+    group, choices = layout.ep, max(sums.active_experts, 1)
+    bytes_per_token = sums.hidden_size * EXCHANGE_BYTES
+    copies = _others_reached(group, choices) * (layout.tp * layout.dp / layout.ep)
+    seconds = copies * bytes_per_token / (rates.inside_bytes_per_s * mesh_share(rates, group))
+    latency_s = rates.constants.scale_up_latency_s
+    if group > rates.domain:
+        far = _others_reached(group / rates.domain, choices)
+        seconds = max(seconds, far * bytes_per_token / rates.outside_bytes_per_s)
+        latency_s = rates.constants.scale_out_latency_s
+    return 2.0 * latency_s + seconds * tokens
+
+
+def _others_reached(members: float, choices: int) -> float:
+    return members * -math.expm1(choices * math.log1p(-1.0 / members)) * (members - 1.0) / members

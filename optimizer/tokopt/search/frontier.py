@@ -1,0 +1,211 @@
+"""Throughput against interactivity: every set-up at every batch, down to the points that no other beats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokopt.domain.accelerators import Accelerator
+from tokopt.domain.deployments import Deployment, Pool, ServingMode
+from tokopt.perf.replica import prefill_times, transfer_s
+from tokopt.perf.serving import steady_state, workload_lengths
+from tokopt.search.candidates import SearchReport, SearchSpace, deployment_of, layout_of
+from tokopt.search.pools import fitting_prefills, worker_counts
+from tokopt.search.screening import BLOCK_ROWS, fitting
+from tokopt.search.space import BATCH_GRID, Family, Setups, families, setups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatingPoint:
+    """A deployment with a number of requests in flight: mean figures."""
+
+    family: Family
+    deployment: Deployment
+    concurrency: float
+    tpot_s: float
+    ttft_s: float
+    requests_per_s: float
+    accelerators: int
+
+    @property
+    def requests_per_s_per_accelerator(self) -> float:
+        """Throughput that the vertical axis shows."""
+        return self.requests_per_s / self.accelerators
+
+
+def pareto(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the indices of points that no other point matches on one axis and beats on the other, by rising x."""
+    order = np.lexsort((-y, -x))
+    highest = np.maximum.accumulate(y[order])
+    kept = np.concatenate([[True], highest[1:] > highest[:-1]])
+    return np.asarray(order[kept][::-1], dtype=np.intp)
+
+
+def find_frontier(accelerator: Accelerator, space: SearchSpace) -> tuple[list[OperatingPoint], SearchReport]:
+    """Return the operating points of an accelerator that no other one of it beats on both axes."""
+    report = SearchReport()
+    points: list[OperatingPoint] = []
+    for family in families(
+        accelerator,
+        space.frameworks,
+        space.precisions,
+        dict(space.kv_bits),
+        space.llm,
+        space.calibration,
+        chosen_precisions=space.chosen_precisions,
+    ):
+        if ServingMode.AGG in space.modes:
+            points.extend(_aggregated_points(family, space, report))
+        if ServingMode.DISAGG in space.modes and "disagg" in family.features:
+            points.extend(_disaggregated_points(family, space, report))
+    if not points:
+        return [], report
+    x = np.array([1.0 / p.tpot_s for p in points])
+    y = np.array([p.requests_per_s_per_accelerator for p in points])
+    return [points[k] for k in pareto(x, y)], report
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Points of a family: rows into set-ups, batches and figures, already down to their own Pareto set."""
+
+    setups: Setups
+    row: NDArray[np.intp]
+    running: NDArray[np.float64]
+    tpot_s: NDArray[np.float64]
+    ttft_s: NDArray[np.float64]
+    held: NDArray[np.float64]
+    rate: NDArray[np.float64]
+
+
+def _grid(family: Family, space: SearchSpace, report: SearchReport, *, prefill: bool) -> _Grid | None:
+    chosen = setups(family, space.widest, role="agg" if prefill else "decode")
+    report.considered += len(chosen) * BATCH_GRID.size
+    fits, slots = fitting(family, chosen, space.workload, prefill=prefill)
+    report.did_not_fit += int((~fits).sum()) * BATCH_GRID.size
+    chosen, slots = chosen.pick(fits), slots[fits]
+    if not len(chosen):
+        return None
+    size = workload_lengths(space.workload)
+    columns: list[tuple[NDArray[np.float64], ...]] = []
+    for part in np.array_split(np.arange(len(chosen)), -(-len(chosen) // BLOCK_ROWS)):
+        block = chosen.pick(part)
+        running = (block.dp * block.pp)[:, None] * BATCH_GRID
+        state = steady_state(
+            family.model,
+            family.machine,
+            block.layouts,
+            size,
+            running=running,
+            depth=block.depth[:, None],
+            accepted=block.accepted[:, None],
+            chunk_tokens=block.chunk_tokens[:, None],
+            prefill=prefill,
+        )
+        first = state.prefill_s + state.prefill_wait_s + 0.5 * state.decode_step_s + family.machine.request_overhead_s
+        held = np.asarray(state.in_service)
+        inside = (held <= slots[part][:, None]) & (np.asarray(first) <= space.limits.ttft_s)
+        rows = np.broadcast_to(part[:, None], running.shape)
+        each = np.asarray(state.requests_per_s) / block.accelerators[:, None]
+        tpot = np.asarray(state.tpot_s)
+        index = np.flatnonzero(inside)
+        if not index.size:
+            continue
+        best = index[pareto(1.0 / tpot.ravel()[index], each.ravel()[index])]
+        flat = (rows, running, tpot, np.asarray(first), held, np.asarray(state.requests_per_s))
+        columns.append(tuple(np.asarray(a, dtype=float).ravel()[best] for a in flat))
+    if not columns:
+        return None
+    row, running, tpot, first, held, rate = (np.concatenate(c) for c in zip(*columns, strict=True))
+    return _Grid(chosen, row.astype(np.intp), running, tpot, first, held, rate)
+
+
+def _aggregated_points(family: Family, space: SearchSpace, report: SearchReport) -> list[OperatingPoint]:
+    grid = _grid(family, space, report, prefill=True)
+    if grid is None:
+        return []
+    sizes = grid.setups.accelerators[grid.row]
+    points = []
+    for k in pareto(1.0 / grid.tpot_s, grid.rate / sizes):
+        row = int(grid.row[k])
+        deployment = deployment_of(
+            family,
+            space,
+            mode=ServingMode.AGG,
+            layout=layout_of(grid.setups, row),
+            speculation_depth=int(grid.setups.depth[row]),
+            chunk_tokens=int(grid.setups.chunk_tokens[row]),
+            max_running_requests=max(round(float(grid.held[k])), 1),
+        )
+        points.append(
+            OperatingPoint(
+                family=family,
+                deployment=deployment,
+                concurrency=float(grid.held[k]),
+                tpot_s=float(grid.tpot_s[k]),
+                ttft_s=float(grid.ttft_s[k]),
+                requests_per_s=float(grid.rate[k]),
+                accelerators=int(sizes[k]),
+            )
+        )
+    return points
+
+
+def _disaggregated_points(family: Family, space: SearchSpace, report: SearchReport) -> list[OperatingPoint]:
+    """Match each good decode point with the prefill pool that keeps up with it at the fewest accelerators a request."""
+    grid = _grid(family, space, report, prefill=False)
+    prefills = fitting_prefills(family, space.workload, space.widest)
+    if grid is None or not len(prefills):
+        return []
+    size = workload_lengths(space.workload)
+    times = prefill_times(family.model, family.machine, prefills.flat_layouts, size, prefills.chunk_tokens)
+    in_time = np.asarray(times.batch_s) <= space.limits.ttft_s
+    rates = np.where(in_time, np.asarray(times.requests_per_s) * prefills.dp * prefills.pp, 0.0)
+    if not in_time.any():
+        return []
+    best = int(np.argmax(rates / prefills.accelerators))
+    worker = int(prefills.accelerators[best])
+    points = []
+    for k in pareto(1.0 / grid.tpot_s, grid.rate / grid.setups.accelerators[grid.row]):
+        row = int(grid.row[k])
+        decode = int(grid.setups.accelerators[row])
+        counts = worker_counts(worker, decode, float(rates[best] / grid.rate[k]), space.widest)
+        report.considered += len(counts)
+        if not counts:
+            continue
+        x, y = max(counts, key=lambda c: min(c[0] * rates[best], c[1] * grid.rate[k]) / (c[0] * worker + c[1] * decode))
+        replica = x * worker + y * decode
+        served = min(x * float(rates[best]), y * float(grid.rate[k]))
+        move = transfer_s(
+            family.model,
+            family.machine,
+            input_tokens=space.workload.input_tokens,
+            sender=worker,
+            receiver=decode,
+            replica=replica,
+        )
+        ttft = float(np.asarray(times.batch_s)[best]) + float(move) + family.machine.request_overhead_s
+        deployment = deployment_of(
+            family,
+            space,
+            mode=ServingMode.DISAGG,
+            prefill=Pool(workers=x, layout=layout_of(prefills, best)),
+            decode=Pool(workers=y, layout=layout_of(grid.setups, row)),
+            speculation_depth=int(grid.setups.depth[row]),
+            chunk_tokens=int(prefills.chunk_tokens[best]),
+            max_running_requests=max(round(float(grid.running[k])), 1) * y,
+        )
+        points.append(
+            OperatingPoint(
+                family=family,
+                deployment=deployment,
+                concurrency=float(grid.running[k]) * y + served * ttft,
+                tpot_s=float(grid.tpot_s[k]),
+                ttft_s=ttft,
+                requests_per_s=served,
+                accelerators=replica,
+            )
+        )
+    return points
