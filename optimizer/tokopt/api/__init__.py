@@ -7,10 +7,8 @@ from typing import Any
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.plans import Plan
 
-try:
-    from .checking import check, read_plan
-except ImportError:
-    pass
+
+from .checking import check, read_plan
 from .estimating import estimate
 from .frontiers import economics, frontier
 from .planning import make_request, solve_request

@@ -23,7 +23,7 @@ def binding_constraints(
     found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...]
 ) -> tuple[Binding, ...]:
     """Return the constraints that bind: sizes of the fleet first, then the main item's own limits."""
-    return tuple([*_sizes(found, problem, solution), *_latencies(found, items[0])])
+    return (*_sizes(found, problem, solution), *_latencies(found, items[0]))
 
 
 def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list[Binding]:

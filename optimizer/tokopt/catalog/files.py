@@ -17,7 +17,9 @@ RowT = TypeVar("RowT", bound=BaseModel)
 class Row(BaseModel):
     """A row of a catalog file: unknown keys are refused, text is never silently turned into another type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True, defer_build=True
+    )
 
 
 def read_yaml(path: Path) -> Any:

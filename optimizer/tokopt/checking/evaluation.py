@@ -12,7 +12,6 @@ from tokopt.checking.rates import constants_of, sustained_rates, tokens_per_step
 from tokopt.checking.replica import (
     Lengths,
     Memory,
-    Steady,
     Worker,
     decode_memory,
     decode_only,
@@ -27,20 +26,26 @@ from tokopt.domain.deployments import Deployment, Layout
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import WorkloadShape
 
-REMEMBERED = 256  # deployments; one takes up to about a megabyte
+REMEMBERED = 256  # deployments; one takes 16 bytes a request that it can run, and seldom more than a megabyte
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """What a deployment is found to hold and to do."""
+class Replica:
+    """The workers of a replica and what they hold. `prefill_*` are of a prefill pool, None and 0 without one."""
 
+    size: Lengths
     decoder: Worker  # the only worker where aggregated
     decoders: int
-    memory: Memory  # of a worker that decodes
-    prefill_memory: Memory | None  # of a worker that only prefills
-    prefill_groups: int  # prompts that such a worker runs at a time
-    cap: int  # requests that a decoding worker runs at a time
-    profile: Profile
+    memory: Memory  # of one that decodes
+    prefiller: Worker | None
+    prefillers: int
+    prefill_memory: Memory | None
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators of all workers."""
+        prompts = self.prefillers * self.prefiller.layout.accelerators if self.prefiller else 0
+        return prompts + self.decoders * self.decoder.layout.accelerators
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,11 +70,22 @@ class _Records:
         return isinstance(other, _Records) and self._identity() == other._identity()
 
 
-def decode_workers(deployment: Deployment) -> tuple[Layout, int]:
-    """Return the layout and number of the workers that decode.
+def _records(deployment: Deployment, inputs: CheckInputs) -> _Records:
+    return _Records(
+        llm=inputs.llm,
+        accelerator=inputs.accelerators[deployment.accelerator],
+        framework=inputs.frameworks[deployment.framework],
+        precision=inputs.precisions[deployment.precision],
+        calibration=inputs.calibration,
+        kv_bits=inputs.kv_bits[deployment.kv_precision],
+    )
+
+
+def decoding(deployment: Deployment) -> tuple[Layout, int]:
+    """Return the layout and the number of the workers that decode.
 
     Raises:
-        ValueError: The deployment lacks what its mode needs.
+        ValueError: The deployment has neither a layout nor a decode pool.
     """
     if deployment.layout is not None:
         return deployment.layout, 1
@@ -78,36 +94,40 @@ def decode_workers(deployment: Deployment) -> tuple[Layout, int]:
     return deployment.decode.layout, deployment.decode.workers
 
 
-def evaluate(deployment: Deployment, workload: WorkloadShape, inputs: CheckInputs) -> Evaluation:
-    """Return what a legal deployment holds and does; remembered for the same records of the catalogs.
+def replica_of(deployment: Deployment, workload: WorkloadShape, inputs: CheckInputs) -> Replica:
+    """Return the workers of a legal deployment and their memory; remembered for the same records of the catalogs.
 
     Raises:
         InputError: The catalog lacks a rate that the deployment needs.
     """
-    records = _Records(
-        llm=inputs.llm,
-        accelerator=inputs.accelerators[deployment.accelerator],
-        framework=inputs.frameworks[deployment.framework],
-        precision=inputs.precisions[deployment.precision],
-        calibration=inputs.calibration,
-        kv_bits=inputs.kv_bits[deployment.kv_precision],
-    )
-    return _evaluated(deployment, workload, records)
+    return _replica(deployment, workload, _records(deployment, inputs))
+
+
+def profile_for(deployment: Deployment, workload: WorkloadShape, inputs: CheckInputs) -> Profile:
+    """Return the profile of a legal deployment up to its running cap; remembered as `replica_of` is.
+
+    Raises:
+        InputError: The catalog lacks a rate that the deployment needs.
+    """
+    return _profile(deployment, workload, _records(deployment, inputs))
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _evaluated(deployment: Deployment, workload: WorkloadShape, records: _Records) -> Evaluation:
+def _replica(deployment: Deployment, workload: WorkloadShape, records: _Records) -> Replica:
     size = request_lengths(workload)
-    layout, decoders = decode_workers(deployment)
-    prefill = deployment.prefill
-    decoder = _worker(deployment, layout, records, depth=deployment.speculation_depth, prefills=prefill is None)
-    cap = (deployment.max_running_requests or 0) // decoders
-    if prefill is None:
-        states = [mixed(decoder, size, n, workload.input_cv) for n in knots(cap)]
-        return _evaluation(decoder, 1, cap, size, workload, states)
-    states = [decode_only(decoder, size, n) for n in knots(cap)]
-    prompter = _worker(deployment, prefill.layout, records, depth=0, prefills=True)
-    return _evaluation(decoder, decoders, cap, size, workload, states, prompter, prefill.workers)
+    layout, decoders = decoding(deployment)
+    pool = deployment.prefill
+    decoder = _worker(deployment, layout, records, depth=deployment.speculation_depth, prefills=pool is None)
+    prefiller = _worker(deployment, pool.layout, records, depth=0, prefills=True) if pool else None
+    return Replica(
+        size=size,
+        decoder=decoder,
+        decoders=decoders,
+        memory=decode_memory(decoder, size),
+        prefiller=prefiller,
+        prefillers=pool.workers if pool else 0,
+        prefill_memory=prompt_memory(prefiller, size) if prefiller else None,
+    )
 
 
 def _worker(deployment: Deployment, layout: Layout, records: _Records, *, depth: int, prefills: bool) -> Worker:
@@ -122,36 +142,31 @@ def _worker(deployment: Deployment, layout: Layout, records: _Records, *, depth:
     )
 
 
-def _evaluation(
-    decoder: Worker,
-    decoders: int,
-    cap: int,
-    size: Lengths,
-    workload: WorkloadShape,
-    states: list[Steady],
-    prompter: Worker | None = None,
-    prompters: int = 0,
-) -> Evaluation:
+@lru_cache(maxsize=REMEMBERED)
+def _profile(deployment: Deployment, workload: WorkloadShape, records: _Records) -> Profile:
+    replica = _replica(deployment, workload, records)
+    size, decoder = replica.size, replica.decoder
+    cap = (deployment.max_running_requests or 0) // replica.decoders
     pool = None
-    if prompter is not None:
-        replica = prompters * prompter.layout.accelerators + decoders * decoder.layout.accelerators
-        pool = prefill_pool(prompter, size, workers=prompters, receiver=decoder.layout, replica=replica)
-    return Evaluation(
-        decoder=decoder,
-        decoders=decoders,
-        memory=decode_memory(decoder, size),
-        prefill_memory=prompt_memory(prompter, size) if prompter else None,
-        prefill_groups=prompter.groups if prompter else 0,
-        cap=cap,
-        profile=profile_of(
-            states,
-            cap,
-            decoded=size.decoded,
-            input_cv=workload.input_cv,
-            output_cv=workload.output_cv,
-            arrival_cv2=workload.arrival_cv2,
-            overhead_s=decoder.rates.constants.request_overhead_s,
-            workers=decoders,
-            prefill=pool,
-        ),
+    if replica.prefiller is None:
+        states = [mixed(decoder, size, n, workload.input_cv) for n in knots(cap)]
+    else:
+        states = [decode_only(decoder, size, n) for n in knots(cap)]
+        pool = prefill_pool(
+            replica.prefiller,
+            size,
+            workers=replica.prefillers,
+            receiver=decoder.layout,
+            replica=replica.accelerators,
+        )
+    return profile_of(
+        states,
+        cap,
+        decoded=size.decoded,
+        input_cv=workload.input_cv,
+        output_cv=workload.output_cv,
+        arrival_cv2=workload.arrival_cv2,
+        overhead_s=decoder.rates.constants.request_overhead_s,
+        workers=replica.decoders,
+        prefill=pool,
     )

@@ -46,7 +46,7 @@ def constants_of(
     for override in calibration.overrides:
         if all(traits[trait] == wanted for trait, wanted in override.match.items()):
             values |= override.values
-    return Constants(**values)
+    return Constants(**values, origins={}, sources={})
 
 
 def product_rate(

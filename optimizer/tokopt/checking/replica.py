@@ -12,7 +12,7 @@ from tokopt.domain.deployments import Layout
 from tokopt.domain.plans import WorkloadShape
 
 ACTIVATION_BYTES_PER_TOKEN = 24.0  # a hidden unit: twelve live tensors of 16 bits while a chunk passes a layer
-ROUNDING = 1.0 + 1e-9  # a count that is short of a whole by rounding alone is that whole
+ROUNDING = 1.0 + 1e-12  # a count that is short of a whole by rounding alone is that whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +117,8 @@ def _weight_bytes(sums: LlmSums, layout: Layout, depth: int) -> float:
     stage = layout.tp * layout.dp
     experts = sums.expert_layers * math.ceil(sums.experts / layout.ep) * sums.expert_bytes * layout.ep / stage
     dense = (sums.projection_bytes + sums.dense_bytes) / layout.tp
-    if layout.pp > 1:
-        tables = max(sums.embedding_bytes, sums.head_bytes)
-    else:
-        tables = sums.embedding_bytes + sums.head_bytes
+    vocabulary = (sums.embedding_bytes, sums.head_bytes)
+    tables = max(vocabulary) if layout.pp > 1 else sum(vocabulary)
     draft = sums.draft_bytes / stage if depth > 0 else 0.0
     return _stage_share(sums, layout) * (dense + experts) + tables / layout.tp + draft
 

@@ -47,7 +47,7 @@ def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float
 
 
 def _layer_passes(sums: LlmSums, tokens: Tokens) -> float:
-    """Passes through a layer: each draft token adds one layer to all of them."""
+    """Count passes through a layer: each draft token adds one layer to all of them."""
     return 1.0 + tokens.drafts / sums.layers
 
 
@@ -110,7 +110,7 @@ def _attention_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) ->
 
 
 def _overhead_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
-    """Launches of every layer, scheduling of the step and of every sequence of all stages. [s]"""
+    """Time for launches of every layer, scheduling of the step and of every sequence of all stages. [s]"""
     constants = rates.constants
     launches = sums.layers * constants.layer_overhead_s * _layer_passes(sums, tokens)
     return launches + constants.step_overhead_s + tokens.sequences * layout.pp * constants.sequence_overhead_s

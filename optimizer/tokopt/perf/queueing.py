@@ -212,17 +212,20 @@ class Limits:
         )
 
 
-def capacity(profile: Profile, limits: Limits, *, share: float = 1e-4) -> float:
-    """Largest arrival rate that meets the limits, to a relative `share` from below; 0 if none does. [requests/s]
+def capacity(profile: Profile, limits: Limits, *, above: float = 0.0, share: float = 1e-4) -> float:
+    """Return the largest arrival rate that meets the limits, to a relative `share` from below. [requests/s]
 
-    Latencies grow with the arrival rate, so bisection finds it; the returned rate itself has been checked.
+    Latencies grow with the arrival rate, so bisection finds it; the returned rate itself has been checked. 0 if no
+    rate meets the limits, or none above `above`, which saves the search for replicas that are no better than that.
     """
     wanted = (limits.statistic,)
     high = LOAD_LIMIT * saturation(profile)
+    if high <= above:
+        return 0.0
     if limits.met_by(at_rate(profile, high, wanted)):
         return high
-    low = 0.0
-    if not limits.met_by(at_rate(profile, high * 1e-6, wanted)):
+    low = above if above > 0.0 else high * 1e-6
+    if not limits.met_by(at_rate(profile, low, wanted)):
         return 0.0
     while high - low > share * high:
         middle = 0.5 * (low + high)

@@ -80,8 +80,18 @@ def step_time(
     tokens = decode + prefill_tokens
     dense_s, dense_compute = _dense_s(model, machine, layouts, tokens, sequences * width, draft_depth)
     expert_s, expert_compute = _experts_s(model, machine, layouts, tokens * layouts.dp, draft_depth)
-    decode_s, decode_compute = _decode_attention_s(model, machine, layouts, sequences, width, context)
-    prefill_s = _prefill_attention_s(model, machine, layouts, prefill_tokens, prefill_context)
+    # A plain zero means that the step has no such part at all: most steps are one or the other.
+    nothing: Floats = 0.0
+    decode_s, decode_compute = (
+        (nothing, nothing)
+        if isinstance(sequences, float) and sequences == 0.0
+        else _decode_attention_s(model, machine, layouts, sequences, width, context)
+    )
+    prefill_s = (
+        nothing
+        if isinstance(prefill_tokens, float) and prefill_tokens == 0.0
+        else _prefill_attention_s(model, machine, layouts, prefill_tokens, prefill_context)
+    )
     collective_s = _collectives_s(model, machine, layouts, tokens, draft_depth)
     drafts = 1.0 + draft_depth / model.layers
     overhead_s = (

@@ -85,7 +85,7 @@ class _Leads:
 
     sizes: NDArray[np.intp]
     bounds: NDArray[np.float64]
-    build: Callable[[int], Candidate | None]
+    build: Callable[[int, float], Candidate | None]  # of a row, if it can serve more than a rate
 
 
 def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tuple[int, ...]) -> SearchReport:
@@ -136,14 +136,17 @@ def _evaluate(leads: list[_Leads], unit_sizes: tuple[int, ...], report: SearchRe
         shares = {unit: replicas_per_unit(size, unit) for unit in unit_sizes}
         floor = min((best_per_unit[u] / share for u, share in shares.items() if share > 0), default=np.inf)
         best: Candidate | None = None
+        last = np.nan
         for index in order[start:end]:
-            if bounds[index] <= max(floor, best.capacity_requests_per_s if best else 0.0):
+            reached = max(floor, best.capacity_requests_per_s if best else 0.0)
+            if bounds[index] <= reached:
                 break
-            candidate = leads[owner[index]].build(int(row[index]))
+            if bounds[index] == last:
+                continue  # the same to the last digit: a twin under another framework with the same constants
+            last = bounds[index]
+            best = leads[owner[index]].build(int(row[index]), reached) or best
             report.evaluated += 1
-            if candidate and (best is None or candidate.capacity_requests_per_s > best.capacity_requests_per_s):
-                best = candidate
-        if best is None or best.capacity_requests_per_s <= floor:
+        if best is None:
             continue
         report.candidates.append(best)
         for unit, share in shares.items():
@@ -210,12 +213,14 @@ def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profil
     return capped_profile(family, deployment, workload, limits, slots)
 
 
-def _candidate(family: Family, space: SearchSpace, deployment: Deployment, slots: int) -> Candidate | None:
+def _candidate(
+    family: Family, space: SearchSpace, deployment: Deployment, slots: int, above: float
+) -> Candidate | None:
     profile = capped_profile(family, deployment, space.workload, space.limits, slots)
     if profile is None:
         return None
-    rate = capacity(profile, space.limits)
-    if rate <= 0.0:
+    rate = capacity(profile, space.limits, above=above)
+    if rate <= above:
         return None
     cap = profile.slots * profile.workers
     return Candidate(
@@ -231,7 +236,7 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Le
     report.count(screened)
     chosen = screened.setups
 
-    def build(row: int) -> Candidate | None:
+    def build(row: int, above: float) -> Candidate | None:
         deployment = deployment_of(
             family,
             space,
@@ -240,7 +245,7 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Le
             speculation_depth=int(chosen.depth[row]),
             chunk_tokens=int(chosen.chunk_tokens[row]),
         )
-        return _candidate(family, space, deployment, int(screened.slots[row]))
+        return _candidate(family, space, deployment, int(screened.slots[row]), above)
 
     return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build)
 
@@ -253,7 +258,7 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> 
     report.did_not_fit += pairs.did_not_fit
     report.missed_limits += pairs.missed_limits
 
-    def build(row: int) -> Candidate | None:
+    def build(row: int, above: float) -> Candidate | None:
         p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
         deployment = deployment_of(
             family,
@@ -264,6 +269,6 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> 
             speculation_depth=int(decode.setups.depth[d]),
             chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
         )
-        return _candidate(family, space, deployment, int(decode.slots[d]))
+        return _candidate(family, space, deployment, int(decode.slots[d]), above)
 
     return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build)

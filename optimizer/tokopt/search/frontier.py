@@ -171,11 +171,14 @@ def _disaggregated_points(family: Family, space: SearchSpace, report: SearchRepo
     for k in pareto(1.0 / grid.tpot_s, grid.rate / grid.setups.accelerators[grid.row]):
         row = int(grid.row[k])
         decode = int(grid.setups.accelerators[row])
-        counts = worker_counts(worker, decode, float(rates[best] / grid.rate[k]), space.widest)
-        report.considered += len(counts)
-        if not counts:
+        _, xs, ys = worker_counts(
+            np.array([float(worker)]), np.array([float(decode)]), rates[[best]], grid.rate[[k]], space.widest
+        )
+        report.considered += xs.size
+        if not xs.size:
             continue
-        x, y = max(counts, key=lambda c: min(c[0] * rates[best], c[1] * grid.rate[k]) / (c[0] * worker + c[1] * decode))
+        each = np.minimum(xs * rates[best], ys * grid.rate[k]) / (xs * worker + ys * decode)
+        x, y = int(xs[np.argmax(each)]), int(ys[np.argmax(each)])
         replica = x * worker + y * decode
         served = min(x * float(rates[best]), y * float(grid.rate[k]))
         move = transfer_s(

@@ -50,23 +50,23 @@ def disaggregated_pairs(family: Family, decode: Screened, workload: Workload, li
     rates = (np.asarray(times.requests_per_s) * fitting.dp * fitting.pp)[in_time] * LOAD_LIMIT
     best_prefill = _best_by_size(prefills.accelerators, rates)
     best_decode = _best_by_size(decode.setups.accelerators, decode.bound_requests_per_s)
-    rows = [
-        (p, d, x, y, x * p_size + y * d_size, min(x * rates[p], y * decode.bound_requests_per_s[d]))
-        for p_size, p in best_prefill.items()
-        for d_size, d in best_decode.items()
-        for x, y in worker_counts(p_size, d_size, float(rates[p] / decode.bound_requests_per_s[d]), widest)
-    ]
-    columns = np.array(rows, dtype=float).reshape(-1, 6)
-    whole = columns[:, :5].astype(np.intp)
+    p = np.array(list(best_prefill.values()), dtype=np.intp)
+    d = np.array(list(best_decode.values()), dtype=np.intp)
+    pair, x, y = worker_counts(
+        prefills.accelerators[p], decode.setups.accelerators[d], rates[p], decode.bound_requests_per_s[d], widest
+    )
+    prefill_row, decode_row = p[pair[0]], d[pair[1]]
     return Pairs(
         prefills=prefills,
-        prefill_row=whole[:, 0],
-        decode_row=whole[:, 1],
-        prefill_workers=whole[:, 2],
-        decode_workers=whole[:, 3],
-        accelerators=whole[:, 4],
-        bound_requests_per_s=columns[:, 5],
-        considered=len(chosen) + len(rows),
+        prefill_row=prefill_row,
+        decode_row=decode_row,
+        prefill_workers=x,
+        decode_workers=y,
+        accelerators=(x * prefills.accelerators[prefill_row] + y * decode.setups.accelerators[decode_row]).astype(
+            np.intp
+        ),
+        bound_requests_per_s=np.minimum(x * rates[prefill_row], y * decode.bound_requests_per_s[decode_row]),
+        considered=len(chosen) + x.size,
         did_not_fit=len(chosen) - len(fitting),
         missed_limits=len(fitting) - len(prefills),
     )
@@ -94,17 +94,45 @@ def _best_by_size(sizes: NDArray[np.float64], rates: NDArray[np.float64]) -> dic
     return best
 
 
-def worker_counts(prefill_size: int, decode_size: int, prefill_per_decode: float, widest: int) -> list[tuple[int, int]]:
-    """Return worker counts (prefill, decode) within `widest` accelerators that are worth pairing.
+def worker_counts(
+    prefill_sizes: NDArray[np.float64],
+    decode_sizes: NDArray[np.float64],
+    prefill_rates: NDArray[np.float64],
+    decode_rates: NDArray[np.float64],
+    widest: int,
+) -> tuple[tuple[NDArray[np.intp], NDArray[np.intp]], NDArray[np.intp], NDArray[np.intp]]:
+    """Return pairs of pools and worker counts within `widest` accelerators that are worth evaluating.
 
     For each number of one kind only the neighbours of the matching number of the other: any further worker idles.
+
+    Args:
+        prefill_sizes: Accelerators of each prefill worker.
+        decode_sizes: Accelerators of each decode worker.
+        prefill_rates: Requests a second of each prefill worker.
+        decode_rates: Requests a second of each decode worker.
+        widest: Accelerators of the largest replica.
+
+    Returns:
+        Indices into both kinds, prefill workers and decode workers; one element a pair.
     """
-    counts = set()
-    for n in range(1, MOST_WORKERS + 1):
-        for ratio, swap in ((prefill_per_decode, False), (1.0 / prefill_per_decode, True)):
-            other = int(n * ratio)
-            for m in (max(1, other), other + 1):
-                counts.add((m, n) if swap else (n, m))
-    return sorted(
-        (x, y) for x, y in counts if max(x, y) <= MOST_WORKERS and x * prefill_size + y * decode_size <= widest
-    )
+    if not prefill_sizes.size or not decode_sizes.size:
+        none = np.zeros(0, dtype=np.intp)
+        return (none, none), none, none
+    ratio = prefill_rates[:, None, None] / decode_rates[None, :, None]
+    n = np.arange(1, MOST_WORKERS + 1, dtype=float)
+    shape = np.broadcast_shapes(ratio.shape, n.shape)
+    xs, ys = [], []
+    for matching, given in ((n * ratio, "x"), (n / ratio, "y")):
+        low = np.clip(np.floor(matching), 1, MOST_WORKERS + 1)
+        for other in (low, np.minimum(np.floor(matching) + 1, MOST_WORKERS + 1)):
+            counts = np.broadcast_to(n, shape)
+            xs.append(counts if given == "x" else other)
+            ys.append(other if given == "x" else counts)
+    x, y = np.concatenate(xs, axis=2).astype(np.intp), np.concatenate(ys, axis=2).astype(np.intp)
+    replica = x * prefill_sizes[:, None, None] + y * decode_sizes[None, :, None]
+    keep = (np.maximum(x, y) <= MOST_WORKERS) & (replica <= widest)
+    p, d, slot = np.nonzero(keep)
+    code = ((p * decode_sizes.size + d) * 64 + x[p, d, slot]) * 64 + y[p, d, slot]
+    first = np.unique(code, return_index=True)[1]
+    p, d, slot = p[first], d[first], slot[first]
+    return (p, d), x[p, d, slot], y[p, d, slot]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,10 @@ DEEPEST_SPECULATION = 3
 MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
 PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
 SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
-# Sequences a rank that are tried: every small number, then steps of about 15 %.
-BATCH_GRID = np.unique(np.concatenate([np.arange(1.0, 9.0), np.rint(np.geomspace(9.0, float(SEQUENCES_PER_RANK), 34))]))
+# Sequences a rank that are tried: small numbers, then steps of about 30 %; the running cap is made exact later.
+BATCH_GRID = np.concatenate(
+    [np.array([1.0, 2.0, 3.0, 4.0, 6.0, 8.0]), np.rint(np.geomspace(11.0, float(SEQUENCES_PER_RANK), 18))]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,7 @@ def powers_of_two(limit: int) -> list[int]:
     return [1 << k for k in range(max(limit, 1).bit_length()) if 1 << k <= limit]
 
 
-def legal_layouts(family: Family, widest: int) -> list[tuple[int, int, int, int]]:
+def legal_layouts(family: Family, widest: int) -> tuple[tuple[int, int, int, int], ...]:
     """Return every legal (tp, pp, ep, dp) of a worker.
 
     tp: powers of two within the scale-up domain that divide the heads. pp: powers of two. dp: powers of two, or what
@@ -137,24 +140,46 @@ def legal_layouts(family: Family, widest: int) -> list[tuple[int, int, int, int]
     """
     model, domain = family.model, family.accelerator.scale_up_size
     largest = max(WIDEST_WORKER, domain) if family.machine.scale_out_bytes_per_s > 0 else domain
-    largest = min(largest, widest)
     spreads = model.experts > 0 and "expert_parallel" in family.features
-    wide = sorted({*powers_of_two(largest), domain} if domain <= largest else {*powers_of_two(largest)})
-    tps = [tp for tp in powers_of_two(min(domain, largest)) if model.heads % tp == 0]
-    pps = [pp for pp in powers_of_two(8) if pp <= model.layers] if "pipeline_parallel" in family.features else [1]
-    dps = wide if spreads and "attention_dp" in family.features else [1]
+    return _layouts(
+        domain=domain,
+        largest=min(largest, widest),
+        heads=model.heads,
+        deepest=min(8, model.layers) if "pipeline_parallel" in family.features else 1,
+        experts=model.experts,
+        spreads=spreads,
+        ranks=spreads and "attention_dp" in family.features,
+        expert_slices=model.max_expert_split,
+    )
+
+
+@lru_cache(maxsize=256)
+def _layouts(
+    *,
+    domain: int,
+    largest: int,
+    heads: int,
+    deepest: int,
+    experts: int,
+    spreads: bool,
+    ranks: bool,
+    expert_slices: int,
+) -> tuple[tuple[int, int, int, int], ...]:
+    tps = [tp for tp in powers_of_two(min(domain, largest)) if heads % tp == 0]
+    pps = powers_of_two(deepest)
+    wide = {*powers_of_two(largest), domain} if domain <= largest else {*powers_of_two(largest)}
     layouts: list[tuple[int, int, int, int]] = []
     for tp in tps:
-        for dp in dps:
+        for dp in sorted(wide) if ranks else [1]:
             stage = tp * dp
             eps = {1} if dp == 1 else set()
-            if spreads and 1 < stage <= model.experts:
+            if spreads and 1 < stage <= experts:
                 eps.add(stage)
             for ep in sorted(eps):
-                if stage // ep > model.max_expert_split and model.experts:
+                if stage // ep > expert_slices and experts:
                     continue
                 layouts.extend((tp, pp, ep, dp) for pp in pps if stage * pp <= largest)
-    return layouts
+    return tuple(layouts)
 
 
 def setups(family: Family, widest: int, *, role: str) -> Setups:

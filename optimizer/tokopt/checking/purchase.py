@@ -1,0 +1,152 @@
+"""Rules on what a fleet item buys: whole units, an offer that exists, and its power."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from tokopt.checking.case import Case, number, same
+from tokopt.domain.offers import Offer
+from tokopt.domain.plans import FleetItem, PowerBasis
+from tokopt.units import KW
+
+
+def counts_possible(case: Case) -> list[str]:
+    """Check that replicas, units and accelerators are at least one, and traffic is not negative."""
+    item = case.item
+    counts = ("replicas", "units", "gpus", "gpus_per_unit", "gpus_per_replica", "nodes", "concurrency_per_replica")
+    faults = [f"{name} is {getattr(item, name):,}" for name in counts if getattr(item, name) < 1]
+    if not (math.isfinite(item.requests_per_s) and item.requests_per_s >= 0.0):
+        faults.append(f"requests_per_s is {number(item.requests_per_s)}")
+    if not (math.isfinite(item.capacity_requests_per_s) and item.capacity_requests_per_s > 0.0):
+        faults.append(f"capacity_requests_per_s is {number(item.capacity_requests_per_s)}")
+    return [case.fault(f"{text}, which cannot be") for text in faults]
+
+
+def whole_units(case: Case) -> list[str]:
+    """Check that units · gpus_per_unit = gpus: what is bought is bought whole."""
+    item = case.item
+    held = item.units * item.gpus_per_unit
+    if held == item.gpus:
+        return []
+    bought = f"{item.units:,} units of {item.gpus_per_unit:,} hold {held:,} accelerators"
+    return [case.fault(f"{bought}, not {item.gpus:,} (units, gpus_per_unit, gpus)")]
+
+
+def replicas_fit(case: Case) -> list[str]:
+    """Check that replicas share units whole, or span whole units where those are at least whole nodes."""
+    item, accelerator = case.item, case.accelerator
+    size, unit = item.gpus_per_replica, item.gpus_per_unit
+    faults = []
+    if size <= unit:
+        most = item.units * (unit // size)
+        if item.replicas > most:
+            held = f"{item.units:,} units of {unit:,} hold {most:,} replicas of {size:,}"
+            faults.append(f"{held}, not {item.replicas:,} (replicas, units)")
+    else:
+        least = item.replicas * -(-size // unit)
+        if item.units < least:
+            faults.append(
+                f"{item.replicas:,} replicas of {size:,} need {least:,} units of {unit:,}, not {item.units:,}"
+            )
+        if accelerator is not None and unit < accelerator.accelerators_per_node:
+            node = f"a node has {accelerator.accelerators_per_node}"
+            faults.append(f"gpus_per_replica is {size:,}, but instances of {unit:,} cannot be joined ({node})")
+    return [case.fault(text) for text in faults]
+
+
+def nodes_counted(case: Case) -> list[str]:
+    """Check that nodes = accelerators / accelerators a node, rounded up."""
+    if case.accelerator is None:
+        return []
+    each = case.accelerator.accelerators_per_node
+    return case.differs("nodes", case.item.nodes, -(-case.item.gpus // each), f"{case.item.gpus:,} of {each} a node")
+
+
+def matching(item: FleetItem, offers: Iterable[Offer]) -> list[Offer]:
+    """Return the offers of the item's provider, region, market, instance type and accelerator, whatever their price."""
+    return [
+        offer
+        for offer in offers
+        if (offer.provider, offer.region, offer.market.value, offer.instance_type, offer.accelerator)
+        == (item.provider, item.region, item.market, item.instance_type, item.accelerator)
+    ]
+
+
+def offer_exists(case: Case) -> list[str]:
+    """Check that an offer in the price lists has the item's place, market, instance type, size and price."""
+    item = case.item
+    offers = matching(item, case.inputs.offers)
+    if not offers:
+        what = f"provider {item.provider}, region {item.region}, market {item.market}, instance {item.instance_type}"
+        return [case.fault(f"no offer of {what} in the price lists")]
+    sizes = sorted({offer.accelerator_count for offer in offers})
+    if item.gpus_per_unit not in sizes:
+        held = " or ".join(f"{size:,}" for size in sizes)
+        return [case.fault(f"gpus_per_unit is {item.gpus_per_unit:,}, but the offer's unit holds {held}")]
+    prices = sorted(offer.usd_per_hour for offer in offers if offer.accelerator_count == item.gpus_per_unit)
+    if not any(same(item.usd_per_unit_hour, price) for price in prices):
+        return case.differs("usd_per_unit_hour", item.usd_per_unit_hour, prices[0], "price of the offer")
+    return []
+
+
+def offer_allowed(case: Case) -> list[str]:
+    """Check that the request allows the item's region, market and accelerator."""
+    item, request = case.item, case.request
+    faults = [
+        f"{what} {name} is not among those that the request allows: {', '.join(allowed)}"
+        for what, name, allowed in (
+            ("region", item.region, request.regions),
+            ("market", item.market, request.markets),
+            ("accelerator", item.accelerator, request.accelerators),
+        )
+        if allowed and name not in allowed
+    ]
+    if item.accelerator in request.excluded_accelerators:
+        faults.append(f"accelerator {item.accelerator} is excluded by the request")
+    return [case.fault(text) for text in faults]
+
+
+def units_paid(case: Case) -> list[str]:
+    """Check that usd_per_hour = units · usd_per_unit_hour."""
+    item = case.item
+    why = f"{item.units:,} units at ${number(item.usd_per_unit_hour)}/h"
+    return case.differs("usd_per_hour", item.usd_per_hour, item.units * item.usd_per_unit_hour, why)
+
+
+def _kw(watts: float | None, accelerators: int) -> float | None:
+    return None if watts is None else watts * accelerators / KW
+
+
+def power_counted(case: Case) -> list[str]:
+    """Check that provisioned and rated power are those of all accelerators bought, and `power_kw` the basis's. [kW]"""
+    item, accelerator, request = case.item, case.accelerator, case.request
+    if accelerator is None:
+        return []
+    provisioned, rated = _kw(accelerator.all_in_w, item.gpus), _kw(accelerator.server_w, item.gpus)
+    basis = provisioned if request.power_basis is PowerBasis.UTILITY else rated
+    why = f"of {item.gpus:,} accelerators"
+    faults = [
+        *case.differs("provisioned_kw", item.provisioned_kw, provisioned, f"utility power {why}"),
+        *case.differs("rated_kw", item.rated_kw, rated, f"server nameplate {why}"),
+        *case.differs("power_kw", item.power_kw, basis, f"on the basis {request.power_basis.value} {why}"),
+    ]
+    if request.power_kw is not None and item.power_kw is None:
+        faults.append(case.fault("power_kw is not known, which a power limit needs"))
+    return faults
+
+
+def power_drawn(case: Case) -> list[str]:
+    """Check that drawn power is known where idle, board and server power are, and lies between idle and rated. [kW]"""
+    item, accelerator = case.item, case.accelerator
+    if accelerator is None:
+        return []
+    idle, board, server = accelerator.idle_w, accelerator.board_w, accelerator.server_w
+    if idle is None or board is None or server is None:
+        needs = "the catalog lacks idle, board or server power"
+        return [] if item.drawn_kw is None else [case.fault(f"drawn_kw is {number(item.drawn_kw)}, but {needs}")]
+    least, most = idle * item.gpus / KW, server * item.gpus / KW * 1.0001
+    if item.drawn_kw is None or not least <= item.drawn_kw <= most:
+        ends = f"between idle and rated power: {number(least)} to {number(most)}"
+        return [case.fault(f"drawn_kw is {number(item.drawn_kw)}, but must be {ends}")]
+    return []

@@ -1,0 +1,215 @@
+"""Rules on how a fleet item's replicas are set up: legal, consistent, and fitting in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tokopt.checking.case import Case
+from tokopt.checking.evaluation import decoding, replica_of
+from tokopt.domain.accelerators import FrameworkSupport
+from tokopt.domain.deployments import Deployment, Layout, ServingMode
+from tokopt.units import GIB
+
+SEQUENCES_PER_RANK = 1024  # most requests in service for each attention rank and pipeline stage
+MOST_CHECKED = 1 << 20  # requests in service of one worker that a check goes through one by one
+
+
+def names_known(case: Case) -> list[str]:
+    """Check that every name of the deployment is in the catalogs, and one that the request allows."""
+    deployment, inputs, request = case.item.deployment, case.inputs, case.request
+    faults = [
+        f"{what} {name!r} is not in the catalog"
+        for what, name, known in (
+            ("accelerator", deployment.accelerator, inputs.accelerators),
+            ("framework", deployment.framework, inputs.frameworks),
+            ("precision", deployment.precision, inputs.precisions),
+            ("kv_precision", deployment.kv_precision, inputs.kv_bits),
+        )
+        if name not in known
+    ]
+    if deployment.llm != inputs.llm.name:
+        faults.append(f"model is {deployment.llm}, but the request asks for {inputs.llm.name}")
+    faults += [
+        f"{what} {name} is not among those that the request allows: {', '.join(allowed)}"
+        for what, name, allowed in (
+            ("framework", deployment.framework, request.frameworks),
+            ("precision", deployment.precision, request.precisions),
+            ("kv_precision", deployment.kv_precision, request.kv_precisions),
+            ("mode", deployment.mode.value, tuple(mode.value for mode in request.modes)),
+        )
+        if allowed and name not in allowed
+    ]
+    return [case.fault(text) for text in faults]
+
+
+def mode_complete(case: Case) -> list[str]:
+    """Check that an aggregated deployment has one layout, a disaggregated one has two pools, and neither has both."""
+    deployment = case.item.deployment
+    pools = (deployment.prefill, deployment.decode)
+    if deployment.mode is ServingMode.AGG:
+        whole = deployment.layout is not None and pools == (None, None)
+    else:
+        whole = deployment.layout is None and None not in pools
+    return [] if whole else [case.fault(f"mode is {deployment.mode.value}, which its layout and pools do not match")]
+
+
+def fields_agree(case: Case) -> list[str]:
+    """Check that fields of the item repeat what its deployment says."""
+    item, deployment = case.item, case.item.deployment
+    layout, _ = decoding(deployment)
+    expected: dict[str, object] = {
+        "accelerator": deployment.accelerator,
+        "model": deployment.llm,
+        "precision": deployment.precision,
+        "kv_precision": deployment.kv_precision,
+        "framework": deployment.framework,
+        "mode": deployment.mode,
+        "tp": layout.tp,
+        "pp": layout.pp,
+        "ep": layout.ep,
+        "dp": layout.dp,
+        "prefill": deployment.prefill,
+        "decode": deployment.decode,
+        "concurrency_per_replica": deployment.max_running_requests,
+        "gpus_per_replica": deployment.accelerators,
+    }
+    settings: dict[str, object] = {
+        "chunk_tokens": deployment.chunk_tokens,
+        "kv_precision": deployment.kv_precision,
+        "mtp_depth": deployment.speculation_depth,
+        "disaggregated": deployment.mode is ServingMode.DISAGG,
+        "expert_parallel": layout.ep,
+        "attention_data_parallel": layout.dp,
+    }
+    pairs = [(name, getattr(item, name), value) for name, value in expected.items()]
+    pairs += [(f"features {name}", item.features[name], v) for name, v in settings.items() if name in item.features]
+    return [
+        case.fault(f"{name} is {says}, but its deployment says {should}")
+        for name, says, should in pairs
+        if says != should
+    ]
+
+
+def supported(case: Case) -> list[str]:
+    """Check that the framework runs the precisions and all features in use there, and the model comes in them."""
+    deployment, llm = case.item.deployment, case.inputs.llm
+    framework = case.inputs.frameworks[deployment.framework]
+    support = framework.support.get(deployment.accelerator)
+    if support is None:
+        return [case.fault(f"framework {deployment.framework} does not run on {deployment.accelerator}")]
+    faults = []
+    if deployment.precision not in llm.precisions:
+        served = ", ".join(llm.precisions)
+        faults.append(f"precision {deployment.precision}: {llm.name} is not served in it; it is in {served}")
+    if deployment.precision not in support.precisions:
+        faults.append(f"precision {deployment.precision}: {framework.name} does not run it there")
+    if deployment.kv_precision not in support.kv_precisions:
+        faults.append(f"kv_precision {deployment.kv_precision}: {framework.name} does not run it there")
+    faults += [f"{why}, which {framework.name} does not support there" for why in _missing(deployment, support)]
+    if deployment.speculation_depth > 0 and llm.mtp_layers == 0:
+        faults.append(f"speculation_depth is {deployment.speculation_depth}, but {llm.name} ships no draft module")
+    return [case.fault(text) for text in faults]
+
+
+def _layouts(deployment: Deployment) -> Iterator[tuple[str, Layout]]:
+    if deployment.layout is not None:
+        yield "", deployment.layout
+    if deployment.prefill is not None:
+        yield "prefill ", deployment.prefill.layout
+    if deployment.decode is not None:
+        yield "decode ", deployment.decode.layout
+
+
+def _missing(deployment: Deployment, support: FrameworkSupport) -> list[str]:
+    """Return the settings that need a feature that is not supported."""
+    layouts = [layout for _, layout in _layouts(deployment)]
+    needs = {
+        "mtp": ("speculation_depth above 0", deployment.speculation_depth > 0),
+        "disagg": ("mode disagg", deployment.mode is ServingMode.DISAGG),
+        "attention_dp": ("dp above 1", any(layout.dp > 1 for layout in layouts)),
+        "expert_parallel": ("ep above 1", any(layout.ep > 1 for layout in layouts)),
+        "pipeline_parallel": ("pp above 1", any(layout.pp > 1 for layout in layouts)),
+    }
+    return [setting for feature, (setting, used) in needs.items() if used and feature not in support.features]
+
+
+def layout_legal(case: Case) -> list[str]:
+    """Check that degrees divide what they split, and links beyond the scale-up domain are known where used."""
+    deployment, llm = case.item.deployment, case.inputs.llm
+    accelerator = case.inputs.accelerators[deployment.accelerator]
+    domain = accelerator.scale_up_size
+    experts = max(group.feed_forward.experts for group in llm.layers)
+    faults = []
+    for pool, layout in _layouts(deployment):
+        stage = layout.tp * layout.dp
+        if layout.tp > domain:
+            faults.append(f"{pool}tp is {layout.tp}, but a scale-up domain has {domain} accelerators")
+        if stage % layout.ep:
+            faults.append(f"{pool}ep is {layout.ep}, which does not divide tp x dp = {stage}")
+        if layout.ep > 1 and layout.ep > experts:
+            faults.append(f"{pool}ep is {layout.ep}, but {llm.name} has {experts} experts a layer")
+        if layout.pp > llm.layer_count:
+            faults.append(f"{pool}pp is {layout.pp}, but {llm.name} has {llm.layer_count} layers")
+        if layout.accelerators > domain and not accelerator.scale_out_bytes_per_s:
+            size = f"{layout.accelerators:,} accelerators, more than the {domain} of a scale-up domain"
+            faults.append(f"{pool}worker spans {size}, and the catalog has no bandwidth beyond it")
+    disaggregated = deployment.mode is ServingMode.DISAGG
+    if disaggregated and deployment.accelerators > domain and not accelerator.scale_out_bytes_per_s:
+        size = f"{deployment.accelerators:,} accelerators, more than the {domain} of a scale-up domain"
+        faults.append(f"mode is disagg over {size}, and the catalog has no bandwidth beyond it")
+    return [case.fault(text) for text in faults]
+
+
+def cap_legal(case: Case) -> list[str]:
+    """Check that the running cap is stated, splits evenly over decode workers, and is what an engine can run."""
+    deployment = case.item.deployment
+    layout, workers = decoding(deployment)
+    cap = deployment.max_running_requests
+    if cap is None:
+        return [case.fault("concurrency_per_replica is not stated in the deployment (max_running_requests)")]
+    most = min(SEQUENCES_PER_RANK * layout.dp * layout.pp, MOST_CHECKED)
+    if cap % workers:
+        return [case.fault(f"concurrency_per_replica {cap:,} does not split over {workers} decode workers")]
+    if cap // workers > most:
+        return [case.fault(f"concurrency_per_replica is {cap // workers:,} a worker; at most {most:,} run at a time")]
+    return []
+
+
+def fits_in_memory(case: Case) -> list[str]:
+    """Check that weights, working memory and a cache for the whole running cap fit on every worker."""
+    deployment = case.item.deployment
+    replica = replica_of(deployment, case.request.workload, case.inputs)
+    _, workers = decoding(deployment)
+    cap = (deployment.max_running_requests or 0) // workers
+    faults = []
+    if cap > replica.memory.sequences:
+        held = f"{replica.memory.sequences:,} requests fit in the memory of a worker"
+        faults.append(f"concurrency_per_replica is {cap:,} a worker, but only {held}")
+    if replica.prefiller is not None and replica.prefill_memory is not None:
+        held_prompts, needed = replica.prefill_memory.sequences, replica.prefiller.groups
+        if held_prompts < needed:
+            faults.append(f"prefill worker holds {held_prompts:,} prompts, but runs {needed:,} at a time")
+    return [case.fault(text) for text in faults]
+
+
+def memory_stated(case: Case) -> list[str]:
+    """Check that `memory_gib` is that of the fullest accelerator of a decoding worker at its running cap.
+
+    kv = cap / dp · cache of a mean sequence; other = activations of a prefill chunk (none in a decode pool) + what the
+    framework leaves unused (memory - usable memory); free = memory - weights - kv - other. [GiB]
+    """
+    deployment, says = case.item.deployment, case.item.memory_gib
+    replica = replica_of(deployment, case.request.workload, case.inputs)
+    memory, rates = replica.memory, replica.decoder.rates
+    cap = (deployment.max_running_requests or 0) // replica.decoders
+    kv = cap / replica.decoder.layout.dp * memory.per_sequence
+    other = memory.working + rates.memory_bytes - rates.usable_bytes
+    free = rates.memory_bytes - memory.weights - kv - other
+    why = "of the fullest accelerator at the running cap, in GiB"
+    faults = []
+    for figure, value in (("weights", memory.weights), ("kv", kv), ("other", other), ("free", free)):
+        stated = getattr(says, figure)
+        # What is free is a small difference of large figures.
+        if not abs(stated - value / GIB) <= 1e-9 * rates.memory_bytes / GIB:
+            faults += case.differs(f"memory_gib {figure}", stated, value / GIB, why)
+    return faults

@@ -1,0 +1,195 @@
+"""Rules on a whole plan: its sums, limits, demand, ranges and status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokopt.checking.case import TOLERANCE, different, number, same, within
+from tokopt.checking.inputs import CheckInputs
+from tokopt.checking.purchase import matching
+from tokopt.domain.plans import FleetItem, Plan, Status
+from tokopt.units import KW, MILLION, SECONDS_PER_HOUR
+
+OPTIMAL_GAP = 1e-4  # an optimum is proven at least to this, or to what the request asks for
+FIGURES = (
+    "usd_per_hour",
+    "output_tokens_per_s",
+    "total_tokens_per_s",
+    "requests_per_s",
+    "usd_per_million_output_tokens",
+    "usd_per_million_total_tokens",
+    "power_kw",
+    "it_power_kw",
+    "drawn_power_kw",
+    "tokens_per_s_per_mw",
+)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Return a sum, not known as soon as one part is not."""
+    total = 0.0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
+
+
+def sums_right(plan: Plan) -> list[str]:
+    """Check that totals are the sums of the fleet's items, and ratios follow from them."""
+    fleet, workload = plan.fleet, plan.request.workload
+    if not fleet:
+        return []
+    usd = sum(item.usd_per_hour for item in fleet)
+    requests = sum(item.requests_per_s for item in fleet)
+    output, total = requests * workload.output_tokens, requests * (workload.input_tokens + workload.output_tokens)
+    power = _sum(item.power_kw for item in fleet)
+    expected: dict[str, tuple[float | None, str]] = {
+        "usd_per_hour": (usd, "sum over the fleet"),
+        "requests_per_s": (requests, "sum over the fleet"),
+        "output_tokens_per_s": (output, f"requests/s x {number(workload.output_tokens)} tokens out"),
+        "total_tokens_per_s": (total, "requests/s x tokens in and out"),
+        "usd_per_million_output_tokens": (_usd_per_million(usd, output), "USD/h over output tokens/h"),
+        "usd_per_million_total_tokens": (_usd_per_million(usd, total), "USD/h over all tokens/h"),
+        "power_kw": (power, "sum over the fleet"),
+        "it_power_kw": (_sum(item.rated_kw for item in fleet), "sum of rated_kw over the fleet"),
+        "drawn_power_kw": (_sum(item.drawn_kw for item in fleet), "sum of drawn_kw over the fleet"),
+        "tokens_per_s_per_mw": (output / (power / KW) if power else None, "output tokens/s over MW"),
+    }
+    return [
+        different(figure, getattr(plan, figure), should, why)
+        for figure, (should, why) in expected.items()
+        if not same(getattr(plan, figure), should)
+    ]
+
+
+def _usd_per_million(usd_per_hour: float, tokens_per_s: float) -> float | None:
+    return usd_per_hour / (tokens_per_s * SECONDS_PER_HOUR) * MILLION if tokens_per_s > 0.0 else None
+
+
+def traffic_split(plan: Plan) -> list[str]:
+    """Check that every request is served once, and that items' shares and tokens are those of their rates."""
+    workload = plan.request.workload
+    requests = sum(item.requests_per_s for item in plan.fleet)
+    faults = []
+    for number_, item in enumerate(plan.fleet):
+        label = f"fleet[{number_}] ({item.accelerator})"
+        share = item.requests_per_s / requests if requests > 0.0 else 0.0
+        if set(item.share_of_traffic) != {workload.name}:
+            classes = ", ".join(item.share_of_traffic) or "nothing"
+            faults.append(f"{label}: share_of_traffic is of {classes}, but the request's class is {workload.name}")
+        elif not same(item.share_of_traffic[workload.name], share):
+            stated = item.share_of_traffic[workload.name]
+            faults.append(f"{label}: {different('share_of_traffic', stated, share, 'of requests/s')}")
+        tokens = item.requests_per_s * workload.output_tokens
+        if not same(item.output_tokens_per_s, tokens):
+            why = f"{number(item.requests_per_s)} req/s x {number(workload.output_tokens)} tokens out"
+            faults.append(f"{label}: {different('output_tokens_per_s', item.output_tokens_per_s, tokens, why)}")
+    total = sum(item.share_of_traffic.get(workload.name, 0.0) for item in plan.fleet)
+    if plan.fleet and not same(total, 1.0):
+        faults.append(different(f"share_of_traffic of {workload.name}", total, 1.0, "sum over the fleet"))
+    return faults
+
+
+def demand_met(plan: Plan) -> list[str]:
+    """Check that the fleet serves what was asked for, where a demand was given."""
+    wanted = plan.request.demand_requests_per_s
+    served = sum(item.requests_per_s for item in plan.fleet)
+    if wanted is None or not plan.fleet or same(served, wanted):
+        return []
+    return [f"demand_requests_per_s: the fleet serves {number(served)} req/s, but {number(wanted)} was asked for"]
+
+
+def limits_kept(plan: Plan) -> list[str]:
+    """Check that power, budget, accelerators in stock and the number of accelerator types are within the request."""
+    request, fleet = plan.request, plan.fleet
+    faults = []
+    if plan.power_basis is not request.power_basis:
+        faults.append(f"power_basis is {plan.power_basis.value}, but the request says {request.power_basis.value}")
+    if not same(plan.power_limit_kw, request.power_kw):
+        faults.append(different("power_limit_kw", plan.power_limit_kw, request.power_kw, "the request's power_kw"))
+    power = _sum(item.power_kw for item in fleet)
+    if request.power_kw is not None and power is not None and not within(power, request.power_kw):
+        faults.append(f"power_kw: the fleet takes {number(power)} kW, above the limit of {number(request.power_kw)}")
+    usd, budget = sum(item.usd_per_hour for item in fleet), request.budget_usd_per_hour
+    if budget is not None and not within(usd, budget):
+        faults.append(f"usd_per_hour: the fleet costs ${number(usd)}/h, above the budget of ${number(budget)}/h")
+    used: dict[str, int] = {}
+    for item in fleet:
+        used[item.accelerator] = used.get(item.accelerator, 0) + item.gpus
+    faults += [
+        f"inventory: the fleet has {used[name]:,} {name}, but there are {most:,}"
+        for name, most in request.inventory.items()
+        if used.get(name, 0) > most
+    ]
+    types = request.most_accelerator_types
+    if types is not None and len(used) > types:
+        faults.append(f"most_accelerator_types is {types}, but the fleet has {', '.join(used)}")
+    return faults
+
+
+def stock_kept(plan: Plan, inputs: CheckInputs) -> list[str]:
+    """Check that no more units of an offer are taken than it has, added up over the items on it.
+
+    Offers that differ in nothing but their zone and stock count together.
+    """
+    taken: dict[tuple[str, str, str, str, str, int, float], list[FleetItem]] = {}
+    for item in plan.fleet:
+        place = (item.provider, item.region, item.market, item.instance_type, item.accelerator)
+        taken.setdefault((*place, item.gpus_per_unit, item.usd_per_unit_hour), []).append(item)
+    faults = []
+    for items in taken.values():
+        first = items[0]
+        stock = [
+            offer.available_units
+            for offer in matching(first, inputs.offers)
+            if offer.accelerator_count == first.gpus_per_unit and same(offer.usd_per_hour, first.usd_per_unit_hour)
+        ]
+        units, known = sum(item.units for item in items), [units for units in stock if units is not None]
+        if stock and len(known) == len(stock) and units > sum(known):
+            what = f"{first.instance_type} of {first.provider} in {first.region}, {first.market}"
+            faults.append(f"units: the fleet takes {units:,} of {what}, but {sum(known):,} are available")
+    return faults
+
+
+def context_fits(plan: Plan, inputs: CheckInputs) -> list[str]:
+    """Check that a request is no longer than the model's context."""
+    workload, most = plan.request.workload, inputs.llm.max_context_tokens
+    length = workload.input_tokens + workload.output_tokens
+    if length <= most:
+        return []
+    return [f"workload {workload.name} has {number(length)} tokens in and out, but {inputs.llm.name} takes {most:,}"]
+
+
+def ranges_hold_figures(plan: Plan) -> list[str]:
+    """Check that the ends of every range are in order and hold the figure that the range is of."""
+    faults = []
+    for figure, ends in plan.interval.items():
+        if not ends.low <= ends.high:
+            faults.append(f"interval {figure} runs from {number(ends.low)} to {number(ends.high)}")
+        value = getattr(plan, figure) if figure in FIGURES else None
+        if value is None:
+            faults.append(f"interval {figure} is of a figure that the plan does not state")
+        elif not (within(ends.low, value, TOLERANCE) and within(value, ends.high, TOLERANCE)):
+            faults.append(
+                f"interval {figure}, {number(ends.low)} to {number(ends.high)}, does not hold {number(value)}"
+            )
+    return faults
+
+
+def status_consistent(plan: Plan) -> list[str]:
+    """Check that an infeasible plan is empty and says why; any other has a fleet and a gap that its status allows."""
+    if plan.status is Status.INFEASIBLE:
+        faults = [f"{f} is stated, but status is infeasible" for f in FIGURES if getattr(plan, f) is not None]
+        if plan.fleet:
+            faults.append("status is infeasible, but there is a fleet")
+        if not plan.nearest_feasible and not plan.excluded:
+            faults.append("status is infeasible, but nothing says why (nearest_feasible, excluded)")
+        return faults
+    faults = [] if plan.fleet else [f"status is {plan.status.value}, but the fleet is empty"]
+    if plan.gap is None or not plan.gap >= 0.0:
+        faults.append(f"gap is {number(plan.gap)}, but must be 0 or more")
+    most = max(OPTIMAL_GAP, plan.request.gap_target * 1.01)
+    if plan.status is Status.OPTIMAL and plan.gap is not None and plan.gap > most:
+        faults.append(f"status is optimal, but gap is {number(plan.gap)}, above {number(most)}")
+    return faults
