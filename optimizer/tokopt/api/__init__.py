@@ -7,7 +7,6 @@ from typing import Any
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.plans import Plan
 
-
 from .checking import check, read_plan
 from .estimating import estimate
 from .frontiers import economics, frontier

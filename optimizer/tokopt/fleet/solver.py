@@ -15,10 +15,12 @@ from ortools.math_opt.python import mathopt
 
 from tokopt.errors import InputError
 from tokopt.fleet.formulation import Formulation, formulate
+from tokopt.fleet.grouping import grouped, promising
 from tokopt.fleet.problem import FleetProblem, FleetSolution, Goal, ShadowPrices, Stop
 
 SCALED = (Goal.COST_PER_TOKEN, Goal.THROUGHPUT)
 ROUNDS = 30  # of Dinkelbach's method, which gains digits superlinearly; 3 is the usual number
+TIE_BREAK_S = 0.5  # at least this long is given to break ties
 SAME = 1e-9  # relative difference below which two objectives are a tie
 SOLVERS = ((mathopt.SolverType.HIGHS, "HiGHS"), (mathopt.SolverType.GSCIP, "SCIP"))
 
@@ -71,21 +73,84 @@ def _limited(problem: FleetProblem) -> bool:
 
 def _single_goal(problem: FleetProblem, deadline: float) -> FleetSolution:
     """Make cost, power or throughput best, then break ties by power (cost, where power is the goal)."""
+    groups = grouped(problem)
+    if groups is None:
+        return _direct(problem, deadline)
+    outer = _direct(replace(groups.problem, time_limit_s=problem.time_limit_s / 2.0), deadline, ties=False)
+    if outer.stop is Stop.INFEASIBLE:
+        return _nothing(problem, outer.solver)
+    kept = promising(problem, groups, outer.rates)
+    small = replace(problem, columns=tuple(problem.columns[j] for j in kept))
+    try:
+        inner = _direct(small, min(deadline, time.monotonic() + problem.time_limit_s / 4.0), beyond=outer.bound)
+    except InputError:
+        inner = _nothing(small, outer.solver)
+    found = _spread(problem, kept, inner)
+    if found.stop is not Stop.INFEASIBLE:
+        found = _with_bound(found, outer.bound)
+        if found.gap <= problem.gap_target:
+            return replace(found, stop=Stop.OPTIMAL)
+    try:
+        whole = _direct(problem, deadline, beyond=outer.bound)
+    except InputError:
+        if found.stop is Stop.INFEASIBLE:
+            raise
+        return replace(found, stop=Stop.TIME_LIMIT)
+    whole = _with_bound(whole, outer.bound) if whole.stop is not Stop.INFEASIBLE else whole
+    better = whole.stop is not Stop.INFEASIBLE and whole.gap <= found.gap
+    if better or found.stop is Stop.INFEASIBLE:
+        return whole
+    return replace(_with_bound(found, whole.bound), stop=Stop.TIME_LIMIT)
+
+
+def _with_bound(solution: FleetSolution, bound: float) -> FleetSolution:
+    """Return a solution with the sharper of two bounds."""
+    maximised = solution.bound > solution.objective * (1.0 + SAME) or bound > solution.objective * (1.0 + SAME)
+    sharper = min(solution.bound, bound) if maximised else max(min(bound, solution.objective), solution.bound)
+    return replace(solution, bound=sharper, gap=_gap(solution.objective, sharper))
+
+
+def _spread(problem: FleetProblem, kept: list[int], inner: FleetSolution) -> FleetSolution:
+    """Return the solution over some columns as one over all."""
+    blocks = [0] * len(problem.columns)
+    none = tuple(0.0 for _ in problem.demand)
+    rates = [none] * len(problem.columns)
+    for position, j in enumerate(kept):
+        blocks[j], rates[j] = inner.blocks[position], inner.rates[position]
+    return replace(inner, blocks=tuple(blocks), rates=tuple(rates))
+
+
+def _direct(problem: FleetProblem, deadline: float, *, beyond: float | None = None, ties: bool = True) -> FleetSolution:
+    """Solve the program as it is; `beyond` is a bound that is known already, which ends the search early."""
+    started = time.monotonic()
     form = formulate(problem, scaled=problem.goal in SCALED)
     sense = 1.0
     objective: Any = {Goal.COST: form.cost, Goal.POWER: form.power}.get(problem.goal)
     if problem.goal is Goal.THROUGHPUT:
         # `scale` is free: the mix is served to the largest multiple.
         objective, sense = form.scale, -1.0
+    if beyond is not None:
+        form.model.add_linear_constraint(objective * sense >= beyond * sense * (1.0 - sense * SAME), name="beyond")
     first = _solve(form, objective * sense, problem, deadline)
     if first.stop is Stop.INFEASIBLE:
         return _nothing(problem, first.solver)
-    second = objective * sense
-    form.model.add_linear_constraint(second <= first.objective + SAME * abs(first.objective), name="keep")
-    tie = form.cost if problem.goal is not Goal.COST else form.power * 1e-3
-    tied = _solve(form, tie, problem, deadline)
-    best = tied if tied.stop is not Stop.INFEASIBLE else first
+    best = first
+    if ties:
+        second = objective * sense
+        form.model.add_linear_constraint(second <= first.objective + SAME * abs(first.objective), name="keep")
+        tie = form.cost if problem.goal is not Goal.COST else form.power * 1e-3
+        best = _tied(form, tie, problem, first, started)
     return _solution(problem, form, best.result, first, sense * first.objective, sense * first.bound)
+
+
+def _tied(form: Formulation, tie: Any, problem: FleetProblem, first: _Answer, started: float) -> _Answer:
+    """Return the best of equally good fleets, or the first one where looking for it takes longer than finding that."""
+    took = time.monotonic() - started
+    try:
+        tied = _solve(form, tie, problem, time.monotonic() + min(max(took, TIE_BREAK_S), problem.time_limit_s))
+    except InputError:
+        return first
+    return first if tied.stop is Stop.INFEASIBLE else tied
 
 
 def _cheapest_tokens(problem: FleetProblem, deadline: float) -> FleetSolution:
@@ -95,6 +160,7 @@ def _cheapest_tokens(problem: FleetProblem, deadline: float) -> FleetSolution:
     at the optimum, and the minimiser's own ratio is the next guess (Dinkelbach, Management Science 13(7), 1967). With a
     proven bound b ≤ F(q) every fleet's ratio is at least q + b/(most tokens), which is the bound reported.
     """
+    started = time.monotonic()
     form = formulate(problem, scaled=True)
     most_tokens = _fill(form, problem, deadline)
     if most_tokens is None:
@@ -119,8 +185,7 @@ def _cheapest_tokens(problem: FleetProblem, deadline: float) -> FleetSolution:
     # Dinkelbach's last objective is zero up to rounding: a bound as close as rounding allows is exact.
     bound = ratio if ratio - bound <= SAME * ratio else bound
     form.model.add_linear_constraint(form.cost - ratio * (1.0 + SAME) * form.tokens <= 0.0, name="keep")
-    fullest = _solve(form, -form.tokens, problem, deadline)
-    best = fullest if fullest.stop is not Stop.INFEASIBLE else answer
+    best = _tied(form, -form.tokens, problem, answer, started)
     return _solution(problem, form, best.result, answer, ratio, bound)
 
 
@@ -169,15 +234,14 @@ def _best_column_ratio(problem: FleetProblem) -> float:
 
 def _solve(form: Formulation, objective: Any, problem: FleetProblem, deadline: float) -> _Answer:
     form.model.minimize(objective)
-    left = max(deadline - time.monotonic(), 0.05)
-    parameters = mathopt.SolveParameters(
-        time_limit=datetime.timedelta(seconds=left),
-        relative_gap_tolerance=problem.gap_target,
-        absolute_gap_tolerance=1e-9,
-        enable_output=False,
-    )
     failure = ""
     for solver, name in SOLVERS:
+        parameters = mathopt.SolveParameters(
+            time_limit=datetime.timedelta(seconds=max(deadline - time.monotonic(), 0.05)),
+            relative_gap_tolerance=problem.gap_target,
+            absolute_gap_tolerance=1e-9,
+            enable_output=False,
+        )
         try:
             result = mathopt.solve(form.model, solver, params=parameters)
         except Exception as error:  # noqa: BLE001 - the binding raises types of its own, even AttributeError
@@ -208,16 +272,20 @@ def _solution(
         tuple(max(values[row[k]], 0.0) if k in row and count else 0.0 for k in classes)
         for row, count in zip(form.rates, blocks, strict=True)
     )
-    gap = abs(objective - bound) / max(abs(objective), 1e-12)
     return FleetSolution(
         stop=proof.stop,
         blocks=blocks,
         rates=rates,
         objective=objective,
         bound=bound,
-        gap=0.0 if gap <= SAME else gap,
+        gap=_gap(objective, bound),
         solver=proof.solver,
     )
+
+
+def _gap(objective: float, bound: float) -> float:
+    gap = abs(objective - bound) / max(abs(objective), 1e-12)
+    return 0.0 if gap <= SAME else gap
 
 
 def _nothing(problem: FleetProblem, solver: str) -> FleetSolution:

@@ -41,9 +41,9 @@ class LlmArithmetic:
     moe_layers: int
     hidden_size: int
     heads: int
-    projection_parameters: float  # attention projections, all layers
-    projection_bytes: float
-    projection_is_latent: bool
+    projection_parameters: float  # attention projections, all layers but those of latent attention
+    latent_projection_parameters: float  # of latent attention, whose checkpoints may keep a wider format
+    projection_bytes: float  # of both
     dense_parameters: float  # dense feed-forward, shared experts and routers, all layers
     dense_bytes: float
     experts: int  # routed experts a layer; 0 = dense model
@@ -83,13 +83,15 @@ def llm_arithmetic(llm: Llm, precision: Precision, kv_bits: float) -> LlmArithme
         ValueError: Layers disagree about the size of a routed expert.
     """
     latent = {AttentionKind.LATENT, AttentionKind.LATENT_SPARSE}
-    projection = projection_bytes = dense = dense_bytes = 0.0
+    projection = latent_projection = projection_bytes = dense = dense_bytes = 0.0
     moe_layers = experts = active = expert = 0
-    is_latent = False
     for group in llm.layers:
         is_latent = group.attention.kind in latent
         bits = precision.latent_attention_bits if is_latent else precision.attention_bits
-        projection += group.count * group.attention.parameters
+        if is_latent:
+            latent_projection += group.count * group.attention.parameters
+        else:
+            projection += group.count * group.attention.parameters
         projection_bytes += group.count * group.attention.parameters * bits / BITS_PER_BYTE
         ffn = group.feed_forward
         quantised = group.count * (ffn.dense_parameters + ffn.shared_parameters)
@@ -109,8 +111,8 @@ def llm_arithmetic(llm: Llm, precision: Precision, kv_bits: float) -> LlmArithme
         hidden_size=llm.hidden_size,
         heads=max(group.attention.heads for group in llm.layers),
         projection_parameters=projection,
+        latent_projection_parameters=latent_projection,
         projection_bytes=projection_bytes,
-        projection_is_latent=is_latent,
         dense_parameters=dense,
         dense_bytes=dense_bytes,
         experts=experts,

@@ -139,25 +139,9 @@ def steady_state(
         )
 
     decode = time(sequences, 0.0)
-    base = decode.total
     if not prefill:
-        zero = 0.0 * base
-        tpot = base / accepted
-        return Steady(
-            running=running,
-            in_service=running + zero,
-            decode_step_s=base,
-            step_s=base,
-            tpot_s=tpot,
-            stall_s=zero,
-            requests_per_s=running / (size.decoded * tpot),
-            prefill_s=zero,
-            occupancy_s=zero,
-            prefill_share=zero,
-            prefill_wait_s=zero,
-            decode=decode,
-            compute_share=decode.compute_share,
-        )
+        return _decode_only(running, decode, size, accepted)
+    base = decode.total
     prompts = running * accepted / size.decoded  # a step, whole worker
     prompt_tokens = prompts * size.new / queues  # a step, a rank and micro-batch
     chunk = np.maximum(np.minimum(prompt_tokens, chunk_tokens), np.minimum(size.new, chunk_tokens))
@@ -191,4 +175,26 @@ def steady_state(
         prefill_wait_s=wait,
         decode=decode,
         compute_share=(decode.compute_share * base + share * step * alone.compute_share) / step,
+    )
+
+
+def _decode_only(running: Floats, decode: StepTime, size: Lengths, accepted: Floats) -> Steady:
+    """Return the steady state of a worker that never prefills."""
+    base = decode.total
+    zero = 0.0 * base
+    tpot = base / accepted
+    return Steady(
+        running=running,
+        in_service=running + zero,
+        decode_step_s=base,
+        step_s=base,
+        tpot_s=tpot,
+        stall_s=zero,
+        requests_per_s=running / (size.decoded * tpot),
+        prefill_s=zero,
+        occupancy_s=zero,
+        prefill_share=zero,
+        prefill_wait_s=zero,
+        decode=decode,
+        compute_share=decode.compute_share,
     )

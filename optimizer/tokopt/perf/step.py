@@ -118,13 +118,13 @@ def _dense_s(
     model: LlmArithmetic, machine: Machine, layouts: Layouts, tokens: Floats, outputs: Floats, drafts: Floats
 ) -> tuple[Floats, Floats]:
     """Projections, dense and shared feed-forward, output head: weights split over `tp`, copied over `dp`."""
-    projection_rate = (
-        machine.latent_projection_flop_per_s if model.projection_is_latent else machine.projection_flop_per_s
-    )
-    passes = 1.0 + drafts * (model.draft_parameters / (model.projection_parameters + model.dense_parameters))
+    body = model.projection_parameters + model.latent_projection_parameters + model.dense_parameters
+    passes = 1.0 + drafts * (model.draft_parameters / body)
     body_bytes = (model.projection_bytes + model.dense_bytes) * passes + model.head_bytes * (1.0 + drafts)
     per_token = 2.0 * (
-        model.projection_parameters / projection_rate + model.dense_parameters / machine.dense_flop_per_s
+        model.projection_parameters / machine.projection_flop_per_s
+        + model.latent_projection_parameters / machine.latent_projection_flop_per_s
+        + model.dense_parameters / machine.dense_flop_per_s
     )
     head = 2.0 * model.head_parameters / machine.head_flop_per_s * (1.0 + drafts)
     compute = (tokens * (per_token * passes) + outputs * head) / layouts.tp

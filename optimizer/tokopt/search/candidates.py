@@ -7,8 +7,8 @@ number of accelerators and so at the same price, power and nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,7 @@ class _Leads:
     sizes: NDArray[np.intp]
     bounds: NDArray[np.float64]
     build: Callable[[int, float], Candidate | None]  # of a row, if it can serve more than a rate
+    twin: Callable[[int], Hashable]  # of a row: rows with equal keys serve exactly the same
 
 
 def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tuple[int, ...]) -> SearchReport:
@@ -120,7 +121,7 @@ def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tu
 
 def _evaluate(leads: list[_Leads], unit_sizes: tuple[int, ...], report: SearchReport) -> None:
     """Evaluate leads size by size, best bound first, and keep the best of each size that earns its place."""
-    if not leads:
+    if not any(lead.sizes.size for lead in leads):
         return
     sizes = np.concatenate([lead.sizes for lead in leads])
     bounds = np.concatenate([lead.bounds for lead in leads])
@@ -136,15 +137,18 @@ def _evaluate(leads: list[_Leads], unit_sizes: tuple[int, ...], report: SearchRe
         shares = {unit: replicas_per_unit(size, unit) for unit in unit_sizes}
         floor = min((best_per_unit[u] / share for u, share in shares.items() if share > 0), default=np.inf)
         best: Candidate | None = None
-        last = np.nan
+        seen: set[Hashable] = set()
         for index in order[start:end]:
             reached = max(floor, best.capacity_requests_per_s if best else 0.0)
             if bounds[index] <= reached:
                 break
-            if bounds[index] == last:
-                continue  # the same to the last digit: a twin under another framework with the same constants
-            last = bounds[index]
-            best = leads[owner[index]].build(int(row[index]), reached) or best
+            lead, k = leads[owner[index]], int(row[index])
+            # Frameworks with the same constants offer the same set-up twice.
+            key = (bounds[index], lead.twin(k))
+            if key in seen:
+                continue
+            seen.add(key)
+            best = lead.build(k, reached) or best
             report.evaluated += 1
         if best is None:
             continue
@@ -247,7 +251,12 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Le
         )
         return _candidate(family, space, deployment, int(screened.slots[row]), above)
 
-    return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build)
+    like = _alike(family)
+
+    def twin(row: int) -> Hashable:
+        return like, chosen.values(row), int(screened.slots[row])
+
+    return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build, twin)
 
 
 def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Leads:
@@ -271,4 +280,16 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> 
         )
         return _candidate(family, space, deployment, int(decode.slots[d]), above)
 
-    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build)
+    like = _alike(family)
+
+    def twin(row: int) -> Hashable:
+        p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
+        counts = int(pairs.prefill_workers[row]), int(pairs.decode_workers[row])
+        return like, pairs.prefills.values(p), decode.setups.values(d), counts, int(decode.slots[d])
+
+    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build, twin)
+
+
+def _alike(family: Family) -> Hashable:
+    """Return what tells how set-ups of a family perform, but for how many requests fit in memory."""
+    return hash(replace(family.machine, memory_bytes=0.0, usable_memory_bytes=0.0)), hash(family.model)

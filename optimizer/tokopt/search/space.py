@@ -74,6 +74,10 @@ class Setups:
     def __len__(self) -> int:
         return int(self.tp.size)
 
+    def values(self, row: int) -> tuple[float, ...]:
+        """Return the degrees and settings of one set-up."""
+        return tuple(float(getattr(self, name)[row]) for name in Setups.__slots__)
+
     def pick(self, mask: NDArray[np.bool_] | NDArray[np.intp]) -> Setups:
         """Return the set-ups that a mask or an index selects."""
         return Setups(**{name: getattr(self, name)[mask] for name in Setups.__slots__})

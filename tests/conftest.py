@@ -1,0 +1,66 @@
+"""Fixtures that tests of several rooms share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import tokopt
+from tokopt.api.resolved import Resolved, resolve
+from tokopt.catalog import Catalog
+from tokopt.perf.machine import Machine
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    """The embedded catalog, read once."""
+    return tokopt.load_catalog()
+
+
+@pytest.fixture(scope="session")
+def resolved(catalog: Catalog) -> Callable[..., Resolved]:
+    """Resolve names as the API does: `resolved("llama-3.1-8b", "h100_sxm", "bf16", "bf16")`."""
+
+    def find(
+        model: str, gpu: str, precision: str | None = None, kv: str | None = None, framework: str | None = None
+    ) -> Resolved:
+        return resolve(
+            catalog, llm=catalog.llm(model), gpu=gpu, framework=framework, precision=precision, kv_precision=kv
+        )
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def ideal() -> Machine:
+    """A machine of round numbers, so that reference values follow on paper and no calibration moves them."""
+    return Machine(
+        memory_bytes=80e9,
+        usable_memory_bytes=70e9,
+        weight_bytes_per_s=2e12,
+        kv_bytes_per_s=1e12,
+        projection_flop_per_s=4e14,
+        latent_projection_flop_per_s=5e14,
+        dense_flop_per_s=6e14,
+        expert_flop_per_s=3e14,
+        head_flop_per_s=2e14,
+        attention_flop_per_s=1e14,
+        scale_up_size=8,
+        scale_up_mesh=False,
+        scale_up_bytes_per_s=4e11,
+        scale_out_bytes_per_s=5e10,
+        scale_up_latency_s=1e-5,
+        scale_out_latency_s=3e-5,
+        layer_overhead_s=5e-5,
+        step_overhead_s=1e-3,
+        sequence_overhead_s=1e-5,
+        request_overhead_s=0.1,
+        expert_imbalance=1.2,
+        rank_imbalance=0.3,
+        pipeline_bubble=0.2,
+        mixing=0.7,
+        wave_share=0.5,
+        board_w=700.0,
+        idle_w=70.0,
+    )
