@@ -185,6 +185,8 @@ def _assumptions(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...]:
         f"no replica is loaded above 95 % of saturation; prices: {', '.join(request.prices)}",
         "a unit (instance, node or rack) hosts replicas of one set-up only",
     ]
+    if "spot" not in request.markets and any(o.market.value == "spot" for o in found.prices.offers):
+        said.append("spot offers are left out; --market spot,on_demand takes them in, without their interruptions")
     if request.ttft_by_default and request.sla.ttft_ms is not None:
         said.insert(1, f"TTFT limit {request.sla.ttft_ms / 1e3:.3g} s by default (2 s and 1 ms a prompt token)")
     if request.demand_requests_per_s is None:

@@ -27,6 +27,8 @@ from .space import search_space, supported
 DEFAULT_LLM = "deepseek-r1"
 DEFAULT_WORKLOAD = "agentic"
 DEFAULT_PRICES = "ownership-hyperscaler"
+# Spot machines can be taken away, which no plan accounts for yet: they are used only where they are asked for.
+BY_DEFAULT = tuple(market.value for market in Market if market is not Market.SPOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def make_request(
         objective=Objective(goal),
         prices=names(prices),
         regions=names(regions),
-        markets=tuple(_choice("--market", m, tuple(k.value for k in Market)) for m in names(markets)),
+        markets=tuple(_choice("--market", m, tuple(k.value for k in Market)) for m in names(markets)) or BY_DEFAULT,
         accelerators=tuple(catalog.accelerator(n).name for n in names(gpus)),
         excluded_accelerators=tuple(catalog.accelerator(n).name for n in names(exclude)),
         frameworks=tuple(catalog.framework(n).name for n in names(frameworks)),

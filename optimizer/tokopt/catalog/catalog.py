@@ -99,6 +99,12 @@ class Catalog:
         return {name: llm for folder in self._folders("llms") for name, llm in load_llms(folder).items()}
 
     @cached_property
+    def price_list_names(self) -> tuple[str, ...]:
+        """Names of the embedded price lists: the providers."""
+        files = (path for folder in self._folders("prices") for path in folder.glob("*.csv"))
+        return tuple(sorted({path.stem for path in files}))
+
+    @cached_property
     def calibration(self) -> Calibration:
         """The constants of the performance model: the last directory's `calibration/default.yaml`."""
         from tokopt.catalog.calibration_files import load_calibration

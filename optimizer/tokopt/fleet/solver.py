@@ -195,6 +195,7 @@ def _fill(form: Formulation, problem: FleetProblem, deadline: float) -> float | 
     Without this the cheapest token might come from one lone machine. A fleet is full when the power that is left could
     not take one more of the largest block:  Σ w_j n_j ≥ (most power that can be used) - max_j w_j.
     """
+    form.model.add_linear_constraint(mathopt.fast_sum(form.blocks) >= 1.0, name="something")
     most = _solve(form, -form.tokens, problem, deadline)
     if most.stop is Stop.INFEASIBLE or _value(form.tokens, most.result) <= 0.0:
         return None

@@ -20,7 +20,8 @@ KINDS = {"power": POWER, "time": TIME, "requests": REQUEST_RATE, "tokens": TOKEN
         ("0.5GW", POWER, 0.5e9),
         ("750W", POWER, 750.0),
         ("10 MW", POWER, 10e6),
-        ("1e3 kW", POWER, 1e6),
+        ("1e3 W", POWER, 1e3),
+        ("1,500req/s", REQUEST_RATE, 1500.0),
         ("50ms", TIME, 0.05),
         ("1.5s", TIME, 1.5),
         ("250us", TIME, 250e-6),
@@ -91,7 +92,10 @@ def test_a_missing_unit_is_an_error_that_shows_the_right_form(text: str | float,
         ("-1ms", TIME),
         ("1e999W", POWER),
         ("--", TIME),
-        ("1,5s", TIME),
+        ("1,5MW", POWER),
+        ("x = 10MW", POWER),
+        ("50ms ttft=1s", TIME),
+        ("5MW 10MW", POWER),
         ("None", TIME),
     ],
 )
@@ -105,7 +109,7 @@ def test_what_is_no_quantity(text: str, kind: QuantityKind) -> None:
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("10mW", POWER), ("50Ms", TIME), ("50ks", TIME), ("400mreq/s", REQUEST_RATE), ("$5M", MONEY)],
+    [("10mW", POWER), ("50Ms", TIME), ("50ks", TIME), ("400mreq/s", REQUEST_RATE)],
 )
 def test_a_prefix_that_nobody_means_is_refused(text: str, kind: QuantityKind) -> None:
     """Each kind lists its prefixes: `10mW` is a slip for 10MW, nine orders of magnitude away."""
@@ -123,11 +127,11 @@ def test_zero_and_below_where_they_are_allowed() -> None:
 def test_any_text_is_answered_or_refused_in_one_line(text: str) -> None:
     for kind in KINDS.values():
         try:
-            value = parse_quantity(text, kind, what="--x")
+            value, refusal = parse_quantity(text, kind, what="--x"), ""
         except InputError as error:
-            assert len(str(error).splitlines()) == 1
-        else:
-            assert math.isfinite(value) and value > 0
+            value, refusal = 1.0, str(error)
+        assert math.isfinite(value) and value > 0
+        assert len(refusal.splitlines()) <= 1
 
 
 @given(st.floats(1e-3, 1e6), st.sampled_from(["kW", "MW", "W", "GW"]))

@@ -1,5 +1,6 @@
 """The birth-death chain against closed forms: M/M/1, M/M/c, Erlang C, exponential waits; and `capacity`."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -265,7 +266,7 @@ def test_capacity_grows_with_every_limit() -> None:
         lambda v: limits(e2e=2.0 + 10 * v),
     ):
         found = [capacity(rising(), make(v)) for v in np.linspace(0.0, 1.0, 21)]
-        assert all(b >= a * (1 - 1e-4) for a, b in zip(found, found[1:], strict=False))
+        assert all(b >= a * (1 - 1e-4) for a, b in itertools.pairwise(found))
         assert found[-1] > found[0]
 
 

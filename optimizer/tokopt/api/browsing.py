@@ -1,0 +1,229 @@
+"""What the catalog holds, as lists and single entries with units and sources, for reading rather than computing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tokopt.catalog import Catalog
+from tokopt.errors import InputError, unknown_name
+from tokopt.perf.counts import parameter_counts
+
+
+class Entry(BaseModel):
+    """One line of a list."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+    aliases: tuple[str, ...] = ()
+    summary: str = ""
+
+
+class Fact(BaseModel):
+    """One value of an entry, where it comes from, and what that source is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str
+    value: str
+    source: str = ""
+    source_title: str = ""
+
+
+class Details(BaseModel):
+    """One entry, whole."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table: str
+    name: str
+    title: str
+    facts: tuple[Fact, ...]
+    note: str = ""
+
+
+def tables(catalog: Catalog) -> dict[str, Mapping[str, Any]]:
+    """Return the catalog's tables by the name that people type."""
+    return {
+        "accelerators": catalog.accelerators,
+        "models": catalog.llms,
+        "precisions": catalog.precisions,
+        "kv_precisions": catalog.kv_precisions,
+        "frameworks": catalog.frameworks,
+        "workloads": catalog.workloads,
+        "sites": catalog.sites,
+        "ownership": catalog.ownership,
+        "prices": {name: None for name in catalog.price_list_names},
+    }
+
+
+def entries(catalog: Catalog, table: str | None) -> dict[str, list[Entry]]:
+    """Return the entries of a table, or of all of them.
+
+    Raises:
+        InputError: There is no such table.
+    """
+    known = tables(catalog)
+    if table is not None and table not in known:
+        raise unknown_name("table", table, known)
+    wanted = {table: known[table]} if table is not None else known
+    return {name: [_entry(catalog, name, key, record) for key, record in rows.items()] for name, rows in wanted.items()}
+
+
+def _entry(catalog: Catalog, table: str, name: str, record: Any) -> Entry:
+    if record is None:
+        return Entry(name=name, title=f"price list of {name}")
+    describe = SUMMARIES.get(table)
+    return Entry(
+        name=name,
+        title=getattr(record, "title", "") or name,
+        aliases=tuple(getattr(record, "aliases", ())),
+        summary=describe(record) if describe else "",
+    )
+
+
+def _accelerator_line(record: Any) -> str:
+    peak = ", ".join(f"{fmt.value} {rate / 1e12:,.0f}" for fmt, rate in record.dense_flop_per_s.items())
+    return f"{record.memory_bytes / 2**30:,.0f} GiB, {record.memory_bytes_per_s / 1e12:.2f} TB/s, TFLOPS {peak}"
+
+
+def _llm_line(record: Any) -> str:
+    counts = parameter_counts(record)
+    active = "" if counts.active == counts.total else f", {counts.active / 1e9:,.1f} B active"
+    return f"{counts.total / 1e9:,.1f} B parameters{active}, {', '.join(record.precisions)}"
+
+
+def _workload_line(record: Any) -> str:
+    return f"{record.input_tokens:,.0f} in, {record.output_tokens:,.0f} out"
+
+
+SUMMARIES: dict[str, Callable[[Any], str]] = {
+    "accelerators": _accelerator_line,
+    "models": _llm_line,
+    "workloads": _workload_line,
+}
+
+
+def entry(catalog: Catalog, name: str) -> Details:
+    """Return one entry of whatever table has it.
+
+    Raises:
+        InputError: No table has it.
+    """
+    lookups: dict[str, Callable[[str], Any]] = {
+        "accelerators": catalog.accelerator,
+        "models": catalog.llm,
+        "precisions": catalog.precision,
+        "frameworks": catalog.framework,
+        "workloads": catalog.workload,
+        "sites": catalog.site,
+        "ownership": catalog.ownership_profile,
+        "kv_precisions": catalog.kv_precision,
+    }
+    for table, find in lookups.items():
+        try:
+            record = find(name)
+        except InputError:
+            continue
+        return _details(catalog, table, record)
+    if name in catalog.price_list_names:
+        return _price_list(catalog, name)
+    known = [key for rows in tables(catalog).values() for key in rows]
+    raise unknown_name("catalog entry", name, known)
+
+
+def _details(catalog: Catalog, table: str, record: Any) -> Details:
+    sources: Mapping[str, str] = getattr(record, "sources", {}) or {}
+    default = getattr(record, "source", "")
+    facts = []
+    for field in type(record).__dataclass_fields__:
+        if field in ("name", "title", "sources", "source", "note"):
+            continue
+        value = getattr(record, field)
+        if value in (None, (), "", {}):
+            continue
+        key = _source_of(field, sources) or default
+        facts.append(Fact(field=field, value=_written(field, value), source=key, source_title=_title(catalog, key)))
+    if table == "models":
+        facts.extend(_counted(record))
+    return Details(
+        table=table,
+        name=record.name,
+        title=getattr(record, "title", "") or record.name,
+        facts=tuple(facts),
+        note=getattr(record, "note", ""),
+    )
+
+
+def _counted(record: Any) -> list[Fact]:
+    counts = parameter_counts(record)
+    said = "computed from the architecture"
+    return [
+        Fact(field="total parameters", value=f"{counts.total / 1e9:,.2f} B", source=said),
+        Fact(field="active parameters", value=f"{counts.active / 1e9:,.2f} B", source=said),
+    ]
+
+
+def _source_of(field: str, sources: Mapping[str, str]) -> str:
+    """Return the source of a field; catalogs name fields with human units, records in SI, so stems are compared."""
+    stem = field.rsplit("_bytes", 1)[0].removesuffix("_w").removesuffix("_flop_per_s")
+    for key, source in sources.items():
+        if key == field or key.startswith(stem):
+            return source
+    return ""
+
+
+def _title(catalog: Catalog, key: str) -> str:
+    source = catalog.sources.get(key)
+    return f"{source.title} ({source.publisher}, {source.retrieved_on})" if source else ""
+
+
+def _written(field: str, value: Any) -> str:
+    """Return a value in the units that people read, told by the field's suffix."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{getattr(k, 'value', k)} {_written(field, v)}" for k, v in value.items())
+    if isinstance(value, (tuple, list)):
+        return ", ".join(str(getattr(v, "name", v)) if not hasattr(v, "count") else str(v) for v in value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(getattr(value, "value", value))
+    scales = (
+        ("_bytes_per_s", 1e9, "GB/s"),
+        ("_flop_per_s", 1e12, "TFLOPS"),
+        ("_bytes", 2**30, "GiB"),
+        ("_w", 1.0, "W"),
+    )
+    for suffix, scale, unit in scales:
+        if field.endswith(suffix):
+            return f"{value / scale:,.4g} {unit}" if scale == 1.0 else f"{value / scale:,.6g} {unit}"
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _price_list(catalog: Catalog, name: str) -> Details:
+    prices = catalog.price_list([name])
+    lowest: dict[tuple[str, str], Any] = {}
+    for offer in prices.offers:
+        key = (offer.accelerator, offer.market.value)
+        if key not in lowest or offer.usd_per_accelerator_hour < lowest[key].usd_per_accelerator_hour:
+            lowest[key] = offer
+    facts = [
+        Fact(
+            field=f"{accelerator} {market}",
+            value=f"from ${offer.usd_per_accelerator_hour:,.2f} an accelerator-hour ({offer.instance_type}"
+            f"{', ' + offer.region if offer.region else ''})",
+            source=offer.source,
+            source_title=offer.as_of,
+        )
+        for (accelerator, market), offer in sorted(lowest.items())
+    ]
+    rejected = len(prices.rejected)
+    return Details(
+        table="prices",
+        name=name,
+        title=f"price list of {name}, {len(prices.offers)} offers, {rejected} rows not used",
+        facts=tuple(facts),
+        note=f"as of {prices.as_of}",
+    )

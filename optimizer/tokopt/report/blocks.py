@@ -1,0 +1,56 @@
+"""Building blocks of every report: headings, pairs of name and value, tables without frames, lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+INDENT = 2
+HEADING = "bold cyan"
+QUIET = "dim"
+
+
+def section(title: str, *content: RenderableType) -> RenderableType:
+    """Return a heading and what stands under it, with a blank line before it."""
+    return Group(Text(""), Text(title, style=HEADING), Padding(Group(*content), (0, 0, 0, INDENT)))
+
+
+def pairs(rows: Iterable[tuple[str, RenderableType]]) -> Table:
+    """Return names with their values next to them."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style=QUIET, no_wrap=True)
+    table.add_column()
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def columns(headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, left: Iterable[int] = (0,)) -> Table:
+    """Return a table without a frame; columns are aligned to the right but for those in `left`."""
+    to_the_left = set(left)
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, heading in enumerate(headings):
+        aligned = number in to_the_left
+        table.add_column(heading, justify="left" if aligned else "right", no_wrap=not aligned)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def bullets(lines: Iterable[str]) -> Table:
+    """Return lines, each under a bullet, that wrap beside it."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for line in lines:
+        table.add_row("-", Text(line))
+    return table
+
+
+def counted(values: Mapping[str, int]) -> list[str]:
+    """Return reasons with how often each was met, the most frequent first."""
+    return [f"{count:,} × {reason}" for reason, count in sorted(values.items(), key=lambda pair: -pair[1])]

@@ -1,0 +1,52 @@
+"""How a deployment is written in a report: `10 × (tp1 pp4) + 1 × (tp1 dp16 ep16)`, and what the letters mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokopt.domain.deployments import Deployment, Layout, Pool
+
+MEANINGS = {
+    "tp": "tensor parallel",
+    "pp": "pipeline parallel",
+    "ep": "experts spread over",
+    "dp": "attention data parallel",
+}
+
+
+def layout_text(layout: Layout) -> str:
+    """Return a layout; degrees of one are left out, but for `tp`."""
+    degrees = [("tp", layout.tp), ("pp", layout.pp), ("dp", layout.dp), ("ep", layout.ep)]
+    return " ".join(f"{name}{value}" for name, value in degrees if value > 1 or name == "tp")
+
+
+def pool_text(pool: Pool) -> str:
+    """Return a pool: workers times layout."""
+    return f"{pool.workers} × ({layout_text(pool.layout)})"
+
+
+def shape_text(deployment: Deployment) -> str:
+    """Return the layout of a whole replica, both pools where it has two."""
+    if deployment.layout is not None:
+        return layout_text(deployment.layout)
+    assert deployment.prefill is not None and deployment.decode is not None
+    return f"{pool_text(deployment.prefill)} prefill + {pool_text(deployment.decode)} decode"
+
+
+def short_text(deployment: Deployment) -> str:
+    """Return a deployment in one line for a table: layout, precisions, framework, speculation."""
+    words = [shape_text(deployment), f"{deployment.precision}/{deployment.kv_precision}", deployment.framework]
+    if deployment.speculation_depth:
+        words.append(f"MTP {deployment.speculation_depth}")
+    return ", ".join(words)
+
+
+def letters_used(deployments: Iterable[Deployment]) -> str:
+    """Return what the letters in the layouts of deployments mean."""
+    used = {"tp"}
+    for deployment in deployments:
+        pools = (deployment.prefill, deployment.decode)
+        for layout in (deployment.layout, *(pool.layout for pool in pools if pool)):
+            if layout is not None:
+                used |= {name for name in MEANINGS if getattr(layout, name) > 1}
+    return ", ".join(f"{name} = {meaning}" for name, meaning in MEANINGS.items() if name in used)

@@ -1,0 +1,171 @@
+"""A plan as a report: what it costs, what to buy, what holds it back, and where the numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from tokopt.domain.plans import Marginal, Plan, PowerBasis, Status
+from tokopt.report.blocks import bullets, columns, counted, pairs, section
+from tokopt.report.deployments import letters_used
+from tokopt.report.figures import UNKNOWN, number, per_mw, plural, power, rate, share, spread, usd, usd_range
+from tokopt.report.fleet import fleet_sections
+
+BASIS_NAMES = {
+    PowerBasis.UTILITY: "of utility power, all in, as provisioned",
+    PowerBasis.IT: "of server nameplate power",
+}
+
+
+def plan_report(plan: Plan) -> RenderableType:
+    """Return the report of a plan, or of the proof that there is none."""
+    if plan.status is Status.INFEASIBLE:
+        parts = [_verdict(plan), *_nearest(plan)]
+    else:
+        parts = [_verdict(plan), _headline(plan), *fleet_sections(plan), *_margins(plan)]
+    return Group(*parts, *_left_out(plan), _assumptions(plan), _provenance(plan))
+
+
+def _verdict(plan: Plan) -> RenderableType:
+    request = plan.request
+    task = f"{request.llm}, {request.workload.name} workload"
+    if plan.status is Status.OPTIMAL:
+        gap = plan.gap or 0.0
+        proof = "gap 0" if gap < 1e-9 else f"gap {gap:.1e}"
+        return Text.assemble((f"Optimal plan for {task}", "bold green"), f": no other fleet does better, proven ({proof})")
+    if plan.status is Status.FEASIBLE:
+        gap_text = UNKNOWN if plan.gap is None else share(plan.gap)
+        return Text.assemble(
+            (f"Feasible plan for {task}", "bold yellow"),
+            f": meets every limit; the search was cut short, and the best possible is at most {gap_text} better",
+        )
+    return Text.assemble((f"No plan for {task}", "bold red"), ": proven that nothing meets every limit")
+
+
+def _headline(plan: Plan) -> RenderableType:
+    ranges = plan.interval
+    rows: list[tuple[str, str, str]] = []
+
+    def add(name: str, value: str, range_text: str = "") -> None:
+        rows.append((name, value, range_text))
+
+    for name, field in (("per M output tokens", "usd_per_million_output_tokens"), ("per M tokens in and out", "usd_per_million_total_tokens")):
+        value = getattr(plan, field)
+        if value is not None:
+            add(name, usd(value), usd_range(ranges[field]) if field in ranges else "")
+    if plan.usd_per_hour is not None:
+        known = ranges.get("usd_per_hour")
+        add("cost", f"{usd(plan.usd_per_hour)}/h", usd_range(known) if known and known.high > known.low * 1.0001 else "")
+    if plan.output_tokens_per_s is not None:
+        known = ranges.get("output_tokens_per_s")
+        add("output", rate(plan.output_tokens_per_s, "tok/s"), spread(known, "tok/s") if known else "")
+    if plan.requests_per_s is not None:
+        add("requests", f"{number(plan.requests_per_s, 4)} req/s")
+    if plan.tokens_per_s_per_mw is not None:
+        known = ranges.get("tokens_per_s_per_mw")
+        add("output per megawatt", rate(plan.tokens_per_s_per_mw, "tok/s"), spread(known, "tok/s") if known else "")
+    return Group(Text(""), columns(("", "", "80 % range"), rows, left=(0, 2)), _power(plan))
+
+
+def _power(plan: Plan) -> RenderableType:
+    limit = ""
+    if plan.power_limit_kw is not None and plan.power_kw is not None:
+        limit = f" of {power(plan.power_limit_kw)} ({plan.power_kw / plan.power_limit_kw:.1%} used)"
+    basis = BASIS_NAMES[plan.power_basis].removeprefix("of ")
+    used = UNKNOWN if plan.power_kw is None else power(plan.power_kw)
+    others = [("drawn from the wall on average, servers only", plan.drawn_power_kw)]
+    if plan.power_basis is PowerBasis.UTILITY:
+        others.insert(0, ("server nameplate", plan.it_power_kw))
+    said = "; ".join(f"{name} {UNKNOWN if kw is None else power(kw)}" for name, kw in others)
+    return pairs([("power", f"{used}{limit}: {basis}"), ("", said)])
+
+
+def _nearest(plan: Plan) -> Iterator[RenderableType]:
+    if plan.nearest_feasible:
+        rows = [(n.constraint, n.requested, n.nearest) for n in plan.nearest_feasible]
+        details = [n.detail for n in plan.nearest_feasible if n.detail]
+        yield section(
+            "What stands in the way, and the nearest value that would do",
+            columns(("constraint", "asked", "nearest feasible"), rows, left=(0, 1, 2)),
+            *([bullets(details)] if details else []),
+        )
+
+
+def _margins(plan: Plan) -> Iterator[RenderableType]:
+    if plan.binding:
+        yield section("What holds it back", pairs((b.constraint, b.detail) for b in plan.binding))
+    worth = [line for line in map(_worth, plan.marginal) if line is not None]
+    if worth:
+        yield section("What one more would be worth", pairs(worth))
+    second = plan.runner_up
+    if second is not None:
+        mix = ", ".join(f"{count:,} {name}" for name, count in second.accelerators.items())
+        efficiency = "" if second.tokens_per_s_per_mw is None else f", {per_mw(second.tokens_per_s_per_mw)}"
+        yield section(
+            f"Second best, without {second.without}: {share(second.worse_by)} worse",
+            Text(
+                f"{mix}: {usd(second.usd_per_million_output_tokens)} per M output tokens, "
+                f"{usd(second.usd_per_hour)}/h, {rate(second.output_tokens_per_s, 'tok/s')}{efficiency}"
+            ),
+        )
+
+
+def _worth(margin: Marginal) -> tuple[str, str] | None:
+    said = []
+    if margin.output_tokens_per_s is not None:
+        said.append(f"{_signed(margin.output_tokens_per_s)}{rate(abs(margin.output_tokens_per_s), 'tok/s')} of output")
+    if margin.usd_per_hour is not None:
+        said.append(f"{_signed(margin.usd_per_hour)}{usd(abs(margin.usd_per_hour))}/h")
+    price = margin.usd_per_million_output_tokens
+    if price is not None and abs(price) >= 5e-7:
+        said.append(f"{_signed(price)}{usd(abs(price))} per M output tokens")
+    if not said:
+        return None
+    return f"1 {margin.unit} of {margin.of}", f"{', '.join(said)} ({margin.note})"
+
+
+def _signed(value: float) -> str:
+    return "+" if value > 0 else "-" if value < 0 else ""
+
+
+def _left_out(plan: Plan) -> Iterator[RenderableType]:
+    if plan.excluded:
+        yield section("Accelerators left out", pairs(sorted(plan.excluded.items())))
+
+
+def _assumptions(plan: Plan) -> RenderableType:
+    lines = list(plan.assumptions)
+    if plan.extrapolated:
+        lines.append("predictions rest on constants that were not fitted to measurements of this set-up")
+    letters = letters_used(item.deployment for item in plan.fleet)
+    if plan.fleet:
+        lines.append(f"in layouts: {letters}")
+    lines.append("TPOT = time per output token, TTFT = time to first token; p99 = 99 % of requests do better")
+    return section("Assumptions", bullets(lines))
+
+
+def _provenance(plan: Plan) -> RenderableType:
+    made, looked = plan.provenance, plan.search
+    rows = [
+        ("tokopt", f"{made.tokopt_version}, catalog {made.catalog_version}, solver {made.solver}"),
+        (
+            "calibration",
+            f"{made.calibration} of {made.calibration_made_on} (weakest constant: {made.constants_origin}). "
+            f"{made.calibration_summary}",
+        ),
+        ("prices", f"{', '.join(made.price_lists)} as of {made.prices_as_of or UNKNOWN}"),
+    ]
+    if made.rejected_price_rows:
+        rejected = sum(made.rejected_price_rows.values())
+        said = "; ".join(counted(made.rejected_price_rows)[:6])
+        rows.append(("price rows", f"{plural(rejected, 'row')} not used: {said}"))
+    rows.append(
+        (
+            "search",
+            f"{looked.deployments_considered:,} deployments considered: {looked.did_not_fit:,} did not fit in memory, "
+            f"{looked.missed_limits:,} missed a limit, {looked.columns:,} went into the fleet program",
+        )
+    )
+    return section("Where the numbers come from", pairs(rows))

@@ -1,0 +1,308 @@
+"""The search against an oracle that evaluates every set-up without bounds, and against what it promises."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tokopt.api.space import search_space
+from tokopt.domain.deployments import ServingMode
+from tokopt.domain.workloads import Sla, Workload
+from tokopt.perf.deployed import replica_profile
+from tokopt.perf.describe import memory_slots
+from tokopt.perf.queueing import at_rate, capacity
+from tokopt.perf.replica import Worker
+from tokopt.search import find_candidates
+from tokopt.search.candidates import capped_profile, deployment_of, layout_of, replicas_per_unit
+from tokopt.search.pools import disaggregated_pairs
+from tokopt.search.screening import safety, screen
+from tokopt.search.space import SEQUENCES_PER_RANK, families, setups
+
+AGG, DISAGG = (ServingMode.AGG,), (ServingMode.DISAGG,)
+CHAT = Workload(name="chat", input_tokens=1024, output_tokens=512, input_cv=1.0, output_cv=0.8)
+LONG = Workload(name="long", input_tokens=8192, output_tokens=256, input_cv=0.5, output_cv=0.5)
+
+
+def space_of(catalog, model, workload, modes, *, precisions=(), kv=("bf16",), widest=None, **sla):
+    space = search_space(
+        catalog,
+        llm=catalog.llm(model),
+        workload=workload,
+        sla=Sla(**sla),
+        frameworks=("vllm",),
+        precisions=precisions,
+        kv_precisions=kv,
+        modes=modes,
+    )
+    if widest is None:
+        return space
+    from dataclasses import replace
+
+    return replace(space, widest=widest)
+
+
+def families_of(accelerator, space):
+    return families(
+        accelerator,
+        space.frameworks,
+        space.precisions,
+        dict(space.kv_bits),
+        space.llm,
+        space.calibration,
+        chosen_precisions=space.chosen_precisions,
+    )
+
+
+def exact_capacity(family, space, deployment, most):
+    """The capacity of one deployment with the largest running cap up to `most`, found by halving; no bounds."""
+    z = safety(space.limits)
+
+    def profile(slots):
+        return replica_profile(
+            family.model,
+            family.machine,
+            deployment,
+            space.workload,
+            accepted=float(family.accepted[deployment.speculation_depth]),
+            slots=slots,
+        )
+
+    def meets(slots):
+        p = profile(slots)
+        return p.tpot_s[-1] + z * p.stall_s[-1] * math.sqrt(slots) <= space.limits.tpot_s
+
+    if most < 1 or not meets(1):
+        return 0.0
+    low, high = 1, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if meets(middle) else (low, middle)
+    capped = capped_profile(family, deployment, space.workload, space.limits, low)
+    return capacity(capped, space.limits) if capped is not None else 0.0
+
+
+def oracle(accelerator, space):
+    """Best capacity by size over every legal aggregated set-up."""
+    best: dict[int, float] = {}
+    for family in families_of(accelerator, space):
+        chosen = setups(family, space.widest, role="agg")
+        for row in range(len(chosen)):
+            layout = layout_of(chosen, row)
+            depth, chunk = int(chosen.depth[row]), int(chosen.chunk_tokens[row])
+            worker = Worker(
+                tp=layout.tp,
+                pp=layout.pp,
+                ep=layout.ep,
+                dp=layout.dp,
+                depth=depth,
+                accepted=float(family.accepted[depth]),
+                chunk_tokens=chunk,
+            )
+            held = memory_slots(family.model, family.machine, worker, space.workload, prefill=True)
+            most = int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
+            if most < layout.dp * layout.pp:
+                continue
+            deployment = deployment_of(
+                family, space, mode=ServingMode.AGG, layout=layout, speculation_depth=depth, chunk_tokens=chunk
+            )
+            rate = exact_capacity(family, space, deployment, most)
+            best[layout.accelerators] = max(best.get(layout.accelerators, 0.0), rate)
+    return best
+
+
+SLAS = [
+    {"tpot_ms": 40.0, "ttft_ms": 3000.0},
+    {"tpot_ms": 60.0, "ttft_ms": 800.0, "statistic": "p90"},
+    {"e2e_ms": 40_000.0},
+    {"tpot_ms": 15.0, "statistic": "mean"},
+]
+
+
+@pytest.mark.parametrize("sla", SLAS, ids=["p99", "ttft", "e2e", "mean"])
+@pytest.mark.parametrize(
+    ("model", "gpu", "workload", "precisions"),
+    [
+        ("qwen3-8b", "l40s", CHAT, ("bf16", "fp8")),
+        ("qwen3-8b", "h100_sxm", LONG, ("bf16",)),
+        ("qwen3-30b-a3b", "h100_sxm", CHAT, ("bf16",)),
+    ],
+    ids=["dense-l40s", "dense-h100", "moe"],
+)
+def test_nothing_better_is_pruned(catalog, model, gpu, workload, precisions, sla) -> None:
+    space = space_of(catalog, model, workload, AGG, precisions=precisions, widest=8, **sla)
+    accelerator = catalog.accelerator(gpu)
+    truth = oracle(accelerator, space)
+    found = {c.accelerators: c.capacity_requests_per_s for c in find_candidates(accelerator, space, (8,)).candidates}
+    assert (max(truth.values(), default=0.0) > 0) == bool(found)
+    for size, rate in found.items():
+        assert rate == pytest.approx(truth[size], rel=1e-3), f"{size} accelerators"
+    best = max((rate * replicas_per_unit(size, 8) for size, rate in found.items()), default=0.0)
+    for size, rate in truth.items():
+        # What was left out does not beat what was kept, on the unit that is on offer.
+        assert rate * replicas_per_unit(size, 8) <= best * 1.001, f"{size} accelerators"
+        smaller = [r * replicas_per_unit(s, 8) for s, r in found.items() if s < size]
+        if size not in found and rate > 0:
+            assert rate * replicas_per_unit(size, 8) <= max(smaller, default=0.0) * 1.001, f"{size} accelerators"
+
+
+@pytest.mark.parametrize("sla", SLAS, ids=["p99", "ttft", "e2e", "mean"])
+@pytest.mark.parametrize(("model", "gpu"), [("qwen3-8b", "l40s"), ("deepseek-r1", "gb300_nvl72")])
+def test_bounds_are_bounds(catalog, model, gpu, sla) -> None:
+    """No capacity that the queueing model grants is above the screening's bound."""
+    space = space_of(catalog, model, CHAT, AGG, precisions=("fp8",), widest=16, **sla)
+    for family in families_of(catalog.accelerator(gpu), space):
+        screened = screen(family, setups(family, 16, role="agg"), CHAT, space.limits, prefill=True)
+        chosen = screened.setups
+        for row in range(0, len(chosen), max(len(chosen) // 25, 1)):
+            deployment = deployment_of(
+                family,
+                space,
+                layout=layout_of(chosen, row),
+                speculation_depth=int(chosen.depth[row]),
+                chunk_tokens=int(chosen.chunk_tokens[row]),
+            )
+            profile = capped_profile(family, deployment, CHAT, space.limits, int(screened.slots[row]))
+            if profile is not None:
+                assert capacity(profile, space.limits) <= screened.bound_requests_per_s[row] * (1 + 1e-9)
+
+
+CASES = [
+    ("qwen3-8b", "l40s", CHAT, AGG),
+    ("qwen3-8b", "h100_sxm", LONG, DISAGG),
+    ("qwen3-30b-a3b", "h100_sxm", CHAT, (*AGG, *DISAGG)),
+    ("deepseek-r1", "gb300_nvl72", LONG, (*AGG, *DISAGG)),
+    ("deepseek-r1", "h200_sxm", CHAT, AGG),
+    ("llama-3.1-70b", "mi300x", CHAT, AGG),
+]
+
+
+@pytest.mark.parametrize("sla", SLAS[:3], ids=["p99", "ttft", "e2e"])
+@pytest.mark.parametrize(("model", "gpu", "workload", "modes"), CASES)
+def test_every_candidate_keeps_its_promises(catalog, model, gpu, workload, modes, sla) -> None:
+    space = space_of(catalog, model, workload, modes, kv=("bf16", "fp8"), **sla)
+    accelerator = catalog.accelerator(gpu)
+    report = find_candidates(accelerator, space, (accelerator.purchase_unit_size,))
+    sizes = [c.accelerators for c in report.candidates]
+    assert sizes == sorted(set(sizes))
+    for c in report.candidates:
+        d, family = c.deployment, c.family
+        assert d.mode in modes
+        # Limits hold at the capacity, and the load is at most 95 % of saturation.
+        loaded = at_rate(c.profile, c.capacity_requests_per_s)
+        assert space.limits.met_by(loaded)
+        assert loaded.load <= 0.95 + 1e-9
+        pools = [d.layout] if d.layout is not None else [d.prefill.layout, d.decode.layout]
+        for layout in pools:
+            assert family.model.heads % layout.tp == 0
+            assert layout.tp <= accelerator.scale_up_size
+            assert (layout.tp * layout.dp) % layout.ep == 0
+            assert layout.ep <= max(family.model.experts, 1)
+            assert layout.pp <= family.model.layers
+        # Memory holds the running cap.
+        layout, workers = (d.layout, 1) if d.layout is not None else (d.decode.layout, d.decode.workers)
+        worker = Worker(
+            tp=layout.tp,
+            pp=layout.pp,
+            ep=layout.ep,
+            dp=layout.dp,
+            depth=d.speculation_depth,
+            accepted=float(family.accepted[d.speculation_depth]),
+            chunk_tokens=d.chunk_tokens,
+        )
+        held = memory_slots(family.model, family.machine, worker, workload, prefill=d.layout is not None)
+        assert d.max_running_requests <= held * workers
+        assert d.max_running_requests == c.profile.slots * c.profile.workers
+        # A full replica is still within the limit on TPOT.
+        p = c.profile
+        full = p.tpot_s[-1] + safety(space.limits) * p.stall_s[-1] * math.sqrt(p.slots)
+        assert full <= space.limits.tpot_s
+
+
+def best_for_unit(report, unit: int) -> float:
+    rates = (c.capacity_requests_per_s * replicas_per_unit(c.accelerators, unit) for c in report.candidates)
+    return max(rates, default=0.0)
+
+
+@pytest.mark.parametrize("limit", ["tpot_ms", "ttft_ms", "e2e_ms"])
+@pytest.mark.parametrize(("model", "gpu", "workload", "modes"), CASES[:4])
+def test_looser_limits_never_serve_less(catalog, model, gpu, workload, modes, limit) -> None:
+    accelerator = catalog.accelerator(gpu)
+    unit = accelerator.purchase_unit_size
+    base = {"tpot_ms": 40.0, "ttft_ms": 4000.0, "e2e_ms": 60_000.0}
+    last = 0.0
+    for factor in (0.5, 0.8, 1.0, 1.3, 2.0, 4.0):
+        space = space_of(catalog, model, workload, modes, **{**base, limit: base[limit] * factor})
+        best = best_for_unit(find_candidates(accelerator, space, (unit,)), unit)
+        assert best >= last * (1 - 1e-3), f"{limit} x {factor}"
+        last = best
+    assert last > 0
+
+
+@pytest.mark.parametrize("sla", SLAS, ids=["p99", "ttft", "e2e", "mean"])
+@pytest.mark.parametrize(("model", "gpu", "workload"), [("qwen3-8b", "h100_sxm", LONG), ("qwen3-8b", "l40s", CHAT)])
+def test_no_better_pair_of_pools_is_skipped(catalog, model, gpu, workload, sla) -> None:
+    """Every pair that is worth evaluating, evaluated: two pairs of one size may share a bound and not a capacity."""
+    space = space_of(catalog, model, workload, DISAGG, precisions=("bf16",), widest=8, **sla)
+    accelerator = catalog.accelerator(gpu)
+    (family,) = families_of(accelerator, space)
+    decode = screen(family, setups(family, 8, role="decode"), workload, space.limits, prefill=False)
+    pairs = disaggregated_pairs(family, decode, workload, space.limits, 8)
+    truth: dict[int, float] = {}
+    from tokopt.domain.deployments import Pool
+
+    for row in range(pairs.accelerators.size):
+        p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
+        deployment = deployment_of(
+            family,
+            space,
+            mode=ServingMode.DISAGG,
+            prefill=Pool(workers=int(pairs.prefill_workers[row]), layout=layout_of(pairs.prefills, p)),
+            decode=Pool(workers=int(pairs.decode_workers[row]), layout=layout_of(decode.setups, d)),
+            chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
+        )
+        profile = capped_profile(family, deployment, workload, space.limits, int(decode.slots[d]))
+        rate = capacity(profile, space.limits) if profile is not None else 0.0
+        assert rate <= pairs.bound_requests_per_s[row] * (1 + 1e-9)
+        size = int(pairs.accelerators[row])
+        truth[size] = max(truth.get(size, 0.0), rate)
+    found = {c.accelerators: c.capacity_requests_per_s for c in find_candidates(accelerator, space, (8,)).candidates}
+    for size, rate in found.items():
+        assert rate == pytest.approx(truth[size], rel=1e-3), f"{size} accelerators"
+    best = max((rate * replicas_per_unit(size, 8) for size, rate in found.items()), default=0.0)
+    for size, rate in truth.items():
+        assert rate * replicas_per_unit(size, 8) <= best * 1.001, f"{size} accelerators"
+
+
+def test_the_same_search_answers_the_same(catalog) -> None:
+    space = space_of(catalog, "qwen3-30b-a3b", CHAT, (*AGG, *DISAGG), tpot_ms=40.0, ttft_ms=3000.0)
+    accelerator = catalog.accelerator("h100_sxm")
+    one, two = (find_candidates(accelerator, space, (8,)) for _ in range(2))
+    assert [(c.deployment, c.capacity_requests_per_s) for c in one.candidates] == [
+        (c.deployment, c.capacity_requests_per_s) for c in two.candidates
+    ]
+
+
+def test_impossible_limits_find_nothing_and_say_what_was_fastest(catalog) -> None:
+    accelerator = catalog.accelerator("l40s")
+    report = find_candidates(accelerator, space_of(catalog, "qwen3-8b", CHAT, AGG, tpot_ms=0.5), (8,))
+    assert report.candidates == []
+    assert 0.0005 < report.fastest_tpot_s < math.inf
+    report = find_candidates(accelerator, space_of(catalog, "qwen3-8b", CHAT, AGG, ttft_ms=0.5), (8,))
+    assert report.candidates == []
+    assert 0.0005 < report.fastest_prefill_s < math.inf
+
+
+def test_what_does_not_fit_is_counted(catalog) -> None:
+    report = find_candidates(
+        catalog.accelerator("l4"), space_of(catalog, "deepseek-r1", CHAT, AGG, widest=8, tpot_ms=1e6), (8,)
+    )
+    assert report.candidates == []
+    assert report.did_not_fit == report.considered > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "unit", "share"), [(1, 8, 8.0), (3, 8, 2.0), (8, 8, 1.0), (16, 8, 0.5), (9, 8, 0.5), (72, 72, 1.0)]
+)
+def test_replicas_a_unit(size: int, unit: int, share: float) -> None:
+    assert replicas_per_unit(size, unit) == share
+    assert np.isfinite(share)
