@@ -110,7 +110,6 @@ def evaluation(runs: int) -> list[Figure]:
 def fleet_program(runs: int) -> list[Figure]:
     """Solve 12 accelerators x 30 columns x 60 classes to 1e-4, for fleets of about 5, 15 and 50 MW."""
     from fleet_instances import synthetic
-
     from tokopt.fleet import solve_fleet
 
     figures = []

@@ -6,6 +6,7 @@ Inside the engine every quantity is SI (s, B, FLOP, W) plus USD/h and tok/s; peo
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,7 +40,7 @@ REQUEST_RATE = QuantityKind("request rate", ("req/s",), "8req/s", "kM")
 TOKEN_RATE = QuantityKind("token rate", ("tok/s",), "2Mtok/s", "kMG")
 MONEY = QuantityKind("price", ("$", "USD"), "$0.5", "")
 
-_ALL_PREFIXES: Final = "GMkmu"
+_NUMBER: Final = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d+)?"
 
 
 def parse_quantity(text: str | float, kind: QuantityKind, *, what: str, positive: bool = True) -> float:
@@ -59,20 +60,26 @@ def parse_quantity(text: str | float, kind: QuantityKind, *, what: str, positive
     """
     from quantiphy import InvalidNumber, Quantity
 
-    written = str(text).strip()
-    try:
-        # A private subclass: quantiphy keeps its preferences on the class, and ours must not leak to the caller's.
-        class Reader(Quantity):
-            pass
+    class Reader(Quantity):
+        """A private subclass: quantiphy keeps preferences on the class, and ours must not leak to the caller's."""
 
-        Reader.set_prefs(input_sf=_ALL_PREFIXES)
-        quantity = Reader(written)
+    written = str(text).strip()
+    # The library also reads `name = value`, comments and odd commas, where a slip of the pen would pass unseen.
+    shape = re.fullmatch(rf"(\$)?({_NUMBER})\s*([^\W\d_]*(?:/[^\W\d_]+)?)", written, flags=re.IGNORECASE)
+    if shape is None or not any(ch.isdigit() for ch in shape.group(2)):
+        raise InputError(f"{what}: {written!r} is not a {kind.label}; write it like {kind.example}")
+    unit = _known_unit(shape.group(1) or shape.group(3), kind)
+    if unit is None:
+        said = shape.group(1) or shape.group(3)
+        missing = not said or said in kind.prefixes
+        fault = "the unit is missing" if missing else f"{said!r} is not a unit of a {kind.label}"
+        raise InputError(f"{what}: {written!r}: {fault}; write it like {kind.example}")
+    prefix = "" if shape.group(1) else shape.group(3).removesuffix(unit).replace("µ", "u").replace("μ", "u")
+    try:
+        Reader.set_prefs(input_sf=kind.prefixes or "k")
+        value = float(Reader(f"{shape.group(2).replace(',', '')}{prefix}", ignore_sf=False).real)
     except InvalidNumber:
         raise InputError(f"{what}: {written!r} is not a {kind.label}; write it like {kind.example}") from None
-    value, unit = float(quantity.real), str(quantity.units)
-    if unit not in kind.units:
-        said = f"the unit {unit!r} is not one of a {kind.label}" if unit else "the unit is missing"
-        raise InputError(f"{what}: {written!r}: {said}; write it like {kind.example}")
     if not math.isfinite(value):
         raise InputError(f"{what}: {written!r} is not finite; write it like {kind.example}")
     if positive and value <= 0:
@@ -80,12 +87,20 @@ def parse_quantity(text: str | float, kind: QuantityKind, *, what: str, positive
     return value
 
 
+def _known_unit(said: str, kind: QuantityKind) -> str | None:
+    """Return the unit of `kind` that `said` is, alone or behind a prefix that people use with it."""
+    prefixes = {"", *kind.prefixes, *("µμ" if "u" in kind.prefixes else "")}
+    return next((unit for unit in kind.units if said.endswith(unit) and said.removesuffix(unit) in prefixes), None)
+
+
 def format_si(value: float, unit: str, digits: int = 3) -> str:
     """Return `value` with an SI prefix and `digits` significant digits: 2.76e6 tok/s -> `2.76 Mtok/s`."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}".rstrip()
+    # Rounded first: what rounds up to the next power of ten is written with it.
+    rounded = float(f"{value:.{digits - 1}e}")
     scales = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
-    factor, prefix = next((s for s in scales if abs(value) >= s[0] * 0.9995), scales[-1])
-    scaled = value / factor
+    factor, prefix = next((s for s in scales if abs(rounded) >= s[0] * (1.0 - 1e-9)), scales[-1])
+    scaled = rounded / factor
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled)) + 1e-9))
     return f"{scaled:,.{decimals}f} {prefix}{unit}".rstrip()

@@ -170,10 +170,29 @@ def test_tpot_rises_with_the_batch(models, ideal, what, workload) -> None:
 
 @given(deployments(), WORKLOADS)
 @SETTINGS
-def test_throughput_rises_with_the_batch(models, ideal, what, workload) -> None:
-    """The queueing chain takes the rate at the running cap for saturation: no smaller batch may serve more."""
-    state = steady(models[what[0]], ideal, what[1], workload, np.geomspace(1, 3000, 40))
+def test_throughput_of_a_decode_pool_rises_with_the_batch(models, ideal, what, workload) -> None:
+    """Weights are read once a step however many decode. Mixed with prefill it may fall: less of a chunk rides along."""
+    model, who = models[what[0]], what[1]
+    state = steady_state(
+        model,
+        ideal,
+        who.layouts,
+        workload_lengths(workload),
+        running=np.geomspace(1, 3000, 40),
+        depth=float(who.depth),
+        accepted=who.accepted,
+        chunk_tokens=0.0,
+        prefill=False,
+    )
     assert (np.diff(state.requests_per_s) >= -1e-9 * state.requests_per_s[1:]).all()
+
+
+@given(deployments(), WORKLOADS)
+@SETTINGS
+def test_a_batch_with_prefill_never_outruns_either_part_alone(models, ideal, what, workload) -> None:
+    state = steady(models[what[0]], ideal, what[1], workload, np.geomspace(1, 3000, 40))
+    assert (state.step_s >= state.decode_step_s * (1 - 1e-12)).all()
+    assert (state.occupancy_s >= 0).all()
 
 
 @given(deployments(), WORKLOADS, st.floats(1, 500), st.integers(1, 40_000))

@@ -291,14 +291,14 @@ def _nearest_limits(found: Found) -> list[NearestFeasible]:
                 detail=f"the fastest TPOT that any set-up reaches, on {fastest[0]}, with one request a rank",
             )
         )
-    prompt = _least({name: r.fastest_prefill_s for name, r in reports.items()})
+    prompt = _least({name: r.fastest_first_token_s for name, r in reports.items()})
     if not nearest and prompt and sla.ttft_ms is not None:
         nearest.append(
             NearestFeasible(
                 constraint="sla ttft",
                 requested=f"{sla.ttft_ms:g} ms",
-                nearest=f"above {prompt[1] * 1e3:,.0f} ms",
-                detail=f"the shortest prefill of a mean prompt, on {prompt[0]}; percentiles and waiting come on top",
+                nearest=f"{math.ceil(prompt[1] * 1.02e3):g} ms",
+                detail=f"the fastest first token that any set-up reaches, on {prompt[0]}, hardly loaded",
             )
         )
     if not nearest and sla.e2e_ms is not None:

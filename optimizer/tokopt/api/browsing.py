@@ -57,7 +57,7 @@ def tables(catalog: Catalog) -> dict[str, Mapping[str, Any]]:
         "workloads": catalog.workloads,
         "sites": catalog.sites,
         "ownership": catalog.ownership,
-        "prices": {name: None for name in catalog.price_list_names},
+        "prices": dict.fromkeys(catalog.price_list_names),
     }
 
 
@@ -71,10 +71,10 @@ def entries(catalog: Catalog, table: str | None) -> dict[str, list[Entry]]:
     if table is not None and table not in known:
         raise unknown_name("table", table, known)
     wanted = {table: known[table]} if table is not None else known
-    return {name: [_entry(catalog, name, key, record) for key, record in rows.items()] for name, rows in wanted.items()}
+    return {name: [_entry(name, key, record) for key, record in rows.items()] for name, rows in wanted.items()}
 
 
-def _entry(catalog: Catalog, table: str, name: str, record: Any) -> Entry:
+def _entry(table: str, name: str, record: Any) -> Entry:
     if record is None:
         return Entry(name=name, title=f"price list of {name}")
     describe = SUMMARIES.get(table)

@@ -13,7 +13,7 @@ from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.estimates import Estimate, Interval, LatencyMs, MemoryGib, PowerKw
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
-from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
+from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker, replica_profile
 from tokopt.perf.describe import memory_shares, memory_slots, replica_drawn_w, steady_at, time_shares
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.queueing import (
@@ -26,12 +26,13 @@ from tokopt.perf.queueing import (
 )
 from tokopt.perf.rows import Predicted, Rows, predict_aggregated, predict_disaggregated, worker_memory
 from tokopt.perf.serving import lengths
-from tokopt.units import GIB, KW, REQUEST_RATE, format_si, parse_quantity
+from tokopt.units import GIB, KW, REQUEST_RATE, parse_quantity
 
 from .answer import Z80
 from .items import latency_ms
 from .requests import resolve_workload
 from .resolved import Resolved, check_layout, estimate_provenance, named, parse_pool, resolve
+from .space import check_context
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -105,6 +106,7 @@ def estimate(
     llm = named(loaded, model)
     resolved = resolve(loaded, llm=llm, gpu=gpu, framework=framework, precision=precision, kv_precision=kv_precision)
     shape = resolve_workload(loaded, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share)
+    check_context(llm, shape)
     deployment = _deployment(resolved, (tp, pp, ep, dp), prefill, decode, mtp, chunk_tokens, max_running)
     if (concurrency is None) == (rate is None):
         raise InputError("give the load once: --concurrency 64 (closed loop) or --rate 8req/s (open traffic)")
@@ -388,13 +390,19 @@ def _said(resolved: Resolved, deployment: Deployment, workload: Workload) -> tup
 
 
 def _unfit(catalog: Catalog, resolved: Resolved, deployment: Deployment, workload: Workload, said: str) -> Estimate:
+    agg = deployment.mode is ServingMode.AGG
     worker = decode_worker(deployment, resolved.accepted(deployment.speculation_depth))
-    memory = memory_shares(resolved.model, resolved.machine, worker, workload, slots=0, prefill=True)
-    whole = resolved.model.weight_bytes
+    memory = memory_shares(resolved.model, resolved.machine, worker, workload, slots=1, prefill=agg)
+    pool = "" if agg else "decode pool: "
+    if memory.free >= 0 and deployment.prefill is not None:
+        # Decode workers hold a request: it is the prefill workers that cannot.
+        pool = "prefill pool: "
+        prompts = prefill_worker(deployment)
+        memory = memory_shares(resolved.model, resolved.machine, prompts, workload, slots=1, prefill=True)
     reason = (
-        f"does not fit: {memory.weights / GIB:,.1f} GiB of weights and {memory.other / GIB:,.1f} GiB of working memory "
-        f"on a device of {format_si(resolved.machine.memory_bytes / GIB, 'GiB')}; the model needs "
-        f"{whole / GIB:,.0f} GiB in {resolved.precision.name}: spread it wider, or use a narrower precision"
+        f"{pool}does not fit: weights of {memory.weights / GIB:,.1f} GiB, {memory.other / GIB:,.1f} GiB of working "
+        f"memory and {memory.kv / GIB:,.1f} GiB of cache for one request on a device of "
+        f"{resolved.machine.memory_bytes / GIB:,.1f} GiB; spread the model wider, or use a narrower precision"
     )
     return Estimate(
         deployment=deployment,
@@ -415,7 +423,9 @@ def _unfit(catalog: Catalog, resolved: Resolved, deployment: Deployment, workloa
         running_batch=None,
         running_cap=None,
         saturation_requests_per_s=None,
-        memory_gib=MemoryGib(weights=memory.weights / GIB, kv=0.0, other=memory.other / GIB, free=memory.free / GIB),
+        memory_gib=MemoryGib(
+            weights=memory.weights / GIB, kv=memory.kv / GIB, other=memory.other / GIB, free=memory.free / GIB
+        ),
         bottleneck=None,
         bottleneck_shares={},
         power_kw=_power(resolved, deployment.accelerators, 0.0, 0.0),

@@ -117,7 +117,19 @@ def marginal_values(
     prices = solution.shadow_prices
     rows = []
     filling = problem.goal in (Goal.COST_PER_TOKEN, Goal.THROUGHPUT)
-    if prices is not None and problem.power_w is not None and abs(prices.power_per_w) > 0:
+    if problem.goal is Goal.COST_PER_TOKEN and problem.power_w is not None:
+        watts = sum(c.power_w * n for c, n in zip(problem.columns, solution.blocks, strict=True) if n)
+        rows.append(
+            Marginal(
+                of="power",
+                unit="MW",
+                output_tokens_per_s=sum(i.output_tokens_per_s for i in items) / (watts / 1e6),
+                usd_per_hour=sum(i.usd_per_hour for i in items) / (watts / 1e6),
+                usd_per_million_output_tokens=None,
+                note="one more MW filled the same way: output that it adds and what it costs",
+            )
+        )
+    elif prices is not None and problem.power_w is not None and abs(prices.power_per_w) > 0:
         worth = prices.power_per_w * 1e6
         rows.append(
             Marginal(

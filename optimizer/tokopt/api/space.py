@@ -35,12 +35,7 @@ def search_space(
     if precisions and not any(p.name in llm.precisions for p in chosen):
         wanted, served = ", ".join(p.name for p in chosen), ", ".join(llm.precisions)
         raise InputError(f"{llm.name} is not served in {wanted}; it is in {served}")
-    length = workload.input_tokens + workload.output_tokens
-    if length > llm.max_context_tokens:
-        raise InputError(
-            f"{llm.name} takes {llm.max_context_tokens:,} tokens at most; "
-            f"workload {workload.name} has {length:,.0f} in and out"
-        )
+    check_context(llm, workload)
     return SearchSpace(
         llm=llm,
         workload=workload,
@@ -52,6 +47,16 @@ def search_space(
         calibration=catalog.calibration,
         chosen_precisions=bool(precisions),
     )
+
+
+def check_context(llm: Llm, workload: Workload) -> None:
+    """Raise InputError where a mean request is longer than the model's context."""
+    length = workload.input_tokens + workload.output_tokens
+    if length > llm.max_context_tokens:
+        raise InputError(
+            f"{llm.name} takes {llm.max_context_tokens:,} tokens at most; "
+            f"workload {workload.name} has {length:,.0f} in and out"
+        )
 
 
 def supported(accelerator: Accelerator, space: SearchSpace) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +116,7 @@ def estimate_table(
 
 
 def _key(record: Mapping[str, Any]) -> tuple[str, ...]:
-    pools = "two" if _number(record, "prefill_workers", 0.0) > 0 else "one"
+    pools = "one" if _number(record, "prefill_workers", 0.0) == 0.0 else "two"
     values = {**{name: str(record.get(name) or "").strip() for name in KEY}, "pools": pools}
     return tuple(values[name] for name in KEY)
 
@@ -170,21 +172,35 @@ def _predict_group(
 def _fault(resolved: Resolved, record: Mapping[str, Any], two: bool) -> str:
     """Return why a row cannot be predicted, or nothing."""
     for name in ("isl", "osl"):
-        if not _number(record, name, float("nan")) >= 1:
+        if not 1 <= _number(record, name, float("nan")) < math.inf:
             return f"{name} is missing or below 1"
     load = _number(record, "concurrency_or_batch", 0.0)
-    if not load >= 0:
-        return "concurrency_or_batch is not a number"
+    if not 0 <= load < math.inf:
+        return "concurrency_or_batch is not a number of requests"
     if load == 0 and str(record.get("scenario") or "") not in SATURATED:
         return "no load: concurrency_or_batch is missing"
+    if not 0.0 <= _number(record, "prefix_share", 0.0) <= 1.0:
+        return "prefix_share is not a share between 0 and 1"
+    prefixes = ("prefill_", "decode_") if two else ("",)
+    degrees = [prefix + name for prefix in prefixes for name in ("tp", "pp", "ep", "dp")]
+    workers = ["prefill_workers", "decode_workers"] if two else []
+    for name in degrees + workers:
+        value = _number(record, name, 1.0)
+        if not (1 <= value < 1e6 and value == int(value)):
+            return f"{name} is not a whole number from 1"
+    depth = _number(record, "mtp_depth", 0.0)
+    if not (0 <= depth < 100 and depth == int(depth)):
+        return "mtp_depth is not a whole number from 0"
+    if depth and not resolved.llm.mtp_layers:
+        return f"{resolved.llm.name} ships no multi-token prediction"
     length = _number(record, "isl", 0.0) + _number(record, "osl", 0.0)
     if length > resolved.llm.max_context_tokens * 1.01:
         return f"{length:,.0f} tokens are more than the {resolved.llm.max_context_tokens:,} of {resolved.llm.name}"
     try:
-        for prefix in ("prefill_", "decode_") if two else ("",):
+        for prefix in prefixes:
             check_layout(resolved, _layout(record, prefix), prefix.rstrip("_") or "layout")
-    except (InputError, ValueError) as error:
-        return str(error).splitlines()[0]
+    except InputError as error:
+        return str(error)
     return ""
 
 
@@ -235,8 +251,6 @@ def _rows(resolved: Resolved, records: Sequence[Mapping[str, Any]], two: bool) -
 
 def _saturated(resolved: Resolved, rows: Rows, two: bool) -> Rows:
     """Give rows without a load as many requests as memory and settings let run."""
-    from dataclasses import replace
-
     role = "decode" if two else "agg"
     memory = worker_memory(resolved.model, resolved.machine, rows.decode, rows, role=role, depth=rows.depth)
     most = np.minimum(np.asarray(memory.sequences) * rows.decode_workers, rows.running_cap)

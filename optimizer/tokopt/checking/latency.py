@@ -13,18 +13,16 @@ from statistics import NormalDist
 
 from tokopt.checking.replica import PrefillPool, Steady
 
-KNOTS = 48  # occupancies at which the steady state is worked out; straight lines between them
 NEGLIGIBLE = 1e-30  # weight of a state, relative to the likeliest
 PERCENTILES = {"p50": 0.50, "p75": 0.75, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 def knots(slots: int) -> list[float]:
-    """Return occupancies from 1 to `slots`: all of them, or `KNOTS` in geometric steps, rounded."""
-    if slots <= KNOTS:
-        return [float(n) for n in range(1, slots + 1)]
-    ends = math.log10(slots)
-    steps = [10.0 ** (ends * k / (KNOTS - 1)) for k in range(KNOTS)]
-    return sorted({1.0, *(float(round(step)) for step in steps[1:-1]), float(slots)})
+    """Return occupancies from 1 up to the first that is not below `slots`, each 3/20 above the last, rounded down."""
+    reached = [1]
+    while reached[-1] < slots:
+        reached.append(reached[-1] + max(1, reached[-1] * 3 // 20))
+    return [float(n) for n in reached]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -251,7 +249,8 @@ def first_token(profile: Profile, rate: float, shares: Sequence[float]) -> First
     total = pool.servers * pool.prompts_per_s
     spread = 0.5 * (profile.arrival_cv2 + profile.input_cv**2)
     chance = erlang_c(pool.servers, rate / total)
-    return FirstToken(own_s=pool.prompt_s, wait_chance=chance, wait_s=spread / (total - rate), fixed_s=pool.fixed_s)
+    own_s = pool.prompt_s + rate / total * (pool.batch_s - pool.prompt_s)
+    return FirstToken(own_s=own_s, wait_chance=chance, wait_s=spread / (total - rate), fixed_s=pool.fixed_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

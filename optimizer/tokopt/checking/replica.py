@@ -24,6 +24,7 @@ class Lengths:
     computed: float  # of the prompt, not found in the prefix cache
     decoded: float  # by decode steps: all of the output but its first token
     context: float  # cached tokens of a decoding sequence
+    resident: float  # cached tokens of a running request: long outputs stay longer
     prompt_context: float  # tokens that a prompt token attends to
 
 
@@ -37,8 +38,9 @@ def request_lengths(workload: WorkloadShape) -> Lengths:
         output=workload.output_tokens,
         computed=computed,
         decoded=decoded,
-        context=workload.input_tokens + 0.5 * decoded,
-        prompt_context=cached + 0.5 * computed,
+        context=workload.input_tokens + 0.5 * decoded * (1.0 + workload.output_cv**2),
+        resident=workload.input_tokens + 0.5 * workload.output_tokens * (1.0 + workload.output_cv**2),
+        prompt_context=(cached + 0.5 * computed) * (1.0 + workload.input_cv**2),
     )
 
 
@@ -96,7 +98,7 @@ def worker_memory(worker: Worker, *, mean_tokens: float, longest_tokens: float) 
 
 def decode_memory(worker: Worker, size: Lengths) -> Memory:
     """Return the memory of a worker that decodes: on average a sequence holds its prompt and half of its output."""
-    return worker_memory(worker, mean_tokens=size.prompt + 0.5 * size.output, longest_tokens=size.prompt + size.output)
+    return worker_memory(worker, mean_tokens=size.resident, longest_tokens=size.prompt + size.output)
 
 
 def prompt_memory(worker: Worker, size: Lengths) -> Memory:
@@ -205,7 +207,8 @@ class PrefillPool:
     """The prefill pool of a disaggregated replica, as servers that take prompts from one queue."""
 
     servers: int
-    prompt_s: float  # a batch of prompts, from start to end
+    prompt_s: float  # one prompt alone, from start to end
+    batch_s: float  # a full batch of prompts
     prompts_per_s: float  # of one server
     fixed_s: float  # moving the cache to the decode pool, and the front end
 
@@ -218,12 +221,15 @@ def prefill_pool(worker: Worker, size: Lengths, *, workers: int, receiver: Layou
     batch = max(1.0, float(math.floor(worker.chunk_tokens / size.computed)))
     chunk = min(size.computed * batch, worker.chunk_tokens)
     batch_s = worker.time_s(size, sequences=0.0, prompt=chunk) * size.computed * batch / chunk
+    single = min(size.computed, float(worker.chunk_tokens))
+    single_s = worker.time_s(size, sequences=0.0, prompt=single) * size.computed / single
     bytes_per_s, latency_s = link(worker.rates, replica)
     links = min(worker.layout.accelerators, receiver.accelerators)
     transfer_s = latency_s + worker.sums.cache_bytes(size.prompt) / (bytes_per_s * links)
     return PrefillPool(
         servers=workers * worker.groups,
-        prompt_s=batch_s,
+        prompt_s=single_s,
+        batch_s=batch_s,
         prompts_per_s=batch / batch_s,
         fixed_s=transfer_s + worker.rates.constants.request_overhead_s,
     )

@@ -165,7 +165,7 @@ def all_to_all_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: float) -> 
     seconds = copies * bytes_per_token / (rates.inside_bytes_per_s * mesh_share(rates, group))
     latency_s = rates.constants.scale_up_latency_s
     if group > rates.domain:
-        far = _others_reached(group / rates.domain, choices)
+        far = _others_reached(math.ceil(group / rates.domain), choices)
         seconds = max(seconds, far * bytes_per_token / rates.outside_bytes_per_s)
         latency_s = rates.constants.scale_out_latency_s
     return 2.0 * latency_s + seconds * tokens

@@ -11,27 +11,25 @@ from tokopt.errors import InputError
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
+debugging = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error.")
+
 
 def framing(command: CommandT) -> CommandT:
     """Add what every command takes: catalog, JSON, quiet, debug."""
-    for option in (
-        click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error."),
-        click.option("--quiet", "-q", is_flag=True, help="No progress bar and no remarks on standard error."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."),
-        click.option("--catalog", metavar="DIR", help="Directory laid over the embedded catalog."),
-    ):
-        command = option(command)
-    return command
+    command = debugging(command)
+    command = click.option("--quiet", "-q", is_flag=True, help="No progress bar and no remarks.")(command)
+    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")(command)
+    return click.option("--catalog", metavar="DIR", help="Directory laid over the embedded catalog.")(command)
 
 
 def lengths(command: CommandT) -> CommandT:
     """Add the options that replace single figures of a workload."""
-    for option in (
-        click.option("--prefix-share", type=float, metavar="SHARE", help="Share of prompt tokens in the prefix cache."),
-        click.option("--osl", type=float, metavar="TOKENS", help="Mean output length, instead of the workload's."),
-        click.option("--isl", type=float, metavar="TOKENS", help="Mean input length, instead of the workload's."),
+    for name, metavar, text in (
+        ("--prefix-share", "SHARE", "Share of input tokens found in the prefix cache, 0 to 1."),
+        ("--osl", "TOKENS", "Mean output tokens a request, instead of the workload's."),
+        ("--isl", "TOKENS", "Mean input tokens a request, instead of the workload's."),
     ):
-        command = option(command)
+        command = click.option(name, type=float, metavar=metavar, help=text)(command)
     return command
 
 
@@ -45,14 +43,28 @@ def _joined(context: click.Context, parameter: click.Parameter, values: tuple[st
         return None
     joined = ",".join(values)
     if not joined.replace(",", "").strip():
-        raise click.BadParameter("names are missing; write them like a,b")
+        raise click.BadParameter("names are missing; write them like a,b", context, parameter)
     return joined
 
 
-def usd_per_hour(text: str | None) -> float | None:
-    """Return the value of `--budget`: `$500`, `500USD`, with or without `/h`."""
-    if text is None:
-        return None
+def space(command: CommandT) -> CommandT:
+    """Add the options that narrow which deployments are searched."""
+    for option in (
+        several("--mode", "modes", metavar="agg|disagg", help="Prefill and decode together, or in pools of their own."),
+        several("--kv-precision", "kv_precisions", help="Precisions of the KV cache to choose from."),
+        several("--precision", "precisions", help="Weight precisions to choose from."),
+        several("--framework", "frameworks", help="Serving frameworks to choose from."),
+    ):
+        command = option(command)
+    return command
+
+
+def usd_per_hour(text: str) -> float:
+    """Return the value of `--budget`: `$500`, `500USD`, with or without `/h`.
+
+    Raises:
+        InputError: Not an amount of money above zero.
+    """
     from tokopt.units import MONEY, parse_quantity
 
     written = text.strip()
@@ -73,13 +85,16 @@ def seconds(text: str, *, what: str) -> float:
     return parse_quantity(text, TIME, what=what)
 
 
-def stock(text: str | None) -> dict[str, int]:
-    """Return the value of `--inventory`: `h200_sxm=64,l40s=8`."""
+def stock(text: str) -> dict[str, int]:
+    """Return the value of `--inventory`: `h200_sxm=64,l40s=8`.
+
+    Raises:
+        InputError: Not understood, or an accelerator twice.
+    """
     found: dict[str, int] = {}
-    for part in (p.strip() for p in (text or "").split(",") if p.strip()):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
-        count = number.replace("_", "")
-        if not equals or not name or not count.isdecimal():
+    for part in (p.strip() for p in text.split(",") if p.strip()):
+        name, _, count = (piece.strip() for piece in part.partition("="))
+        if not name or not count.isdecimal():
             raise InputError(f"--inventory: {part!r} is not a number of accelerators; write it like h200_sxm=64,l40s=8")
         if name in found:
             raise InputError(f"--inventory: {name} is given twice")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import itertools
 import os
 import sys
 import traceback
@@ -16,7 +17,7 @@ import click
 
 from tokopt.errors import InfeasibleError, TokoptError
 
-HELP_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+HELP_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}  # children inherit
 
 
 @unique
@@ -39,8 +40,16 @@ class LazyGroup(click.Group):
     """
 
     def __init__(self, *args: Any, homes: Mapping[str, str] | None = None, **settings: Any) -> None:
+        settings.setdefault("context_settings", HELP_SETTINGS)
         super().__init__(*args, **settings)
         self.homes = dict(homes or {})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the group's own options off the arguments; without arguments, print the help and be done."""
+        if not args:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order in which help lists them."""
@@ -86,31 +95,39 @@ class Shell(LazyGroup):
         except BrokenPipeError:
             status = _leave_pipe()
         except (Exception, click.Abort) as error:  # noqa: BLE001  # the last line of defence
-            if "--debug" in written:
+            debugging = "--debug" in written
+            if debugging and not isinstance(error, (click.ClickException, click.Abort)):
                 traceback.print_exception(error)
-            status, line = explain(error)
-            if line:
-                click.echo(f"tokopt: {line}", err=True)
+            status, line = explain(error, written)
+            if status is ExitStatus.DEFECT and not debugging:
+                line += "; run again with --debug for the traceback, and please report it"
+            click.echo(f"tokopt: {line}", err=True)
         sys.exit(int(status) if isinstance(status, int) else ExitStatus.ANSWERED)
 
 
-def explain(error: BaseException) -> tuple[int, str]:
-    """Return the exit status of an error and the line that tells a user about it."""
+def explain(error: BaseException, written: Sequence[str]) -> tuple[ExitStatus, str]:
+    """Return the exit status of an error and the line that tells a user about it; `written` are the arguments."""
     if isinstance(error, click.Abort):
         return ExitStatus.INTERRUPTED, "interrupted"
-    if isinstance(error, click.UsageError):
-        path = error.ctx.command_path if error.ctx else "tokopt"
-        message = one_line(error.format_message()).rstrip(".")
-        return ExitStatus.BAD_INPUT, f"error: {message[:1].lower()}{message[1:]} (see {path} --help)"
     if isinstance(error, click.ClickException):
-        return ExitStatus.BAD_INPUT, f"error: {one_line(error.format_message())}"
+        return ExitStatus.BAD_INPUT, f"error: {_usage(error, written)}"
     if isinstance(error, InfeasibleError):
         return ExitStatus.INFEASIBLE, f"infeasible: {one_line(str(error))}"
     if isinstance(error, TokoptError):
         return ExitStatus.BAD_INPUT, f"error: {one_line(str(error))}"
-    what = one_line(f"{type(error).__name__}: {error}").rstrip(": ")
-    hint = "" if "--debug" in sys.argv else "; run again with --debug for the traceback, and please report it"
-    return ExitStatus.DEFECT, f"internal error: {what}{hint}"
+    return ExitStatus.DEFECT, f"internal error: {one_line(f'{type(error).__name__}: {error}').rstrip(': ')}"
+
+
+def _usage(error: click.ClickException, written: Sequence[str]) -> str:
+    """Return what click found wrong with the arguments, and where to read what they may be."""
+    message = one_line(error.format_message()).rstrip(".")
+    if isinstance(error, click.NoSuchOption):
+        near = " or ".join(sorted(error.possibilities or ())[:3])
+        message = f"no such option {error.option_name}{f'; did you mean {near}?' if near else ''}"
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    commands = itertools.takewhile(lambda word: not word.startswith("-"), written)
+    path = context.command_path if context else " ".join(("tokopt", *commands))
+    return f"{message[:1].lower()}{message[1:]} (see {path} --help)"
 
 
 def one_line(text: str) -> str:

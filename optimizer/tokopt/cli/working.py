@@ -21,7 +21,7 @@ def computing(*, quiet: bool) -> Iterator[Told]:
     """Run a computation with all that it prints on standard error; yields what its progress is told to."""
     with _output_on_stderr():
         if quiet or sys.stderr is None or not sys.stderr.isatty():
-            yield lambda doing, done: None
+            yield _silent
         else:
             with _bar() as told:
                 yield told
@@ -49,7 +49,7 @@ def _output_on_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Told]:
-    """A bar that shows once the work has taken a while, and leaves nothing behind."""
+    """Show a bar once the work has taken a while; it leaves nothing behind."""
     import threading
 
     from rich.console import Console
@@ -74,6 +74,10 @@ def _bar() -> Iterator[Told]:
         timer.cancel()
         timer.join()
         bar.stop()
+
+
+def _silent(doing: str, done: float) -> None:
+    """Say nothing."""
 
 
 def _teller(bar: Bar, task: TaskID) -> Told:

@@ -132,22 +132,25 @@ def _direct(problem: FleetProblem, deadline: float, *, beyond: float | None = No
     if beyond is not None:
         form.model.add_linear_constraint(objective * sense >= beyond * sense * (1.0 - sense * SAME), name="beyond")
     first = _solve(form, objective * sense, problem, deadline)
-    if first.stop is Stop.INFEASIBLE:
+    if first.stop is Stop.INFEASIBLE or (problem.goal is Goal.THROUGHPUT and sense * first.objective <= 0.0):
         return _nothing(problem, first.solver)
     best = first
     if ties:
         second = objective * sense
         form.model.add_linear_constraint(second <= first.objective + SAME * abs(first.objective), name="keep")
         tie = form.cost if problem.goal is not Goal.COST else form.power * 1e-3
-        best = _tied(form, tie, problem, first, started)
+        best = _tied(form, tie, problem, first, started, deadline)
     return _solution(problem, form, best.result, first, sense * first.objective, sense * first.bound)
 
 
-def _tied(form: Formulation, tie: Any, problem: FleetProblem, first: _Answer, started: float) -> _Answer:
+def _tied(
+    form: Formulation, tie: Any, problem: FleetProblem, first: _Answer, started: float, deadline: float
+) -> _Answer:
     """Return the best of equally good fleets, or the first one where looking for it takes longer than finding that."""
     took = time.monotonic() - started
     try:
-        tied = _solve(form, tie, problem, time.monotonic() + min(max(took, TIE_BREAK_S), problem.time_limit_s))
+        until = max(deadline, time.monotonic() + TIE_BREAK_S)
+        tied = _solve(form, tie, problem, min(until, time.monotonic() + max(took, TIE_BREAK_S)))
     except InputError:
         return first
     return first if tied.stop is Stop.INFEASIBLE else tied
@@ -165,14 +168,18 @@ def _cheapest_tokens(problem: FleetProblem, deadline: float) -> FleetSolution:
     most_tokens = _fill(form, problem, deadline)
     if most_tokens is None:
         return _nothing(problem, "HiGHS")
-    ratio = _best_column_ratio(problem)
+    # From a fleet that serves something on, every guess is reached or beaten: none that serves nothing can win.
+    start = _solve(form, -form.tokens, problem, deadline)
+    if start.stop is Stop.INFEASIBLE or _value(form.tokens, start.result) <= 0.0:
+        return _nothing(problem, start.solver)
+    ratio = _value(form.cost, start.result) / _value(form.tokens, start.result)
     answer: _Answer | None = None
     for _ in range(ROUNDS):
         answer = _solve(form, form.cost - ratio * form.tokens, problem, deadline)
         if answer.stop is Stop.INFEASIBLE:
             return _nothing(problem, answer.solver)
         cost, tokens = _value(form.cost, answer.result), _value(form.tokens, answer.result)
-        found = cost / tokens
+        found = cost / tokens if tokens > 0.0 else ratio
         if abs(found - ratio) <= SAME * ratio:
             ratio = min(ratio, found)
             break
@@ -185,7 +192,7 @@ def _cheapest_tokens(problem: FleetProblem, deadline: float) -> FleetSolution:
     # Dinkelbach's last objective is zero up to rounding: a bound as close as rounding allows is exact.
     bound = ratio if ratio - bound <= SAME * ratio else bound
     form.model.add_linear_constraint(form.cost - ratio * (1.0 + SAME) * form.tokens <= 0.0, name="keep")
-    best = _tied(form, -form.tokens, problem, answer, started)
+    best = _tied(form, -form.tokens, problem, answer, started, deadline)
     return _solution(problem, form, best.result, answer, ratio, bound)
 
 
@@ -195,7 +202,6 @@ def _fill(form: Formulation, problem: FleetProblem, deadline: float) -> float | 
     Without this the cheapest token might come from one lone machine. A fleet is full when the power that is left could
     not take one more of the largest block:  Σ w_j n_j ≥ (most power that can be used) - max_j w_j.
     """
-    form.model.add_linear_constraint(mathopt.fast_sum(form.blocks) >= 1.0, name="something")
     most = _solve(form, -form.tokens, problem, deadline)
     if most.stop is Stop.INFEASIBLE or _value(form.tokens, most.result) <= 0.0:
         return None
@@ -225,12 +231,6 @@ def _tokens_per_hour(problem: FleetProblem, j: int) -> float:
     column = problem.columns[j]
     rates = [r * o for r, o in zip(column.requests_per_s, problem.tokens_per_request, strict=True)]
     return max(rates, default=0.0) * 3600.0 / 1e6
-
-
-def _best_column_ratio(problem: FleetProblem) -> float:
-    """Return the best cost per million tokens of any column alone: where Dinkelbach's method starts."""
-    ratios = [c.usd_per_hour / _tokens_per_hour(problem, j) for j, c in enumerate(problem.columns)]
-    return min(r for r in ratios if r > 0.0)
 
 
 def _solve(form: Formulation, objective: Any, problem: FleetProblem, deadline: float) -> _Answer:

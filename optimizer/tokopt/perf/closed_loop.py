@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
@@ -12,9 +15,9 @@ from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import Lengths, Steady, steady_state
-from tokopt.perf.step import step_time
 
-ROUNDS = 12  # of the fixed point; each multiplies the error by the small share of time that a request is in prefill
+HALVINGS = 50  # of the interval that the running batch lies in: to the last digits
+OUT_OF_STEP_CV = 0.25  # variation of output lengths at which a third of the waves is left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +68,22 @@ def aggregated_closed_loop(
             chunk_tokens=chunk_tokens,
         )
 
-    running: Floats = np.asarray(service, dtype=float) * 0.95
-    state = state_at(running)
-    for _ in range(ROUNDS):
-        running = service * running / np.maximum(state.in_service, 1e-300)
+    def first_token(state: Steady) -> Floats:
+        return machine.request_overhead_s + state.prefill_s + 0.5 * state.decode_step_s + state.prefill_wait_s
+
+    def in_flight(running: Floats) -> Floats:
         state = state_at(running)
+        return running + state.requests_per_s * first_token(state)
+
+    running = _solve(in_flight, service)
+    state = state_at(running)
     rate = state.requests_per_s
     slot_wait = np.maximum(concurrency - service, 0.0) / rate
-    first = machine.request_overhead_s + state.prefill_s + 0.5 * state.decode_step_s + state.prefill_wait_s
+    first = first_token(state)
     together = 0.5 * service * state.occupancy_s
-    shifted = machine.wave_share * np.maximum(together - first, 0.0)
+    # Requests of unlike length fall out of step: nothing is left of waves where lengths vary as in real traffic.
+    in_step = machine.wave_share * math.exp(-((size.output_cv / OUT_OF_STEP_CV) ** 2))
+    shifted = in_step * np.maximum(together - first, 0.0)
     shifted = np.minimum(shifted, size.decoded * (state.tpot_s - state.decode_step_s / accepted))
     return ClosedLoop(
         ttft_s=first + shifted + slot_wait,
@@ -111,19 +120,8 @@ def disaggregated_closed_loop(
     the prefill pool take up the rest of the concurrency when prefill is the slower one. `slots` is of one decode
     worker.
     """
-    single = np.minimum(size.new, chunk_tokens)
-    alone = step_time(
-        model,
-        machine,
-        prefill,
-        sequences=0.0,
-        width=1.0,
-        context=0.0,
-        prefill_tokens=single,
-        prefill_context=size.prefill_context,
-    )
-    prompt_s = machine.request_overhead_s + alone.total * size.new / single
     times = prefill_times(model, machine, prefill, size, chunk_tokens)
+    prompt_s = machine.request_overhead_s + times.single_s
     ceiling = prefill_workers * prefill.queues * times.requests_per_s
 
     def state_at(running: Floats) -> Steady:
@@ -139,19 +137,22 @@ def disaggregated_closed_loop(
             prefill=False,
         )
 
+    def decode_s(running: Floats) -> Floats:
+        return size.decoded * state_at(running).tpot_s
+
+    def in_flight(running: Floats) -> Floats:
+        return running * (1.0 + (prompt_s + transfer_s) / decode_s(running))
+
+    def rate_of(running: Floats) -> Floats:
+        return running / decode_s(running)
+
     held = np.minimum(concurrency, slots * decode_workers)
-    running: Floats = np.maximum(np.asarray(held, dtype=float), 1e-9)
+    wanted = np.minimum(_solve(in_flight, np.asarray(concurrency, dtype=float)), held)
+    # Where prefill is the slower pool, only as many decode as it lets through.
+    running = np.where(rate_of(wanted) > ceiling, _solve(rate_of, ceiling, most=wanted), wanted)
     state = state_at(running)
-    for _ in range(ROUNDS):
-        decode_s = size.decoded * state.tpot_s
-        wanted = np.minimum(concurrency / (prompt_s + transfer_s + decode_s), ceiling)
-        # Half a step at a time: the rate falls as the batch grows, and a full step would swing around the answer.
-        running = np.clip(0.5 * (running + wanted * decode_s), 1e-9, held)
-        state = state_at(running)
-    decode_s = size.decoded * state.tpot_s
-    rate = np.minimum(running / decode_s, ceiling)
-    ttft = np.maximum(concurrency / rate - decode_s, prompt_s + transfer_s)
-    rate = np.minimum(concurrency / (ttft + decode_s), rate)
+    rate = np.minimum(rate_of(running), ceiling)
+    ttft = np.maximum(concurrency / rate - size.decoded * state.tpot_s, prompt_s + transfer_s)
     wait = ttft - prompt_s - transfer_s
     zero = 0.0 * wait
     return ClosedLoop(
@@ -165,3 +166,14 @@ def disaggregated_closed_loop(
         compute_share=state.compute_share,
         steady=state,
     )
+
+
+def _solve(function: Callable[[Floats], Floats], target: Floats, *, most: Floats | None = None) -> NDArray[np.float64]:
+    """Return x in 0 … most (by default the target) where a rising function reaches the target, by bisection."""
+    high = np.array(target if most is None else most, dtype=float, copy=True)
+    low = np.zeros_like(high)
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        above = np.asarray(function(np.maximum(middle, 1e-12))) > target
+        high, low = np.where(above, middle, high), np.where(above, low, middle)
+    return np.asarray(np.maximum(0.5 * (low + high), 1e-12), dtype=float)

@@ -58,7 +58,7 @@ def all_to_all_s(
     group = np.asarray(group, dtype=float)
     domain = float(machine.scale_up_size)
     copies = group * -np.expm1(choices * np.log1p(-1.0 / np.maximum(group, 2.0))) * (group - 1.0) / group * slices
-    domains = np.maximum(group / domain, 1.0)
+    domains = np.maximum(np.ceil(group / domain), 1.0)
     far = domains * -np.expm1(choices * np.log1p(-1.0 / np.maximum(domains, 1.0 + 1e-9))) * (domains - 1.0) / domains
     out_rate = machine.scale_out_bytes_per_s or np.nan
     up_rate = machine.scale_up_bytes_per_s * scale_up_share(machine, group)

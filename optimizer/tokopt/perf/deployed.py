@@ -25,6 +25,12 @@ def decode_worker(deployment: Deployment, accepted: float) -> Worker:
     return _worker(layout, deployment.speculation_depth, accepted, deployment.chunk_tokens)
 
 
+def prefill_worker(deployment: Deployment) -> Worker:
+    """Return a worker of the prefill pool of a disaggregated deployment."""
+    assert deployment.prefill is not None
+    return _worker(deployment.prefill.layout, 0, 1.0, deployment.chunk_tokens)
+
+
 def _worker(layout: Layout, depth: int, accepted: float, chunk_tokens: int) -> Worker:
     return Worker(
         tp=layout.tp,
@@ -55,7 +61,7 @@ def replica_profile(
     return disaggregated_profile(
         model,
         machine,
-        prefill=_worker(deployment.prefill.layout, 0, 1.0, deployment.chunk_tokens),
+        prefill=prefill_worker(deployment),
         prefill_workers=deployment.prefill.workers,
         decode=worker,
         decode_workers=deployment.decode.workers,

@@ -10,7 +10,7 @@ from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.machine import Machine
-from tokopt.perf.memory import memory_use
+from tokopt.perf.memory import memory_use, resident_tokens
 from tokopt.perf.power import drawn_w
 from tokopt.perf.replica import Worker
 from tokopt.perf.serving import Steady, steady_state, workload_lengths
@@ -39,7 +39,7 @@ def memory_shares(
         worker.layouts,
         chunk_tokens=float(worker.chunk_tokens) if prefill else 0.0,
         draft_depth=float(worker.depth),
-        mean_resident_tokens=workload.input_tokens + 0.5 * workload.output_tokens,
+        mean_resident_tokens=resident_tokens(workload.input_tokens, workload.output_tokens, workload.output_cv),
         longest_tokens=workload.input_tokens + workload.output_tokens,
     )
     weights = float(use.weights)
@@ -56,7 +56,7 @@ def memory_slots(model: LlmArithmetic, machine: Machine, worker: Worker, workloa
         worker.layouts,
         chunk_tokens=float(worker.chunk_tokens) if prefill else 0.0,
         draft_depth=float(worker.depth),
-        mean_resident_tokens=workload.input_tokens + 0.5 * workload.output_tokens,
+        mean_resident_tokens=resident_tokens(workload.input_tokens, workload.output_tokens, workload.output_cv),
         longest_tokens=workload.input_tokens + workload.output_tokens,
     )
     return float(use.sequences)

@@ -18,6 +18,11 @@ LIVE_TENSORS = 12.0
 LIVE_BYTES = 2.0
 
 
+def resident_tokens(input_tokens: Floats, output_tokens: Floats, output_cv: float) -> Floats:
+    """Mean cached tokens of a running request: I + O·(1 + cv²)/2, since long outputs stay longer. [tokens]"""
+    return input_tokens + 0.5 * output_tokens * (1.0 + output_cv**2)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryUse:
     """Bytes on the fullest accelerator, one element a deployment. [B]"""
@@ -77,7 +82,7 @@ def memory_use(
         layouts: Parallel degrees.
         chunk_tokens: Prompt tokens in one step.
         draft_depth: Depth of speculation; above 0 the draft module is resident.
-        mean_resident_tokens: Mean cached tokens of a running sequence: input plus half of its output.
+        mean_resident_tokens: Mean cached tokens of a running sequence: see `resident_tokens`.
         longest_tokens: Tokens of a whole request: if not even one fits, none run.
 
     Returns:

@@ -9,12 +9,14 @@ correction of Allen and Cunneen.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tokopt.perf.arrays import Floats
 
 LOAD_LIMIT = 0.95  # of saturation: beyond it no queue settles in any useful time
 STATISTICS = ("mean", "p50", "p75", "p90", "p95", "p99")
@@ -25,7 +27,8 @@ class PrefillPool:
     """The prefill pool of a disaggregated replica: servers that take prompts from one queue."""
 
     servers: int  # workers x groups that prefill at a time
-    prompt_s: float  # of one batch of prompts, from start to end
+    prompt_s: float  # of one prompt alone, from start to end
+    batch_s: float  # of a full batch of prompts
     prompts_per_s: float  # of one server
     transfer_s: float  # of one request's cache to its decode worker
 
@@ -51,6 +54,11 @@ class Profile:
     def slots(self) -> int:
         """Requests that can be in service."""
         return int(self.requests_per_s.size)
+
+    def cut(self, slots: int) -> Profile:
+        """Return the profile of the same replica with fewer slots."""
+        columns = ("requests_per_s", "tpot_s", "stall_s", "first_token_s", "contention_s", "contention_share")
+        return replace(self, **{name: getattr(self, name)[:slots] for name in columns})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,18 +152,21 @@ def _first_token(profile: Profile, rate: float, served: NDArray[np.float64]) -> 
         return _FirstToken(float(served @ profile.first_token_s), busy, contention / max(busy, 1e-300), 0.0)
     total = pool.servers * pool.prompts_per_s
     spread = 0.5 * (profile.arrival_cv2 + profile.input_cv**2)
-    chance = erlang_c(pool.servers, rate / total)
-    return _FirstToken(pool.prompt_s, chance, spread / (total - rate), pool.transfer_s)
+    load = rate / total
+    chance = erlang_c(pool.servers, load)
+    # Batches fill up as the load grows: alone when idle, in full ones at saturation.
+    own = pool.prompt_s + load * (pool.batch_s - pool.prompt_s)
+    return _FirstToken(own, chance, spread / (total - rate), pool.transfer_s)
 
 
 def at_rate(profile: Profile, rate: float, statistics: tuple[str, ...] = STATISTICS) -> Loaded:
     """Return the latencies of a replica that requests reach at `rate` a second.
 
-    Percentiles of a sum are bounded by the sum of the percentiles (exact for parts that move together), so each is on
-    the safe side: TTFT = own prefill at the percentile of the prompt's length + wait for others' prefills + wait for
-    a slot. TPOT is taken at the percentile of the occupancy, plus the spread of the number of prefills that a
-    request's tokens meet (Poisson: n of them on average in its lifetime, by Little's law). `statistics` are those to
-    work out beyond the mean.
+    Percentiles of a sum are taken as the sum of the percentiles, which is exact for parts that move together and on
+    the safe side for most that do not: TTFT = own prefill at the percentile of the prompt's length + wait for others'
+    prefills + wait for a slot. TPOT is taken at the percentile of the occupancy, plus the spread of the number of
+    prefills that a request's tokens meet (Poisson: n of them on average in its lifetime, by Little's law).
+    `statistics` are those to work out beyond the mean.
     """
     decode_rate = rate / profile.workers
     chances, tail = stationary(profile, decode_rate)
@@ -203,6 +214,20 @@ class Limits:
     e2e_s: float
     statistic: str
 
+    @property
+    def quantile(self) -> float | None:
+        """Probability of the percentile; None for the mean."""
+        return None if self.statistic == "mean" else int(self.statistic[1:]) / 100.0
+
+    def tpot_within(self, first_token_s: Floats, decoded: Floats, output_cv: float) -> Floats:
+        """Return the TPOT that the limits leave: its own, or what the end-to-end limit leaves after the first token.
+
+        min(TPOT limit, (end-to-end limit - first token) / (decoded · percentile of the output's length))   [s]
+        """
+        q = self.quantile
+        longest = decoded * (1.0 if q is None else lognormal_factor(output_cv, q))
+        return np.minimum(self.tpot_s, np.maximum(self.e2e_s - first_token_s, 0.0) / longest)
+
     def met_by(self, loaded: Loaded) -> bool:
         """Whether latencies are within the limits."""
         return (
@@ -212,7 +237,7 @@ class Limits:
         )
 
 
-def capacity(profile: Profile, limits: Limits, *, above: float = 0.0, share: float = 1e-4) -> float:
+def capacity(profile: Profile, limits: Limits, *, above: float = 0.0, share: float = 1e-9) -> float:
     """Return the largest arrival rate that meets the limits, to a relative `share` from below. [requests/s]
 
     Latencies grow with the arrival rate, so bisection finds it; the returned rate itself has been checked. 0 if no

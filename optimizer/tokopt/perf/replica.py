@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from tokopt.perf.queueing import PrefillPool, Profile
 from tokopt.perf.serving import Lengths, steady_state, workload_lengths
 from tokopt.perf.step import step_time
 
-KNOTS = 48  # occupancies at which the steady state is computed; between them it is smooth and interpolated
+KNOT_SHARE = 3, 20  # a knot is at most 3/20 above the one before: between them figures are smooth and interpolated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +44,21 @@ class Worker:
         return self.tp * self.pp * self.dp
 
 
+@lru_cache(maxsize=4096)
+def _knots(slots: int) -> tuple[float, ...]:
+    n, reached = 1, [1.0]
+    while n < slots:
+        n += max(1, n * KNOT_SHARE[0] // KNOT_SHARE[1])
+        reached.append(float(n))
+    return tuple(reached)
+
+
 def knots(slots: int) -> NDArray[np.float64]:
-    """Return occupancies from 1 to `slots`, dense where few requests run and geometric beyond."""
-    if slots <= KNOTS:
-        return np.asarray(np.arange(1.0, slots + 1.0), dtype=float)
-    return np.asarray(np.unique(np.rint(np.geomspace(1.0, slots, KNOTS))), dtype=float)
+    """Return occupancies at which a profile is computed, up to the first one that is not below `slots`.
+
+    They are the same for every number of slots, so that a figure at n does not depend on how many more there may be.
+    """
+    return np.array(_knots(slots))
 
 
 def aggregated_profile(
@@ -109,6 +120,7 @@ class PrefillTimes:
     """What one prefill worker does, one element a worker."""
 
     batch_s: Floats  # a batch of prompts, from start to end
+    single_s: Floats  # one prompt alone
     requests_per_s: Floats  # of one rank and stage
 
 
@@ -121,18 +133,24 @@ def prefill_times(
     """
     batch = prompts_a_batch(size, chunk_tokens)
     chunk = np.minimum(size.new * batch, chunk_tokens)
-    step = step_time(
-        model,
-        machine,
-        layouts,
-        sequences=0.0,
-        width=1.0,
-        context=0.0,
-        prefill_tokens=chunk,
-        prefill_context=size.prefill_context,
-    )
-    batch_s = step.total * size.new * batch / chunk
-    return PrefillTimes(batch_s=batch_s, requests_per_s=batch / batch_s)
+    single = np.minimum(size.new, chunk_tokens)
+
+    def pass_s(tokens: Floats) -> Floats:
+        step = step_time(
+            model,
+            machine,
+            layouts,
+            sequences=0.0,
+            width=1.0,
+            context=0.0,
+            prefill_tokens=tokens,
+            prefill_context=size.prefill_context,
+        )
+        return step.total
+
+    batch_s = pass_s(chunk) * size.new * batch / chunk
+    single_s = pass_s(single) * size.new / single
+    return PrefillTimes(batch_s=batch_s, single_s=single_s, requests_per_s=batch / batch_s)
 
 
 def prefill_pool(
@@ -142,7 +160,8 @@ def prefill_pool(
     times = prefill_times(model, machine, worker.layouts, size, float(worker.chunk_tokens))
     return PrefillPool(
         servers=workers * worker.dp * worker.pp,
-        prompt_s=float(times.batch_s),
+        prompt_s=float(times.single_s),
+        batch_s=float(times.batch_s),
         prompts_per_s=float(times.requests_per_s),
         transfer_s=transfer_s,
     )

@@ -12,7 +12,7 @@ from tokopt.perf.arrays import Floats
 from tokopt.perf.closed_loop import ClosedLoop, aggregated_closed_loop, disaggregated_closed_loop
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
-from tokopt.perf.memory import MemoryUse, memory_use
+from tokopt.perf.memory import MemoryUse, memory_use, resident_tokens
 from tokopt.perf.replica import transfer_s
 from tokopt.perf.serving import Lengths
 
@@ -52,13 +52,14 @@ def worker_memory(
     """Return the memory of one worker for its role: `agg`, `prefill` (prompts only) or `decode` (no chunk)."""
     whole = rows.input_tokens + rows.output_tokens
     prompt_only = role == "prefill"
+    resident = resident_tokens(rows.input_tokens, rows.output_tokens, rows.size.output_cv)
     return memory_use(
         model,
         machine,
         layouts,
         chunk_tokens=0.0 if role == "decode" else rows.chunk_tokens,
         draft_depth=depth,
-        mean_resident_tokens=rows.input_tokens if prompt_only else rows.input_tokens + 0.5 * rows.output_tokens,
+        mean_resident_tokens=rows.input_tokens if prompt_only else resident,
         longest_tokens=rows.input_tokens if prompt_only else whole,
     )
 

@@ -26,13 +26,19 @@ class Lengths:
 
     @property
     def decode_context(self) -> Floats:
-        """Mean cached tokens of a decoding sequence: its prompt and half of its output."""
-        return self.new + self.cached + 0.5 * self.decoded
+        """Mean cached tokens of a decoding sequence: its prompt and half of its output.
+
+        Long outputs are met more often than short ones, since they decode longer: E[O²]/E[O] = O·(1 + cv²).
+        """
+        return self.new + self.cached + 0.5 * self.decoded * (1.0 + self.output_cv**2)
 
     @property
     def prefill_context(self) -> Floats:
-        """Mean tokens that a prompt token attends to: the cached prefix and half of the rest (causal mask)."""
-        return self.cached + 0.5 * self.new
+        """Mean tokens that a prompt token attends to: the cached prefix and half of the rest (causal mask).
+
+        Long prompts have more of the tokens: E[I²]/E[I] = I·(1 + cv²).
+        """
+        return (self.cached + 0.5 * self.new) * (1.0 + self.input_cv**2)
 
 
 def lengths(

@@ -32,7 +32,14 @@ def pairs(rows: Iterable[tuple[str, RenderableType]]) -> Table:
 def columns(headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, left: Iterable[int] = (0,)) -> Table:
     """Return a table without a frame; columns are aligned to the right but for those in `left`."""
     to_the_left = set(left)
-    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(
+        box=None,
+        show_edge=False,
+        show_header=any(headings),
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
     for number, heading in enumerate(headings):
         aligned = number in to_the_left
         table.add_column(heading, justify="left" if aligned else "right", no_wrap=not aligned)

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from tokopt.domain.deployments import Deployment, Layout, Pool
 
 MEANINGS = {
+    "agg": "prefill and decode on the same GPUs",
+    "disagg": "a prefill pool + a decode pool",
     "tp": "tensor parallel",
     "pp": "pipeline parallel",
-    "ep": "experts spread over",
+    "ep": "GPUs that experts are spread over",
     "dp": "attention data parallel",
 }
 
@@ -22,31 +24,33 @@ def layout_text(layout: Layout) -> str:
 
 def pool_text(pool: Pool) -> str:
     """Return a pool: workers times layout."""
-    return f"{pool.workers} × ({layout_text(pool.layout)})"
+    return f"{pool.workers}×({layout_text(pool.layout)})"
 
 
 def shape_text(deployment: Deployment) -> str:
-    """Return the layout of a whole replica, both pools where it has two."""
+    """Return the layout of a whole replica, prefill pool first where it has two."""
     if deployment.layout is not None:
-        return layout_text(deployment.layout)
+        return f"agg {layout_text(deployment.layout)}"
     assert deployment.prefill is not None and deployment.decode is not None
-    return f"{pool_text(deployment.prefill)} prefill + {pool_text(deployment.decode)} decode"
+    return f"disagg {pool_text(deployment.prefill)} + {pool_text(deployment.decode)}"
 
 
 def short_text(deployment: Deployment) -> str:
     """Return a deployment in one line for a table: layout, precisions, framework, speculation."""
-    words = [shape_text(deployment), f"{deployment.precision}/{deployment.kv_precision}", deployment.framework]
+    weights, cache = deployment.precision, deployment.kv_precision
+    words = [shape_text(deployment), weights if weights == cache else f"{weights}/{cache}", deployment.framework]
     if deployment.speculation_depth:
         words.append(f"MTP {deployment.speculation_depth}")
     return ", ".join(words)
 
 
 def letters_used(deployments: Iterable[Deployment]) -> str:
-    """Return what the letters in the layouts of deployments mean."""
-    used = {"tp"}
+    """Return what the words and letters in the layouts of deployments mean."""
+    used: set[str] = set()
     for deployment in deployments:
+        used |= {deployment.mode.value, "tp"}
         pools = (deployment.prefill, deployment.decode)
         for layout in (deployment.layout, *(pool.layout for pool in pools if pool)):
             if layout is not None:
-                used |= {name for name in MEANINGS if getattr(layout, name) > 1}
+                used |= {name for name in MEANINGS if getattr(layout, name, 1) > 1}
     return ", ".join(f"{name} = {meaning}" for name, meaning in MEANINGS.items() if name in used)

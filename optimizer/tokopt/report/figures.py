@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tokopt.domain.estimates import Interval
-from tokopt.units import KW, MW, format_si
+from tokopt.units import KW, format_si
 
 UNKNOWN = "not known"
 
@@ -38,13 +38,14 @@ def rate(value: float, unit: str) -> str:
 
 
 def power(kw: float, digits: int = 4) -> str:
-    """Return a power given in kW."""
-    return format_si(kw * KW, "W", digits)
+    """Return a power given in kW, without zeros at its end: 10 MW, 9.922 MW."""
+    figure, _, unit = format_si(kw * KW, "W", digits).partition(" ")
+    return f"{figure.rstrip('0').rstrip('.') if '.' in figure else figure} {unit}"
 
 
-def per_mw(tokens_per_s: float) -> str:
-    """Return tokens a second for each megawatt."""
-    return f"{format_si(tokens_per_s, 'tok/s')}/MW"
+def short(value: float) -> str:
+    """Return a figure with its SI prefix right behind it, for tables: 53.9k, 2.86M."""
+    return format_si(value, "").replace(" ", "")
 
 
 def milliseconds(value: float) -> str:
@@ -68,15 +69,9 @@ def times(value: float) -> str:
     return f"{number(value)}×"
 
 
-def per_megawatt(tokens_per_s: float, kw: float) -> float:
-    """Return tokens a second for each megawatt of a power in kW."""
-    return tokens_per_s / (kw * KW / MW)
-
-
-def plural(count: float, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """Return a count with its noun: 1 node, 468 nodes."""
-    text = f"{count:,.0f}"
-    return f"{text} {noun}" if count == 1 else f"{text} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def spread(interval: Interval, unit: str = "") -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from tokopt.domain.deployments import Deployment
 from tokopt.domain.estimates import LatencyMs
 from tokopt.domain.plans import FleetItem, Plan
 from tokopt.domain.workloads import Sla
@@ -18,22 +19,31 @@ STATISTICS = ("mean", "p50", "p90", "p99")
 
 
 def fleet_sections(plan: Plan) -> Iterator[RenderableType]:
-    """Yield the shopping list, then one section a fleet item."""
+    """Yield the shopping list, then one section for each way in which replicas are set up and loaded."""
     yield section("What to buy", _shopping_list(plan))
-    for number_, item in enumerate(plan.fleet, start=1):
-        which = f"{number_}. " if len(plan.fleet) > 1 else ""
-        yield section(f"{which}{item.accelerator}: how each replica is set up", _set_up(item), _latency(item, plan.request.sla))
+    groups: dict[tuple[Deployment, str], list[int]] = {}
+    for position, item in enumerate(plan.fleet):
+        groups.setdefault((item.deployment, share(item.load)), []).append(position)
+    for positions in groups.values():
+        items = [plan.fleet[n] for n in positions]
+        which = f"{', '.join(str(n + 1) for n in positions)}. " if len(plan.fleet) > 1 else ""
+        yield section(
+            f"{which}{items[0].accelerator}: how each replica is set up",
+            _set_up(items),
+            _latency(items[0], plan.request.sla),
+        )
 
 
 def _shopping_list(plan: Plan) -> RenderableType:
+    several = len(plan.fleet) > 1
     rows = []
-    for item in plan.fleet:
+    for position, item in enumerate(plan.fleet, start=1):
         rows.append(
             (
-                item.accelerator,
+                f"{position}. {item.accelerator}" if several else item.accelerator,
                 _offer(item),
                 f"{item.gpus:,}",
-                f"{item.units:,} × {item.gpus_per_unit}",
+                f"{item.units:,} of {item.gpus_per_unit}",
                 usd(item.usd_per_hour),
                 UNKNOWN if item.power_kw is None else power(item.power_kw, 3),
                 rate(item.output_tokens_per_s, "tok/s"),
@@ -53,11 +63,18 @@ def _offer(item: FleetItem) -> str:
     return ", ".join(words)
 
 
-def _set_up(item: FleetItem) -> RenderableType:
+def _set_up(items: Sequence[FleetItem]) -> RenderableType:
+    item = items[0]
+    replicas = sum(i.replicas for i in items)
+    prices = dict.fromkeys(
+        f"{usd(i.usd_per_unit_hour)}/h for {plural(i.gpus_per_unit, 'GPU')} ({i.price_source}, "
+        f"as of {i.price_as_of or UNKNOWN})"
+        for i in items
+    )
     each = plural(item.gpus_per_replica, "GPU")
     fit = item.memory_gib
     rows = [
-        ("replicas", f"{item.replicas:,}, {each} each: {item.mode.value} {shape_text(item.deployment)}"),
+        ("replicas", f"{replicas:,}, {each} each: {shape_text(item.deployment)}"),
         ("software", f"{item.framework}, weights {item.precision}, KV cache {item.kv_precision}{_extras(item)}"),
         (
             "load",
@@ -66,10 +83,11 @@ def _set_up(item: FleetItem) -> RenderableType:
         ),
         (
             "memory",
-            f"each GPU: weights {fit.weights:,.1f} GiB, KV cache {fit.kv:,.1f}, other {fit.other:,.1f}, free {fit.free:,.1f}",
+            f"each GPU: weights {fit.weights:,.1f} GiB, KV cache {fit.kv:,.1f}, other {fit.other:,.1f}, "
+            f"free {fit.free:,.1f}",
         ),
         ("slowest part", item.bottleneck),
-        ("price", f"{usd(item.usd_per_unit_hour)}/h a unit of {item.gpus_per_unit}, {item.price_source} as of {item.price_as_of}"),
+        ("price" if len(prices) == 1 else "prices", "\n".join(prices)),
     ]
     return pairs(rows)
 
@@ -84,8 +102,12 @@ def _extras(item: FleetItem) -> str:
 
 
 def _latency(item: FleetItem, sla: Sla) -> RenderableType:
-    limits = (("TPOT ms", item.tpot_ms, sla.tpot_ms), ("TTFT ms", item.ttft_ms, sla.ttft_ms), ("whole ms", item.e2e_ms, sla.e2e_ms))
-    rows = []
+    limits = (
+        ("TPOT, ms", item.tpot_ms, sla.tpot_ms),
+        ("TTFT, ms", item.ttft_ms, sla.ttft_ms),
+        ("E2E, ms", item.e2e_ms, sla.e2e_ms),
+    )
+    rows: list[tuple[RenderableType, ...]] = []
     for name, latency, limit in limits:
         said = "none" if limit is None else f"{milliseconds(limit)} at {sla.statistic.value}"
         rows.append((name, *latency_cells(latency), said))

@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tokopt.domain.plans import Marginal, Plan, PowerBasis, Status
+from tokopt.domain.plans import Marginal, Objective, Plan, PlanRequest, PowerBasis, Status
 from tokopt.report.blocks import bullets, columns, counted, pairs, section
 from tokopt.report.deployments import letters_used
-from tokopt.report.figures import UNKNOWN, number, per_mw, plural, power, rate, share, spread, usd, usd_range
+from tokopt.report.figures import UNKNOWN, number, plural, power, rate, share, spread, usd, usd_range
 from tokopt.report.fleet import fleet_sections
 
 BASIS_NAMES = {
-    PowerBasis.UTILITY: "of utility power, all in, as provisioned",
-    PowerBasis.IT: "of server nameplate power",
+    PowerBasis.UTILITY: "utility power provisioned for everything",
+    PowerBasis.IT: "nameplate of the servers",
+}
+BEST = {
+    Objective.COST: "the lowest cost",
+    Objective.THROUGHPUT: "the most output",
 }
 
 
@@ -34,7 +38,10 @@ def _verdict(plan: Plan) -> RenderableType:
     if plan.status is Status.OPTIMAL:
         gap = plan.gap or 0.0
         proof = "gap 0" if gap < 1e-9 else f"gap {gap:.1e}"
-        return Text.assemble((f"Optimal plan for {task}", "bold green"), f": no other fleet does better, proven ({proof})")
+        return Text.assemble(
+            (f"Optimal plan for {task}", "bold green"),
+            f": {BEST[request.objective]} of all fleets of the deployments considered, proven ({proof})",
+        )
     if plan.status is Status.FEASIBLE:
         gap_text = UNKNOWN if plan.gap is None else share(plan.gap)
         return Text.assemble(
@@ -51,13 +58,18 @@ def _headline(plan: Plan) -> RenderableType:
     def add(name: str, value: str, range_text: str = "") -> None:
         rows.append((name, value, range_text))
 
-    for name, field in (("per M output tokens", "usd_per_million_output_tokens"), ("per M tokens in and out", "usd_per_million_total_tokens")):
+    for name, field in (
+        ("per M output tokens", "usd_per_million_output_tokens"),
+        ("per M tokens in and out", "usd_per_million_total_tokens"),
+    ):
         value = getattr(plan, field)
         if value is not None:
             add(name, usd(value), usd_range(ranges[field]) if field in ranges else "")
     if plan.usd_per_hour is not None:
         known = ranges.get("usd_per_hour")
-        add("cost", f"{usd(plan.usd_per_hour)}/h", usd_range(known) if known and known.high > known.low * 1.0001 else "")
+        add(
+            "cost", f"{usd(plan.usd_per_hour)}/h", usd_range(known) if known and known.high > known.low * 1.0001 else ""
+        )
     if plan.output_tokens_per_s is not None:
         known = ranges.get("output_tokens_per_s")
         add("output", rate(plan.output_tokens_per_s, "tok/s"), spread(known, "tok/s") if known else "")
@@ -72,25 +84,50 @@ def _headline(plan: Plan) -> RenderableType:
 def _power(plan: Plan) -> RenderableType:
     limit = ""
     if plan.power_limit_kw is not None and plan.power_kw is not None:
-        limit = f" of {power(plan.power_limit_kw)} ({plan.power_kw / plan.power_limit_kw:.1%} used)"
-    basis = BASIS_NAMES[plan.power_basis].removeprefix("of ")
+        limit = f" of {power(plan.power_limit_kw)} ({share(plan.power_kw / plan.power_limit_kw)})"
+    basis = BASIS_NAMES[plan.power_basis]
     used = UNKNOWN if plan.power_kw is None else power(plan.power_kw)
-    others = [("drawn from the wall on average, servers only", plan.drawn_power_kw)]
+    others = [("drawn by the servers on average", plan.drawn_power_kw)]
     if plan.power_basis is PowerBasis.UTILITY:
-        others.insert(0, ("server nameplate", plan.it_power_kw))
-    said = "; ".join(f"{name} {UNKNOWN if kw is None else power(kw)}" for name, kw in others)
-    return pairs([("power", f"{used}{limit}: {basis}"), ("", said)])
+        others.insert(0, ("nameplate of the servers", plan.it_power_kw))
+    said = "; ".join(f"{name}: {UNKNOWN if kw is None else power(kw)}" for name, kw in others)
+    return pairs([("power", f"{used}{limit}, {basis}"), ("", said)])
 
 
 def _nearest(plan: Plan) -> Iterator[RenderableType]:
-    if plan.nearest_feasible:
-        rows = [(n.constraint, n.requested, n.nearest) for n in plan.nearest_feasible]
-        details = [n.detail for n in plan.nearest_feasible if n.detail]
-        yield section(
-            "What stands in the way, and the nearest value that would do",
-            columns(("constraint", "asked", "nearest feasible"), rows, left=(0, 1, 2)),
-            *([bullets(details)] if details else []),
+    if not plan.nearest_feasible:
+        together = (
+            f"no single limit, given up alone, makes a plan possible; they are: {', '.join(_limits(plan.request))}"
         )
+        yield section("What stands in the way", Text(together))
+        return
+    rows = [(n.constraint, n.requested, n.nearest) for n in plan.nearest_feasible]
+    details = [n.detail for n in plan.nearest_feasible if n.detail]
+    yield section(
+        "What stands in the way, and the nearest value that would do",
+        columns(("constraint", "asked", "nearest feasible"), rows, left=(0, 1, 2)),
+        *([bullets(details)] if details else []),
+    )
+
+
+def _limits(request: PlanRequest) -> list[str]:
+    """Return what a request limits, with the values asked for."""
+    sla = request.sla
+    limits = [
+        f"{name} {value:,.4g} ms at {sla.statistic.value}"
+        for name, value in (("TPOT", sla.tpot_ms), ("TTFT", sla.ttft_ms), ("E2E", sla.e2e_ms))
+        if value is not None
+    ]
+    if request.power_kw is not None:
+        limits.append(f"power {power(request.power_kw)}")
+    if request.budget_usd_per_hour is not None:
+        limits.append(f"budget {usd(request.budget_usd_per_hour)}/h")
+    if request.demand_requests_per_s is not None:
+        limits.append(f"demand {number(request.demand_requests_per_s, 4)} req/s")
+    limits += [f"at most {count:,} {name}" for name, count in request.inventory.items()]
+    if request.most_accelerator_types is not None:
+        limits.append(f"at most {plural(request.most_accelerator_types, 'kind')} of accelerator")
+    return limits
 
 
 def _margins(plan: Plan) -> Iterator[RenderableType]:
@@ -98,11 +135,11 @@ def _margins(plan: Plan) -> Iterator[RenderableType]:
         yield section("What holds it back", pairs((b.constraint, b.detail) for b in plan.binding))
     worth = [line for line in map(_worth, plan.marginal) if line is not None]
     if worth:
-        yield section("What one more would be worth", pairs(worth))
+        yield section("What a little more would be worth", pairs(worth))
     second = plan.runner_up
     if second is not None:
         mix = ", ".join(f"{count:,} {name}" for name, count in second.accelerators.items())
-        efficiency = "" if second.tokens_per_s_per_mw is None else f", {per_mw(second.tokens_per_s_per_mw)}"
+        efficiency = "" if second.tokens_per_s_per_mw is None else f", {rate(second.tokens_per_s_per_mw, 'tok/s')} a MW"
         yield section(
             f"Second best, without {second.without}: {share(second.worse_by)} worse",
             Text(
@@ -123,7 +160,7 @@ def _worth(margin: Marginal) -> tuple[str, str] | None:
         said.append(f"{_signed(price)}{usd(abs(price))} per M output tokens")
     if not said:
         return None
-    return f"1 {margin.unit} of {margin.of}", f"{', '.join(said)} ({margin.note})"
+    return f"one more {margin.unit} of {margin.of}", f"{', '.join(said)} ({margin.note})"
 
 
 def _signed(value: float) -> str:
@@ -139,10 +176,12 @@ def _assumptions(plan: Plan) -> RenderableType:
     lines = list(plan.assumptions)
     if plan.extrapolated:
         lines.append("predictions rest on constants that were not fitted to measurements of this set-up")
-    letters = letters_used(item.deployment for item in plan.fleet)
     if plan.fleet:
-        lines.append(f"in layouts: {letters}")
-    lines.append("TPOT = time per output token, TTFT = time to first token; p99 = 99 % of requests do better")
+        lines.append(f"in layouts: {letters_used(item.deployment for item in plan.fleet)}")
+    lines.append(
+        "TPOT = time per output token after the first, TTFT = time to first token, E2E = the whole request; "
+        "p99 = 99 % of requests do better"
+    )
     return section("Assumptions", bullets(lines))
 
 

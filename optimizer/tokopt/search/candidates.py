@@ -21,7 +21,7 @@ from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_slots
-from tokopt.perf.queueing import Limits, Profile, capacity
+from tokopt.perf.queueing import Limits, Profile, at_rate, capacity
 from tokopt.search.pools import disaggregated_pairs
 from tokopt.search.screening import Screened, safety, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, Setups, families, setups
@@ -67,7 +67,7 @@ class SearchReport:
     missed_limits: int = 0
     evaluated: int = 0
     fastest_tpot_s: float = float("inf")
-    fastest_prefill_s: float = float("inf")
+    fastest_first_token_s: float = float("inf")
     candidates: list[Candidate] = field(default_factory=list)
 
     def count(self, screened: Screened) -> None:
@@ -76,7 +76,7 @@ class SearchReport:
         self.did_not_fit += screened.did_not_fit
         self.missed_limits += screened.missed_limits
         self.fastest_tpot_s = min(self.fastest_tpot_s, screened.fastest_tpot_s)
-        self.fastest_prefill_s = min(self.fastest_prefill_s, screened.fastest_prefill_s)
+        self.fastest_first_token_s = min(self.fastest_first_token_s, screened.fastest_first_token_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +185,26 @@ def _profile(family: Family, deployment: Deployment, workload: Workload, slots: 
 
 
 def capped_profile(
-    family: Family, deployment: Deployment, workload: Workload, limits: Limits, slots: int
+    family: Family, deployment: Deployment, workload: Workload, limits: Limits, most: int
 ) -> Profile | None:
-    """Return the profile with the largest running cap up to `slots` whose full occupancy meets the TPOT limit."""
-    z = safety(limits)
-    while slots >= 1:
-        profile = _profile(family, deployment, workload, slots)
-        full = float(profile.tpot_s[-1]) + z * float(profile.stall_s[-1]) * slots**0.5
-        if full <= limits.tpot_s:
-            return profile
-        slots = min(slots - 1, int(slots * 0.998))
-    return None
+    """Return the profile with the largest running cap up to `most` whose full occupancy meets the TPOT limit.
+
+    Figures at n do not depend on the cap, so one profile tells where to cut.
+    """
+    if most < 1:
+        return None
+    profile = _profile(family, deployment, workload, most)
+    full = profile.tpot_s + safety(limits) * profile.stall_s * np.sqrt(np.arange(1.0, most + 1.0))
+    slots = int(np.searchsorted(np.maximum.accumulate(full), allowed_tpot_s(profile, limits), side="right"))
+    if slots < 1:
+        return None
+    return profile if slots == most else profile.cut(slots)
+
+
+def allowed_tpot_s(profile: Profile, limits: Limits) -> float:
+    """Return the TPOT that a full replica may have: its own limit, or what the end-to-end one leaves."""
+    first = at_rate(profile, 0.0, (limits.statistic,)).ttft_s[limits.statistic]
+    return float(limits.tpot_within(first, profile.decoded, profile.output_cv))
 
 
 def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profile | None:
@@ -211,10 +220,7 @@ def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profil
         prefill=deployment.mode is ServingMode.AGG,
     )
     most = int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
-    profile = _profile(family, deployment, workload, most)
-    full = profile.tpot_s + safety(limits) * profile.stall_s * np.sqrt(np.arange(1.0, most + 1.0))
-    slots = int(np.searchsorted(np.maximum.accumulate(full), limits.tpot_s, side="right"))
-    return capped_profile(family, deployment, workload, limits, slots)
+    return capped_profile(family, deployment, workload, limits, most)
 
 
 def _candidate(
@@ -249,12 +255,12 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Le
             speculation_depth=int(chosen.depth[row]),
             chunk_tokens=int(chosen.chunk_tokens[row]),
         )
-        return _candidate(family, space, deployment, int(screened.slots[row]), above)
+        return _candidate(family, space, deployment, int(screened.most[row]), above)
 
     like = _alike(family)
 
     def twin(row: int) -> Hashable:
-        return like, chosen.values(row), int(screened.slots[row])
+        return like, chosen.values(row), int(screened.most[row])
 
     return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build, twin)
 
@@ -278,14 +284,14 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> 
             speculation_depth=int(decode.setups.depth[d]),
             chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
         )
-        return _candidate(family, space, deployment, int(decode.slots[d]), above)
+        return _candidate(family, space, deployment, int(decode.most[d]), above)
 
     like = _alike(family)
 
     def twin(row: int) -> Hashable:
         p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
         counts = int(pairs.prefill_workers[row]), int(pairs.decode_workers[row])
-        return like, pairs.prefills.values(p), decode.setups.values(d), counts, int(decode.slots[d])
+        return like, pairs.prefills.values(p), decode.setups.values(d), counts, int(decode.most[d])
 
     return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build, twin)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,13 +138,13 @@ def _aggregated_points(family: Family, space: SearchSpace, report: SearchReport)
             layout=layout_of(grid.setups, row),
             speculation_depth=int(grid.setups.depth[row]),
             chunk_tokens=int(grid.setups.chunk_tokens[row]),
-            max_running_requests=max(round(float(grid.held[k])), 1),
+            max_running_requests=max(math.ceil(grid.running[k] + grid.rate[k] * grid.ttft_s[k]), 1),
         )
         points.append(
             OperatingPoint(
                 family=family,
                 deployment=deployment,
-                concurrency=float(grid.held[k]),
+                concurrency=float(grid.running[k] + grid.rate[k] * grid.ttft_s[k]),
                 tpot_s=float(grid.tpot_s[k]),
                 ttft_s=float(grid.ttft_s[k]),
                 requests_per_s=float(grid.rate[k]),
@@ -175,12 +176,15 @@ def _disaggregated_points(family: Family, space: SearchSpace, report: SearchRepo
             np.array([float(worker)]), np.array([float(decode)]), rates[[best]], grid.rate[[k]], space.widest
         )
         report.considered += xs.size
+        # Only pairs whose prefill keeps up: otherwise fewer would decode than this point says.
+        keeps_up = xs * rates[best] >= ys * grid.rate[k]
+        xs, ys = xs[keeps_up], ys[keeps_up]
         if not xs.size:
             continue
-        each = np.minimum(xs * rates[best], ys * grid.rate[k]) / (xs * worker + ys * decode)
+        each = ys * grid.rate[k] / (xs * worker + ys * decode)
         x, y = int(xs[np.argmax(each)]), int(ys[np.argmax(each)])
         replica = x * worker + y * decode
-        served = min(x * float(rates[best]), y * float(grid.rate[k]))
+        served = y * float(grid.rate[k])
         move = transfer_s(
             family.model,
             family.machine,

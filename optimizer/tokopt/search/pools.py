@@ -45,7 +45,7 @@ def disaggregated_pairs(family: Family, decode: Screened, workload: Workload, li
     fitting = fitting_prefills(family, workload, widest)
     size = workload_lengths(workload)
     times = prefill_times(family.model, family.machine, fitting.flat_layouts, size, fitting.chunk_tokens)
-    in_time = first_token_floor(np.asarray(times.batch_s), size, limits) <= limits.ttft_s
+    in_time = first_token_floor(np.asarray(times.single_s), size, limits) <= limits.ttft_s
     prefills = fitting.pick(in_time)
     rates = (np.asarray(times.requests_per_s) * fitting.dp * fitting.pp)[in_time] * LOAD_LIMIT
     best_prefill = _best_by_size(prefills.accelerators, rates)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.domain.workloads import Workload
-from tokopt.perf.memory import memory_use
-from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
-from tokopt.perf.serving import Lengths, steady_state, workload_lengths
+from tokopt.perf.memory import memory_use, resident_tokens
+from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor, normal_quantile
+from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
 from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, Family, Setups
 
 # The bound is read off a grid by interpolation; this much is added so that it stays a bound.
-INTERPOLATION_MARGIN = 1.0005
+INTERPOLATION_MARGIN = 1.005
+CAP_MARGIN = 1.1  # the cap is where a curve crosses a limit, which is read off less exactly
 BLOCK_ROWS = 512
 
 
@@ -25,23 +25,17 @@ class Screened:
 
     setups: Setups
     bound_requests_per_s: NDArray[np.float64]
-    slots: NDArray[np.float64]  # requests in service at the bound: the running cap, before it is made exact
+    most: NDArray[np.float64]  # requests in service that the running cap is surely not above
     considered: int
     did_not_fit: int
     missed_limits: int
     fastest_tpot_s: float  # of any set-up that fits, at one sequence a rank
-    fastest_prefill_s: float  # of one prompt, on any set-up that fits
-
-
-def quantile_of(limits: Limits) -> float | None:
-    """Probability of the limits' percentile; None for the mean."""
-    return None if limits.statistic == "mean" else int(limits.statistic[1:]) / 100.0
+    fastest_first_token_s: float  # at the limits' statistic, with one request a rank, on any set-up that fits
 
 
 def safety(limits: Limits) -> float:
     """Return the standard deviations of prefill stalls that the TPOT at full occupancy must leave room for."""
-    q = quantile_of(limits)
-    return max(NormalDist().inv_cdf(q), 0.0) if q is not None else 0.0
+    return max(normal_quantile(limits.quantile), 0.0) if limits.quantile is not None else 0.0
 
 
 def slot_limit(memory_slots: NDArray[np.float64], setups: Setups) -> NDArray[np.float64]:
@@ -66,36 +60,35 @@ def screen(family: Family, setups: Setups, workload: Workload, limits: Limits, *
         return Screened(
             setups=kept,
             bound_requests_per_s=none,
-            slots=none,
+            most=none,
             considered=considered,
             did_not_fit=missing,
             missed_limits=0,
             fastest_tpot_s=float("inf"),
-            fastest_prefill_s=float("inf"),
+            fastest_first_token_s=float("inf"),
         )
     blocks = [
         _screen_block(family, kept.pick(part), slots[part], size, limits, prefill=prefill)
         for part in np.array_split(np.arange(len(kept)), -(-len(kept) // BLOCK_ROWS))
     ]
-    bound, cap, first, full = (np.concatenate(column) for column in zip(*(b[:4] for b in blocks), strict=True))
+    bound, cap, first, full, served, idle = (np.concatenate(column) for column in zip(*blocks, strict=True))
     usable = (bound > 0.0) & (first <= limits.ttft_s)
-    served = np.concatenate([b[4] for b in blocks])
     return Screened(
         setups=kept.pick(usable),
         bound_requests_per_s=bound[usable],
-        slots=cap[usable],
+        most=np.minimum(np.floor(slots), np.ceil(cap * CAP_MARGIN) + 1.0)[usable],
         considered=considered,
         did_not_fit=missing,
         missed_limits=int(served.size * BATCH_GRID.size - served[usable].sum()),
         fastest_tpot_s=float(full.min()),
-        fastest_prefill_s=float(first.min()),
+        fastest_first_token_s=float(idle.min()) if prefill else float("inf"),
     )
 
 
 def _screen_block(
     family: Family, block: Setups, slots: NDArray[np.float64], size: Lengths, limits: Limits, *, prefill: bool
 ) -> tuple[NDArray[np.float64], ...]:
-    """Return, by set-up: bound, running cap, shortest time to first token, TPOT at the smallest batch, batches served.
+    """Return, by set-up: bound, running cap, least prefill, TPOT at the smallest batch, batches served, first token.
 
     Blocks keep the arrays of a step inside the processor's cache.
     """
@@ -113,18 +106,26 @@ def _screen_block(
     )
     full_tpot = state.tpot_s + safety(limits) * state.stall_s * np.sqrt(running)
     held = np.asarray(state.in_service)
-    over = np.maximum.accumulate(np.maximum(held / slots[:, None], full_tpot / limits.tpot_s), axis=1)
+    first = first_token_floor(np.asarray(state.prefill_s)[:, 0], size, limits)
+    allowed = np.asarray(limits.tpot_within(first, size.decoded, size.output_cv))[:, None]
+    over = np.maximum.accumulate(np.maximum(held / slots[:, None], full_tpot / np.maximum(allowed, 1e-12)), axis=1)
     # TPOT is all but linear in the batch, so it is what gets interpolated; the rate follows from it.
     (decoding, tpot, cap), within = _last_feasible(over, running, np.asarray(state.tpot_s), held)
     bound = decoding / (size.decoded * np.maximum(tpot, 1e-300))
-    first = first_token_floor(np.asarray(state.prefill_s)[:, 0], size, limits)
     return (
         bound * (LOAD_LIMIT * INTERPOLATION_MARGIN),
         cap,
         first,
         np.asarray(full_tpot)[:, 0],
         within.sum(axis=1).astype(float),
+        first_token_floor(_idle_first_token_s(family, state), size, limits),
     )
+
+
+def _idle_first_token_s(family: Family, state: Steady) -> NDArray[np.float64]:
+    """Return the time to first token of a mean prompt where hardly anything else runs: what no load can improve on."""
+    prefill, step = np.asarray(state.prefill_s)[:, 0], np.asarray(state.decode_step_s)[:, 0]
+    return prefill + 0.5 * step + family.machine.request_overhead_s
 
 
 def fitting(
@@ -137,7 +138,7 @@ def fitting(
         setups.flat_layouts,
         chunk_tokens=setups.chunk_tokens if prefill else 0.0,
         draft_depth=setups.depth,
-        mean_resident_tokens=workload.input_tokens + 0.5 * workload.output_tokens,
+        mean_resident_tokens=resident_tokens(workload.input_tokens, workload.output_tokens, workload.output_cv),
         longest_tokens=workload.input_tokens + workload.output_tokens,
     )
     slots = slot_limit(np.asarray(use.sequences), setups)
@@ -146,7 +147,7 @@ def fitting(
 
 def first_token_floor(prefill_s: NDArray[np.float64], size: Lengths, limits: Limits) -> NDArray[np.float64]:
     """Return the least time to first token at the limits' statistic: the prefill alone, for a prompt of its length."""
-    q = quantile_of(limits)
+    q = limits.quantile
     return prefill_s if q is None else prefill_s * lognormal_factor(size.input_cv, q)
 
 

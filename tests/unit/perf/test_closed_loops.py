@@ -78,7 +78,9 @@ def test_the_fixed_point_has_settled(llama, deepseek, ideal) -> None:
     for model, where in ((llama, layouts()), (deepseek, layouts(ep=8, dp=8))):
         for workload in WORKLOADS:
             loop = agg(model, ideal, where, FLIGHT, 256.0, workload)
-            assert np.asarray(loop.steady.in_service) == pytest.approx(FLIGHT, rel=1e-6)
+            first = ideal.request_overhead_s + loop.steady.prefill_s + loop.steady.prefill_wait_s
+            first = first + 0.5 * loop.steady.decode_step_s
+            assert np.asarray(loop.running + loop.requests_per_s * first) == pytest.approx(FLIGHT, rel=1e-6)
 
 
 def test_requests_beyond_the_slots_wait(llama, ideal) -> None:

@@ -185,7 +185,7 @@ def test_workers_share_the_arrivals() -> None:
 
 
 def pooled(servers: int = 3) -> Profile:
-    pool = PrefillPool(servers=servers, prompt_s=0.5, prompts_per_s=2.0, transfer_s=0.03)
+    pool = PrefillPool(servers=servers, prompt_s=0.5, batch_s=0.5, prompts_per_s=2.0, transfer_s=0.03)
     return mmc(50, prefill=pool, input_cv=1.0)
 
 

@@ -43,7 +43,7 @@ def test_pareto_of_any_numbers(points: list[tuple[float, float]]) -> None:
 
 @lru_cache
 def front(model: str, gpu: str, mode: str) -> Frontier:
-    shape = Workload(name="fixed", input_tokens=1024, output_tokens=512)
+    shape = Workload(name="spread", input_tokens=1024, output_tokens=512, input_cv=1.0, output_cv=0.8)
     return tokopt.frontier(model=model, gpus=[gpu], modes=mode, workload=shape)
 
 
@@ -91,7 +91,7 @@ def again(point, model: str, gpu: str):
         "kv_precision": d.kv_precision,
         "mtp": d.speculation_depth,
         "chunk_tokens": d.chunk_tokens,
-        "workload": Workload(name="fixed", input_tokens=1024, output_tokens=512),
+        "workload": Workload(name="spread", input_tokens=1024, output_tokens=512, input_cv=1.0, output_cv=0.8),
         "concurrency": max(point.concurrency, 1.0),
         "max_running": d.max_running_requests,
     }

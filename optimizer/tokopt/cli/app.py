@@ -1,0 +1,41 @@
+"""The command `tokopt` and the list of its subcommands."""
+
+from __future__ import annotations
+
+import click
+
+from tokopt.cli.options import debugging
+from tokopt.cli.shell import Shell
+
+# name -> module that holds it as `command`; read when it is named, or when help lists them all
+COMMANDS = {
+    "plan": "tokopt.cli.plan",
+    "frontier": "tokopt.cli.frontier",
+    "estimate": "tokopt.cli.estimate",
+    "economics": "tokopt.cli.economics",
+    "check": "tokopt.cli.check",
+    "catalog": "tokopt.cli.catalog",
+}
+EXAMPLES = """\b
+Examples:
+  tokopt plan --power 10MW --sla 50ms
+  tokopt estimate --model qwen3-32b --gpu h100_sxm --tp 2 --concurrency 64
+  tokopt plan --help
+
+Exit status: 0 answered, 2 bad input, 3 proven infeasible, 1 a defect in tokopt."""
+
+
+@click.group("tokopt", cls=Shell, homes=COMMANDS, epilog=EXAMPLES)
+@click.version_option(package_name="tokopt", message="tokopt %(version)s")
+@debugging
+def app() -> None:
+    """Which GPUs, where, how many, and set up how, serve a model at the lowest cost per token."""
+
+
+def run() -> int:
+    """Run the command line and return its exit status."""
+    try:
+        app.main(prog_name="tokopt")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0

@@ -1,0 +1,95 @@
+"""`tokopt estimate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokopt.cli.options import framing, lengths
+from tokopt.cli.output import print_json, print_report, require_writable
+from tokopt.cli.shell import ExitStatus
+from tokopt.cli.working import computing
+
+EXAMPLES = """\b
+Examples:
+  tokopt estimate --model qwen3-32b --gpu h100_sxm --precision fp8 --tp 2 \\
+      --isl 1024 --osl 512 --concurrency 64
+  tokopt estimate --model deepseek-r1 --gpu h200_sxm --prefill 2xtp8 --decode 1xtp1dp16ep16 --rate 4req/s
+  tokopt estimate --batch rows.csv --out predictions.csv
+
+A deployment that does not fit, or is overloaded, is an answer: exit status 0, and the report says so."""
+DEGREE = click.IntRange(min=1)
+
+
+@click.command("estimate", epilog=EXAMPLES)
+@click.option("--model", metavar="NAME", help="Model, or path of a Hugging Face config.json.")
+@click.option("--gpu", metavar="NAME", help="Accelerator.")
+@click.option("--framework", metavar="NAME", help="Serving framework.  [default: the first that runs there]")
+@click.option("--precision", metavar="NAME", help="Of the weights.  [default: the checkpoint's own]")
+@click.option("--kv-precision", metavar="NAME", help="Of the KV cache.  [default: what the precision asks for]")
+@click.option("--tp", type=DEGREE, metavar="N", help="Tensor-parallel degree.  [default: 1]")
+@click.option("--pp", type=DEGREE, metavar="N", help="Pipeline-parallel degree.  [default: 1]")
+@click.option("--ep", type=DEGREE, metavar="N", help="Expert-parallel degree.  [default: 1]")
+@click.option("--dp", type=DEGREE, metavar="N", help="Attention-data-parallel degree.  [default: 1]")
+@click.option("--prefill", metavar="POOL", help="Prefill pool of two, like 2xtp4.")
+@click.option("--decode", metavar="POOL", help="Decode pool of two, like 1xtp8 or 1xtp1dp8ep8.")
+@click.option("--mtp", type=click.IntRange(min=0), metavar="N", help="Draft tokens a step (multi-token prediction).")
+@click.option("--chunk-tokens", type=DEGREE, metavar="N", help="Token budget of a prefill chunk.  [default: 8192]")
+@click.option("--max-running", type=DEGREE, metavar="N", help="Most requests in service.  [default: what fits]")
+@click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: chat]")
+@lengths
+@click.option("--concurrency", type=float, metavar="N", help="Load: requests in flight, as benchmarks run.")
+@click.option("--rate", metavar="RATE", help="Load: open traffic, like 8req/s.")
+@click.option("--batch", type=click.Path(path_type=Path), metavar="FILE", help="CSV with one deployment a row.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="CSV that --batch writes.")
+@framing
+def command(
+    as_json: bool, quiet: bool, catalog: str | None, batch: Path | None, out: Path | None, **options: Any
+) -> int:
+    """Estimate one deployment under a load.
+
+    Says whether it fits, and its latency, throughput, memory and power. The load is --concurrency (a closed loop) or
+    --rate (open traffic).
+    """
+    request = {name: value for name, value in options.items() if value is not None}
+    if batch is not None or out is not None:
+        return _table(batch, out, request, as_json=as_json, quiet=quiet, catalog=catalog)
+    missing = [f"--{name}" for name in ("model", "gpu") if name not in request]
+    if missing:
+        raise click.UsageError(f"{' and '.join(missing)} missing: which model, on which accelerator?")
+    with computing(quiet=quiet):
+        from tokopt.api import estimate
+
+        answer = estimate(catalog=catalog, **request)
+    if as_json:
+        print_json(answer)
+    else:
+        from tokopt.report.estimate import estimate_report
+
+        print_report(estimate_report(answer))
+    return ExitStatus.ANSWERED
+
+
+def _table(
+    batch: Path | None, out: Path | None, request: dict[str, Any], *, as_json: bool, quiet: bool, catalog: str | None
+) -> int:
+    """Predict every row of a file."""
+    if batch is None or out is None:
+        raise click.UsageError("--batch and --out go together: --batch rows.csv --out predictions.csv")
+    if request:
+        extra = ", ".join(f"--{name.replace('_', '-')}" for name in request)
+        raise click.UsageError(f"with --batch each row says what to estimate: leave out {extra}")
+    require_writable(out, option="--out")
+    with computing(quiet=quiet) as told:
+        from tokopt.api import estimate_table
+
+        summary = estimate_table(batch, out, catalog=catalog, progress=told)
+    if as_json:
+        print_json(summary)
+        return ExitStatus.ANSWERED
+    click.echo(f"{summary['answered']:,} of {summary['rows']:,} rows predicted, written to {summary['out']}")
+    for reason, count in summary["reasons"].items():
+        click.echo(f"  {count:,} without: {reason}")
+    return ExitStatus.ANSWERED

@@ -1,0 +1,104 @@
+"""Where answers go: standard output as JSON or as a report, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tokopt.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console, RenderableType
+
+PIPED_COLUMNS = 100
+
+
+def print_json(document: BaseModel | dict[str, Any]) -> None:
+    """Print one JSON document and nothing else."""
+    click.echo(json_text(document).encode("utf-8"))
+
+
+def json_text(document: BaseModel | dict[str, Any]) -> str:
+    """Return a document as JSON."""
+    if isinstance(document, dict):
+        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    return document.model_dump_json(indent=2)
+
+
+def console() -> Console:
+    """Return the console of standard output: as wide as the terminal, or of a fixed width where there is none."""
+    from rich.console import Console
+
+    # Names of models and machines must not be taken for markup, emoji or numbers to be coloured.
+    out = Console(highlight=False, emoji=False, markup=False)
+    if not any(os.isatty(descriptor) for descriptor in (0, 1, 2)) and "COLUMNS" not in os.environ:
+        out.width = PIPED_COLUMNS
+    return out
+
+
+def print_report(report: RenderableType) -> None:
+    """Print what a renderer made, without blanks at the ends of lines where it is piped."""
+    out = console()
+    if out.is_terminal:
+        out.print(report)
+        return
+    with out.capture() as captured:
+        out.print(report)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def say(line: str) -> None:
+    """Tell the user something that is not the answer."""
+    click.echo(line, err=True)
+
+
+def require_writable(path: Path, *, option: str) -> None:
+    """Refuse a file that could not be written, before any work is put into its content.
+
+    Raises:
+        InputError: It is a directory, or its directory is missing or closed to us.
+    """
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a directory; a file name is needed")
+    if not folder.is_dir():
+        raise InputError(f"{option} {path}: there is no directory {folder}")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise InputError(f"{option} {path}: may not be written")
+
+
+def write_whole(path: Path, text: str, *, option: str) -> None:
+    """Write a file through a temporary one next to it: a reader sees the old content or the new, never a part.
+
+    Raises:
+        InputError: It cannot be written; what was there is still there.
+    """
+    target, temporary = path.resolve(), None
+    try:
+        if target.exists() and not target.is_file():  # a pipe or device must not be replaced by a file
+            target.write_text(text, encoding="utf-8")
+            return
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="", dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+        temporary.chmod(mode)
+        temporary.replace(target)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise InputError(f"{option} {path}: cannot be written: {error.strerror or error}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

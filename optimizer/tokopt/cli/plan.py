@@ -1,0 +1,98 @@
+"""`tokopt plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokopt.cli.options import framing, lengths, seconds, several, space, stock, usd_per_hour
+from tokopt.cli.output import json_text, print_json, print_report, require_writable, say, write_whole
+from tokopt.cli.shell import ExitStatus
+from tokopt.cli.working import computing
+from tokopt.errors import InputError
+
+EXAMPLES = """\b
+Examples:
+  tokopt plan --power 10MW --sla 50ms
+  tokopt plan --model llama-3.1-70b --demand 400req/s --workload chat \\
+      --sla tpot=40ms,ttft=1s,p99 --prices aws,gcp,lambda --out plan.json
+  tokopt plan --power 500kW --sla tok/s/user=50 --gpu h200_sxm,b200_sxm --json
+
+Exit status 3: proven that nothing meets the request; the report says what would have to give."""
+KEYWORDS = {  # option -> keyword of the API, where they differ
+    "without": "exclude",
+    "region": "regions",
+    "market": "markets",
+}
+
+
+@click.command("plan", epilog=EXAMPLES)
+@click.option("--power", metavar="POWER", help="Most power, like 10MW or 500kW.")
+@click.option(
+    "--sla",
+    metavar="LIMITS",
+    default="50ms",
+    show_default=True,
+    help="Latency limits: 50ms (time per output token, at p99), or tpot=40ms,ttft=1s,e2e=20s,p90, or tok/s/user=20.",
+)
+@click.option("--demand", metavar="RATE", help="What must be served, like 400req/s or 2Mtok/s of output.")
+@click.option("--model", metavar="NAME", help="Model, or path of a Hugging Face config.json.  [default: deepseek-r1]")
+@click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: agentic]")
+@lengths
+@several("--prices", metavar="LIST,...", help="Price lists or CSV files.  [default: ownership-hyperscaler]")
+@several("--gpu", "gpus", help="Accelerators to choose from.  [default: all that have a price]")
+@several("--without", help="Accelerators to leave out.")
+@space
+@several("--region", help="Regions to buy in.")
+@several("--market", help="Terms: on_demand, spot, reserved, reserved_1y, reserved_3y, owned.")
+@click.option("--power-basis", metavar="utility|it", default="utility", help="Where --power is measured.")
+@click.option("--objective", metavar="cost|throughput", default="cost", help="What the plan makes best.")
+@click.option("--budget", metavar="MONEY", help="Most money an hour, like '$500' (quote the dollar) or 500USD.")
+@several("--inventory", metavar="GPU=N,...", help="Most accelerators to be had, like h200_sxm=64.")
+@click.option("--max-types", type=click.IntRange(min=1), metavar="K", help="Most kinds of accelerator in the fleet.")
+@click.option("--time-limit", metavar="TIME", default="60s", show_default=True, help="Most time for the solver.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the plan to a file, as JSON.")
+@framing
+def command(as_json: bool, quiet: bool, catalog: str | None, out: Path | None, **options: Any) -> int:
+    """Find the fleet with the lowest cost per token.
+
+    It serves the model within latency and power. Without --demand it fills the power (or budget, or inventory) at the
+    lowest cost per token. Every default that was used is in the report.
+    """
+    if out is not None:
+        require_writable(out, option="--out")
+    request = _request(options)
+    with computing(quiet=quiet) as told:
+        import tokopt
+
+        plan = tokopt.plan(catalog=catalog, progress=told, **request)
+    unwritten: InputError | None = None
+    if out is not None:
+        try:
+            write_whole(out, json_text(plan) + "\n", option="--out")
+        except InputError as error:
+            unwritten = error  # the answer is shown all the same
+    if as_json:
+        print_json(plan)
+    else:
+        from tokopt.report.plan import plan_report
+
+        print_report(plan_report(plan))
+    if unwritten is not None:
+        raise unwritten
+    if out is not None and not quiet:
+        say(f"plan written to {out}")
+    return ExitStatus.ANSWERED if plan.status != "infeasible" else ExitStatus.INFEASIBLE
+
+
+def _request(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the API's keywords of the options that were given."""
+    request = {KEYWORDS.get(name, name): value for name, value in options.items() if value is not None}
+    request["time_limit_s"] = seconds(request.pop("time_limit"), what="--time-limit")
+    if "budget" in request:
+        request["budget_usd_per_hour"] = usd_per_hour(request.pop("budget"))
+    if "inventory" in request:
+        request["inventory"] = stock(request["inventory"])
+    return request
