@@ -127,7 +127,7 @@ def fleet_program(runs: int) -> list[Figure]:
     return figures
 
 
-def melange(runs: int) -> list[Figure]:
+def melange(_runs: int) -> list[Figure]:
     """Solve the two-GPU example of Melange: 4.68 USD/h is the true optimum, 6.70 the published answer."""
     from tokopt.fleet import Column, FleetProblem, Goal, solve_fleet
 

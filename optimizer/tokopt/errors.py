@@ -24,8 +24,8 @@ class InfeasibleError(TokoptError):
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for a name that is not in the catalog, with the nearest names that are."""
-    names = sorted(known)
+    names = sorted(set(known))
     close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.5)
-    near = [n for n in names if n.lower() in close]
+    near = [n for wanted in close for n in names if n.lower() == wanted]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return InputError(f"unknown {kind} {name!r}; {hint}")

@@ -35,7 +35,7 @@ class QuantityKind:
 
 
 POWER = QuantityKind("power", ("W",), "10MW", "kMG")
-TIME = QuantityKind("time", ("s",), "50ms", "mu")
+TIME = QuantityKind("time", ("s",), "50ms or 1.5s", "mu")
 REQUEST_RATE = QuantityKind("request rate", ("req/s",), "8req/s", "kM")
 TOKEN_RATE = QuantityKind("token rate", ("tok/s",), "2Mtok/s", "kMG")
 MONEY = QuantityKind("price", ("$", "USD"), "$0.5", "")

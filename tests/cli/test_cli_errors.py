@@ -170,7 +170,7 @@ def test_infeasible(limits: tuple[str, ...], constraint: str, nearest: str) -> N
 def test_infeasible_together_names_the_limits() -> None:
     result = run(*plan("--demand", "1000000req/s", "--power", "10kW", "--budget", "$3"))
     assert result.exit_code == 3
-    assert "10 kW" in result.stdout and "$3.00/h" in result.stdout
+    assert "10.0 kW" in result.stdout and "$3.00/h" in result.stdout
 
 
 # --- files that are written ---

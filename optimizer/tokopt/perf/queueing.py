@@ -128,7 +128,7 @@ def saturation(profile: Profile) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class _FirstToken:
+class FirstToken:
     """Parts of the time to first token before any wait for a slot. [s]"""
 
     own_s: float
@@ -137,26 +137,32 @@ class _FirstToken:
     fixed_s: float
 
     def mean(self) -> float:
+        """Return the mean. [s]"""
         return self.own_s + self.others_chance * self.others_s + self.fixed_s
 
     def quantile(self, q: float, input_cv: float) -> float:
+        """Return a quantile over prompts whose lengths vary by `input_cv`. [s]"""
         waited = exponential_tail(self.others_chance, self.others_s, q)
         return self.own_s * lognormal_factor(input_cv, q) + waited + self.fixed_s
 
 
-def _first_token(profile: Profile, rate: float, served: NDArray[np.float64]) -> _FirstToken:
+def _first_token(profile: Profile, rate: float, served: NDArray[np.float64]) -> FirstToken:
     pool = profile.prefill
     if pool is None:
         busy = min(float(served @ profile.contention_share), 1.0 - 1e-9)
         contention = float(served @ profile.contention_s)
-        return _FirstToken(float(served @ profile.first_token_s), busy, contention / max(busy, 1e-300), 0.0)
+        return FirstToken(float(served @ profile.first_token_s), busy, contention / max(busy, 1e-300), 0.0)
+    return pooled_first_token(pool, rate, arrival_cv2=profile.arrival_cv2, input_cv=profile.input_cv)
+
+
+def pooled_first_token(pool: PrefillPool, rate: float, *, arrival_cv2: float, input_cv: float) -> FirstToken:
+    """Return the first token of a prefill pool that takes `rate` requests a second, which it must be able to."""
     total = pool.servers * pool.prompts_per_s
-    spread = 0.5 * (profile.arrival_cv2 + profile.input_cv**2)
     load = rate / total
-    chance = erlang_c(pool.servers, load)
     # Batches fill up as the load grows: alone when idle, in full ones at saturation.
     own = pool.prompt_s + load * (pool.batch_s - pool.prompt_s)
-    return _FirstToken(own, chance, spread / (total - rate), pool.transfer_s)
+    spread = 0.5 * (arrival_cv2 + input_cv**2)
+    return FirstToken(own, erlang_c(pool.servers, load), spread / (total - rate), pool.transfer_s)
 
 
 def at_rate(profile: Profile, rate: float, statistics: tuple[str, ...] = STATISTICS) -> Loaded:

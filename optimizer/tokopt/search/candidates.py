@@ -274,6 +274,8 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> 
     report.missed_limits += pairs.missed_limits
 
     def build(row: int, above: float) -> Candidate | None:
+        if not pairs.in_time(row, above, space.workload, space.limits):
+            return None
         p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
         deployment = deployment_of(
             family,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tokopt.domain.workloads import Workload
 from tokopt.perf.memory import memory_use
-from tokopt.perf.queueing import LOAD_LIMIT, Limits
+from tokopt.perf.queueing import LOAD_LIMIT, Limits, PrefillPool, pooled_first_token
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import workload_lengths
 from tokopt.search.screening import Screened, first_token_floor
@@ -29,9 +29,29 @@ class Pairs:
     decode_workers: NDArray[np.intp]
     accelerators: NDArray[np.intp]
     bound_requests_per_s: NDArray[np.float64]
+    single_s: NDArray[np.float64]  # by prefill set-up: one prompt alone, a full batch, and prompts a second of a queue
+    batch_s: NDArray[np.float64]
+    prompts_per_s: NDArray[np.float64]
     considered: int
     did_not_fit: int
     missed_limits: int
+
+    def in_time(self, row: int, rate: float, workload: Workload, limits: Limits) -> bool:
+        """Whether the prefill pool of a pair alone, nothing else waited for, is in time at `rate` requests a second."""
+        p = self.prefill_row[row]
+        queues = int(self.prefill_workers[row] * self.prefills.dp[p] * self.prefills.pp[p])
+        pool = PrefillPool(
+            servers=queues,
+            prompt_s=float(self.single_s[p]),
+            batch_s=float(self.batch_s[p]),
+            prompts_per_s=float(self.prompts_per_s[p]),
+            transfer_s=0.0,
+        )
+        if rate >= pool.servers * pool.prompts_per_s:
+            return False
+        first = pooled_first_token(pool, rate, arrival_cv2=workload.arrival_cv2, input_cv=workload.input_cv)
+        q = limits.quantile
+        return (first.mean() if q is None else first.quantile(q, workload.input_cv)) <= limits.ttft_s
 
 
 def disaggregated_pairs(family: Family, decode: Screened, workload: Workload, limits: Limits, widest: int) -> Pairs:
@@ -66,6 +86,9 @@ def disaggregated_pairs(family: Family, decode: Screened, workload: Workload, li
             np.intp
         ),
         bound_requests_per_s=np.minimum(x * rates[prefill_row], y * decode.bound_requests_per_s[decode_row]),
+        single_s=np.broadcast_to(times.single_s, in_time.shape)[in_time],
+        batch_s=np.broadcast_to(times.batch_s, in_time.shape)[in_time],
+        prompts_per_s=np.broadcast_to(times.requests_per_s, in_time.shape)[in_time],
         considered=len(chosen) + x.size,
         did_not_fit=len(chosen) - len(fitting),
         missed_limits=len(fitting) - len(prefills),

@@ -250,7 +250,8 @@ def compare_profile(pair: Pair) -> None:
     found, profile = pair.checked, pair.profile
     assert found.slots == profile.slots
     close(found.requests_per_s, profile.requests_per_s)
-    occupancies = sorted({1, found.slots // 3 + 1, *(int(n) for n in knots(found.slots) if n <= found.slots), found.slots})
+    inside = [int(n) for n in knots(found.slots) if n <= found.slots]
+    occupancies = sorted({1, found.slots // 3 + 1, *inside, found.slots})
     columns = {
         "tpot_s": [state.tpot_s for state in found.states],
         "stall_s": [state.stall_s for state in found.states],

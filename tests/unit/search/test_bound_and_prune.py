@@ -259,7 +259,7 @@ def test_no_better_pair_of_pools_is_skipped(catalog, model, gpu, workload, sla) 
             decode=Pool(workers=int(pairs.decode_workers[row]), layout=layout_of(decode.setups, d)),
             chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
         )
-        profile = capped_profile(family, deployment, workload, space.limits, int(decode.slots[d]))
+        profile = capped_profile(family, deployment, workload, space.limits, int(decode.most[d]))
         rate = capacity(profile, space.limits) if profile is not None else 0.0
         assert rate <= pairs.bound_requests_per_s[row] * (1 + 1e-9)
         size = int(pairs.accelerators[row])
