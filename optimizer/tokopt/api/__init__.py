@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.plans import Plan
 
-from .checking import check, read_plan
-from .estimating import estimate
-from .frontiers import economics, frontier
 from .planning import make_request, solve_request
 from .progress import Progress, silent
-from .tables import estimate_many, estimate_table
+
+if TYPE_CHECKING:
+    from .checking import check, read_plan
+    from .estimating import estimate
+    from .frontiers import economics, frontier
+    from .tables import estimate_many, estimate_table
 
 __all__ = [
     "Progress",
@@ -29,6 +31,26 @@ __all__ = [
     "silent",
     "solve_request",
 ]
+
+# What a plan does not need is imported when it is first asked for.
+_HOMES = {
+    "check": "checking",
+    "read_plan": "checking",
+    "estimate": "estimating",
+    "economics": "frontiers",
+    "frontier": "frontiers",
+    "estimate_many": "tables",
+    "estimate_table": "tables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def plan(*, catalog: str | Catalog | None = None, progress: Progress = silent, **request: Any) -> Plan:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from tokopt.perf.arrays import Floats
 
+CLOSE_ENOUGH = 1e-9  # of a rate
+MOST_STEPS = 100
 LOAD_LIMIT = 0.95  # of saturation: beyond it no queue settles in any useful time
 STATISTICS = ("mean", "p50", "p75", "p90", "p95", "p99")
 
@@ -234,34 +236,52 @@ class Limits:
         longest = decoded * (1.0 if q is None else lognormal_factor(output_cv, q))
         return np.minimum(self.tpot_s, np.maximum(self.e2e_s - first_token_s, 0.0) / longest)
 
+    def excess(self, loaded: Loaded) -> float:
+        """Return by how much the worst latency is above its limit, relative to it; 0 or less = all are met."""
+        worst = max(
+            loaded.tpot_s[self.statistic] / self.tpot_s,
+            loaded.ttft_s[self.statistic] / self.ttft_s,
+            loaded.e2e_s[self.statistic] / self.e2e_s,
+        )
+        return worst - 1.0
+
     def met_by(self, loaded: Loaded) -> bool:
         """Whether latencies are within the limits."""
-        return (
-            loaded.tpot_s[self.statistic] <= self.tpot_s
-            and loaded.ttft_s[self.statistic] <= self.ttft_s
-            and loaded.e2e_s[self.statistic] <= self.e2e_s
-        )
+        return self.excess(loaded) <= 0.0
 
 
-def capacity(profile: Profile, limits: Limits, *, above: float = 0.0, share: float = 1e-9) -> float:
-    """Return the largest arrival rate that meets the limits, to a relative `share` from below. [requests/s]
+def capacity(profile: Profile, limits: Limits, *, above: float = 0.0) -> float:
+    """Return the largest arrival rate that meets the limits, to the last digits and from below. [requests/s]
 
-    Latencies grow with the arrival rate, so bisection finds it; the returned rate itself has been checked. 0 if no
-    rate meets the limits, or none above `above`, which saves the search for replicas that are no better than that.
+    Latencies grow with the arrival rate, so a bracketed secant with halvings finds it (regula falsi, Illinois variant);
+    the returned rate itself has been checked. 0 if no rate meets the limits, or none above `above`, which saves the
+    search for replicas that are no better than that.
     """
-    wanted = (limits.statistic,)
+
+    def excess(rate: float) -> float:
+        return limits.excess(at_rate(profile, rate, (limits.statistic,)))
+
     high = LOAD_LIMIT * saturation(profile)
     if high <= above:
         return 0.0
-    if limits.met_by(at_rate(profile, high, wanted)):
+    over = excess(high)
+    if over <= 0.0:
         return high
     low = above if above > 0.0 else high * 1e-6
-    if not limits.met_by(at_rate(profile, low, wanted)):
+    under = excess(low)
+    if under > 0.0:
         return 0.0
-    while high - low > share * high:
-        middle = 0.5 * (low + high)
-        if limits.met_by(at_rate(profile, middle, wanted)):
-            low = middle
+    kept = 0  # which end the last step left in place
+    for step in range(MOST_STEPS):
+        if high - low <= CLOSE_ENOUGH * high:
+            break
+        middle = high - over * (high - low) / (over - under) if over > under else low
+        # Percentiles of the occupancy are whole numbers, so latencies also jump: every third step just halves.
+        if step % 3 == 2 or not low < middle < high:
+            middle = 0.5 * (low + high)
+        value = excess(middle)
+        if value <= 0.0:
+            low, under, over, kept = middle, value, over * (0.5 if kept == 1 else 1.0), 1
         else:
-            high = middle
+            high, over, under, kept = middle, value, under * (0.5 if kept == -1 else 1.0), -1
     return low

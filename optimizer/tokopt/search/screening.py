@@ -14,7 +14,7 @@ from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
 from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, Family, Setups
 
 # The bound is read off a grid by interpolation; this much is added so that it stays a bound.
-INTERPOLATION_MARGIN = 1.005
+INTERPOLATION_MARGIN = 1.01
 CAP_MARGIN = 1.1  # the cap is where a curve crosses a limit, which is read off less exactly
 BLOCK_ROWS = 512
 
