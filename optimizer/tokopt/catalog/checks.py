@@ -24,6 +24,7 @@ _TABLES: Final = (
     "published_economics",
     "ownership",
     "llms",
+    "calibration",
 )
 _ALIASED: Final = ("accelerators", "precisions", "kv_precisions", "frameworks", "workloads", "sites")
 _WIDER_FIRST: Final = (NumberFormat.BF16, NumberFormat.FP8, NumberFormat.FP4)
@@ -62,6 +63,15 @@ def _unknown_sources(catalog: Catalog) -> Iterator[str]:
             for field, key in _source_keys(record):
                 if key not in catalog.sources:
                     yield f"{table}: {name}: {field}: source {key!r} is not in sources.yaml"
+    calibration = catalog.calibration
+    keys = [
+        *calibration.sources.items(),
+        *((f"override {number}", o.source) for number, o in enumerate(calibration.overrides)),
+        *((f"acceptance {llm}", key) for llm, key in calibration.acceptance_sources.items()),
+    ]
+    for field, key in keys:
+        if key not in catalog.sources:
+            yield f"calibration: {calibration.name}: {field}: source {key!r} is not in sources.yaml"
 
 
 def _source_keys(record: Any) -> Iterator[tuple[str, str]]:
