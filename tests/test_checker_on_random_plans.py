@@ -17,8 +17,9 @@ import pytest
 
 import tokopt
 from tokopt.api import answer
-from tokopt.api.answer import assemble, infeasible
+from tokopt.api.answer import assemble
 from tokopt.api.columns import allowed_offers, cheapest_offers, offer_key, priced, provisioned_w
+from tokopt.api.infeasible import infeasible
 from tokopt.api.planning import Found, fleet_problem, gather, make_request
 from tokopt.catalog import Catalog
 from tokopt.checking import CheckInputs, check_plan

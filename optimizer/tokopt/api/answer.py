@@ -1,16 +1,12 @@
-"""From a solved fleet program to a plan, or from an unsolvable one to what would have to give."""
+"""From a solved fleet program to a plan."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from tokopt.domain.estimates import Interval
 from tokopt.domain.plans import (
     FleetItem,
-    NearestFeasible,
     Plan,
     PlanRequest,
     PowerBasis,
@@ -19,15 +15,12 @@ from tokopt.domain.plans import (
     SearchCounts,
     Status,
 )
-from tokopt.fleet import Column, FleetProblem, FleetSolution, Goal, best_possible
+from tokopt.fleet import FleetProblem, FleetSolution, Goal, Stop
 from tokopt.perf.constants import constants_for, weakest_origin
-from tokopt.units import KW, format_si
 
+from .found import Found
 from .items import fleet_item, usd_per_million
 from .margins import binding_constraints, marginal_values
-
-if TYPE_CHECKING:
-    from .planning import Found
 
 Z80 = 1.2815515655446004  # half-width of a central 80 % range, in standard deviations
 SEED = 0  # nothing in a plan is random; recorded so that it stays true
@@ -40,8 +33,6 @@ def assemble(
     second: tuple[str, FleetProblem, FleetSolution] | None,
 ) -> Plan:
     """Return the plan of a solution."""
-    from .planning import status_of
-
     request, workload = found.request, found.workload
     rates = column_rates(problem, solution)
     total_rate = sum(rates)
@@ -76,12 +67,12 @@ def assemble(
         marginal=marginal_values(found, problem, solution, items),
         runner_up=_runner_up(found, second, problem.goal, solution.objective),
         interval=_intervals(found, problem, usd, output, price, per_mw),
-        extrapolated=_extrapolated(found),
+        extrapolated=is_extrapolated(found),
         excluded=found.excluded,
-        assumptions=_assumptions(found, items),
-        search=_counts(found),
+        assumptions=assumptions_of(found, items),
+        search=search_counts(found),
         request=request,
-        provenance=_provenance(found, solution.solver, items),
+        provenance=plan_provenance(found, solution.solver, items),
     )
     return plan
 
@@ -135,8 +126,8 @@ def _intervals(
     return ranges
 
 
-def _extrapolated(found: Found) -> bool:
-    # Constants that were fitted to nothing have no range to be inside of.
+def is_extrapolated(found: Found) -> bool:
+    """Whether figures lie outside what the constants were fitted to; constants fitted to nothing have no inside."""
     return not found.catalog.calibration.data_hash
 
 
@@ -166,7 +157,8 @@ def _runner_up(
     )
 
 
-def _counts(found: Found) -> SearchCounts:
+def search_counts(found: Found) -> SearchCounts:
+    """Return what was looked at over all accelerators."""
     reports = found.reports.values()
     return SearchCounts(
         deployments_considered=sum(r.considered for r in reports),
@@ -177,7 +169,8 @@ def _counts(found: Found) -> SearchCounts:
     )
 
 
-def _assumptions(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...]:
+def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...]:
+    """Return everything that a plan takes for granted, in sentences."""
     request, workload = found.request, found.workload
     said = [
         f"model {found.llm.title}; workload {workload.name}: {workload.input_tokens:,.0f} tokens in, "
@@ -209,7 +202,8 @@ def _assumptions(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> Provenance:
+def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> Provenance:
+    """Return what a plan was made with."""
     import importlib.metadata
 
     calibration = found.catalog.calibration
@@ -252,175 +246,7 @@ def _provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> Prov
     )
 
 
-def infeasible(found: Found, problem: FleetProblem | None) -> Plan:
-    """Return the plan that says that there is none, which constraint stands in the way, and the nearest value."""
-    request = found.request
-    nearest = _nearest_limits(found) if problem is None else _nearest_sizes(found, problem)
-    return Plan(
-        status=Status.INFEASIBLE,
-        gap=None,
-        usd_per_million_output_tokens=None,
-        usd_per_million_total_tokens=None,
-        usd_per_hour=None,
-        output_tokens_per_s=None,
-        total_tokens_per_s=None,
-        requests_per_s=None,
-        power_kw=None,
-        power_limit_kw=request.power_kw,
-        power_basis=request.power_basis,
-        it_power_kw=None,
-        drawn_power_kw=None,
-        tokens_per_s_per_mw=None,
-        fleet=(),
-        binding=(),
-        marginal=(),
-        runner_up=None,
-        interval={},
-        extrapolated=_extrapolated(found),
-        nearest_feasible=tuple(nearest),
-        excluded=found.excluded,
-        assumptions=_assumptions(found, ()),
-        search=_counts(found),
-        request=request,
-        provenance=_provenance(found, "none" if problem is None else "HiGHS", ()),
-    )
-
-
-def _nearest_limits(found: Found) -> list[NearestFeasible]:
-    """Return which latency limit nothing meets, with the best value of any deployment."""
-    sla, reports = found.request.sla, found.reports
-    nearest = []
-    fastest = _least({name: r.fastest_tpot_s for name, r in reports.items()})
-    if sla.tpot_ms is not None and fastest and fastest[1] * 1e3 > sla.tpot_ms:
-        nearest.append(
-            NearestFeasible(
-                constraint="sla tpot",
-                requested=f"{sla.tpot_ms:g} ms",
-                nearest=f"{math.ceil(fastest[1] * 1e4) / 10:g} ms",
-                detail=f"the fastest TPOT that any set-up reaches, on {fastest[0]}, with one request a rank",
-            )
-        )
-    prompt = _least({name: r.fastest_first_token_s for name, r in reports.items()})
-    if not nearest and prompt and sla.ttft_ms is not None:
-        nearest.append(
-            NearestFeasible(
-                constraint="sla ttft",
-                requested=f"{sla.ttft_ms:g} ms",
-                nearest=f"{math.ceil(prompt[1] * 1.02e3):g} ms",
-                detail=f"the fastest first token that any set-up reaches, on {prompt[0]}, hardly loaded",
-            )
-        )
-    if not nearest and sla.e2e_ms is not None:
-        nearest.append(
-            NearestFeasible(constraint="sla e2e", requested=f"{sla.e2e_ms:g} ms", nearest="longer", detail="")
-        )
-    if not nearest:
-        nearest.append(
-            NearestFeasible(
-                constraint="memory",
-                requested=found.llm.name,
-                nearest="other accelerators, or a narrower precision",
-                detail="; ".join(f"{name}: {why}" for name, why in found.excluded.items()),
-            )
-        )
-    return nearest
-
-
-def _least(values: Mapping[str, float]) -> tuple[str, float] | None:
-    known = {name: v for name, v in values.items() if math.isfinite(v)}
-    return min(known.items(), key=lambda pair: pair[1]) if known else None
-
-
-def _nearest_sizes(found: Found, problem: FleetProblem) -> list[NearestFeasible]:
-    """Return how little power, money or stock would do, and how much demand the limits carry; each alone is enough.
-
-    Where several limits stand in the way together, each is stated with all others lifted.
-    """
-    request = found.request
-    if request.demand_requests_per_s is None:
-        return _smallest_unit(found, problem)
-    demand = request.demand_requests_per_s
-    nearest = []
-    free = replace(problem, power_w=None, budget_usd_per_hour=None)
-    for goal, limit in ((Goal.POWER, request.power_kw), (Goal.COST, request.budget_usd_per_hour)):
-        if limit is None:
-            continue
-        least = best_possible(problem, goal)
-        others = ""
-        if not least.feasible:
-            least, others = best_possible(free, goal), ", the other limits lifted"
-        if least.feasible:
-            nearest.append(_least_limit(request, goal, least.objective, f"serves the whole demand{others}"))
-    most = best_possible(problem, Goal.THROUGHPUT)
-    if most.feasible:
-        nearest.append(
-            NearestFeasible(
-                constraint="demand",
-                requested=f"{demand:,.4g} req/s",
-                nearest=f"{cut(most.objective * demand)} req/s",
-                detail="the most that fits within power, budget and stock",
-            )
-        )
-    return nearest or _smallest_unit(found, problem)
-
-
-def _least_limit(request: PlanRequest, goal: Goal, least: float, what: str) -> NearestFeasible:
-    if goal is Goal.POWER:
-        return NearestFeasible(
-            constraint="power",
-            requested=format_si((request.power_kw or 0.0) * KW, "W"),
-            nearest=f"{math.ceil(least / KW * (1 - 1e-12) * 10) / 10:,.1f} kW",
-            detail=f"the least power that {what}",
-        )
-    return NearestFeasible(
-        constraint="budget",
-        requested=f"${request.budget_usd_per_hour or 0.0:,.2f}/h",
-        nearest=f"${math.ceil(least * (1 - 1e-12) * 100) / 100:,.2f}/h",
-        detail=f"the lowest cost that {what}",
-    )
-
-
-def cut(value: float) -> str:
-    """Return a value cut to six significant digits, never rounded up: what is offered has to hold."""
-    digits = 5 - math.floor(math.log10(value)) if value > 0 else 0
-    return f"{math.floor(value * 10.0**digits) / 10.0**digits:,.{max(digits, 0)}f}".rstrip("0").rstrip(".")
-
-
-def _smallest_unit(found: Found, problem: FleetProblem) -> list[NearestFeasible]:
-    """Return what the smallest fleet needs, where nothing says how large it is but limits that hold nothing."""
-    request = found.request
-    nearest = []
-    powered = [c for c in problem.columns if math.isfinite(c.power_w)]
-    if request.power_kw is not None and powered:
-        least = min(powered, key=lambda c: c.power_w)
-        if least.power_w > request.power_kw * KW:
-            nearest.append(_least_limit(request, Goal.POWER, least.power_w, f"holds one unit: {_unit(least)}"))
-    cheapest = min(problem.columns, key=lambda c: c.usd_per_hour)
-    if request.budget_usd_per_hour is not None and cheapest.usd_per_hour > request.budget_usd_per_hour:
-        nearest.append(_least_limit(request, Goal.COST, cheapest.usd_per_hour, f"buys one unit: {_unit(cheapest)}"))
-    for accelerator, stock in request.inventory.items():
-        units = [c.accelerators_per_block for c in problem.columns if c.accelerator == accelerator]
-        if units and min(units) > stock:
-            nearest.append(
-                NearestFeasible(
-                    constraint="inventory",
-                    requested=f"{stock} {accelerator}",
-                    nearest=f"{min(units)} {accelerator}",
-                    detail="the smallest whole unit that meets the limits",
-                )
-            )
-    if not nearest:
-        asked = [c for c, given in (("power", request.power_kw), ("budget", request.budget_usd_per_hour)) if given]
-        nearest.append(
-            NearestFeasible(
-                constraint=" and ".join([*asked, *(["inventory"] if request.inventory else [])]) or "stock",
-                requested="all of them together",
-                nearest="more of one of them",
-                detail=f"each alone holds a unit, together they hold none; the cheapest is {_unit(cheapest)}",
-            )
-        )
-    return nearest
-
-
-def _unit(column: Column) -> str:
-    return f"{column.accelerators_per_block} accelerators of {column.accelerator}"
+def status_of(solution: FleetSolution, request: PlanRequest) -> Status:
+    """Return what a solution proves: optimal within the asked gap, or feasible."""
+    proven = solution.stop is Stop.OPTIMAL and solution.gap <= max(request.gap_target, 1e-9) * 1.01
+    return Status.OPTIMAL if proven else Status.FEASIBLE

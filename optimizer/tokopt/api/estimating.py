@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tokopt.catalog import Catalog, load_catalog
-from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.estimates import Estimate, Interval, LatencyMs, MemoryGib, PowerKw
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker, replica_profile
-from tokopt.perf.describe import memory_shares, memory_slots, replica_drawn_w, steady_at, time_shares
-from tokopt.perf.layouts import Layouts
+from tokopt.perf.describe import memory_shares, replica_drawn_w, steady_at, time_shares
 from tokopt.perf.queueing import (
     LOAD_LIMIT,
     at_rate,
-    exponential_tail,
-    lognormal_factor,
-    normal_quantile,
     saturation,
 )
-from tokopt.perf.rows import Predicted, Rows, predict_aggregated, predict_disaggregated, worker_memory
-from tokopt.perf.serving import lengths
 from tokopt.units import GIB, KW, REQUEST_RATE, parse_quantity
 
 from .answer import Z80
 from .items import latency_ms
+from .loads import Figures, closed_loop_figures, prefill_fits, slots_per_worker
 from .requests import resolve_workload
 from .resolved import Resolved, check_layout, estimate_provenance, named, parse_pool, resolve
 from .space import check_context
-
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What a load makes of a replica; latencies in seconds by statistic, None where it is overloaded."""
-
-    ttft_s: dict[str, float] | None
-    tpot_s: dict[str, float] | None
-    e2e_s: dict[str, float] | None
-    requests_per_s: float
-    running: float
-    overloaded: bool
-    reason: str = ""
 
 
 def estimate(
@@ -157,22 +136,6 @@ def _deployment(
     )
 
 
-def slots_per_worker(resolved: Resolved, deployment: Deployment, workload: Workload) -> int:
-    """Return the requests that one decoding worker runs at most: memory, the framework's default, or the cap given."""
-    layout, workers = decode_layout(deployment)
-    held = memory_slots(
-        resolved.model,
-        resolved.machine,
-        decode_worker(deployment, resolved.accepted(deployment.speculation_depth)),
-        workload,
-        prefill=deployment.mode is ServingMode.AGG,
-    )
-    allowed = float(resolved.framework.max_running_requests * layout.dp * layout.pp)
-    if deployment.max_running_requests is not None:
-        allowed = deployment.max_running_requests / workers
-    return int(min(held, max(allowed, 1.0)))
-
-
 def estimate_deployment(
     catalog: Catalog,
     resolved: Resolved,
@@ -185,7 +148,7 @@ def estimate_deployment(
     """Return the estimate of a deployment under a closed loop or open arrivals (exactly one of them)."""
     slots = slots_per_worker(resolved, deployment, workload)
     said = f"concurrency {concurrency:g}" if concurrency is not None else f"{arrivals:g} req/s"
-    if slots < 1 or not _prefill_fits(resolved, deployment, workload):
+    if slots < 1 or not prefill_fits(resolved, deployment, workload):
         return _unfit(catalog, resolved, deployment, workload, said)
     profile = replica_profile(
         resolved.model,
@@ -197,7 +160,7 @@ def estimate_deployment(
     )
     most = saturation(profile)
     if concurrency is not None:
-        figures = _closed(resolved, deployment, workload, concurrency, slots)
+        figures = closed_loop_figures(resolved, deployment, workload, concurrency, slots)
     elif arrivals is not None and arrivals < most * 0.999:
         loaded = at_rate(profile, arrivals)
         late = arrivals > LOAD_LIMIT * most
@@ -222,81 +185,6 @@ def estimate_deployment(
             reason=f"overloaded: saturates at {most:.4g} req/s, so the queue grows without end",
         )
     return _estimate(catalog, resolved, deployment, workload, said, figures, slots, most)
-
-
-def _prefill_fits(resolved: Resolved, deployment: Deployment, workload: Workload) -> bool:
-    if deployment.prefill is None:
-        return True
-    rows = _rows(resolved, deployment, workload, 1.0, 1)
-    use = worker_memory(resolved.model, resolved.machine, rows.prefill, rows, role="prefill", depth=0.0)
-    return bool(np.all(np.asarray(use.sequences) >= 1.0))
-
-
-def _rows(resolved: Resolved, deployment: Deployment, workload: Workload, concurrency: float, slots: int) -> Rows:
-    layout, workers = decode_layout(deployment)
-    pool = deployment.prefill or Pool(workers=1, layout=Layout())
-
-    def one(value: float) -> np.ndarray:
-        return np.array([float(value)])
-
-    def layouts(of: Layout) -> Layouts:
-        return Layouts(tp=one(of.tp), pp=one(of.pp), ep=one(of.ep), dp=one(of.dp))
-
-    depth = deployment.speculation_depth
-    return Rows(
-        decode=layouts(layout),
-        decode_workers=one(workers),
-        prefill=layouts(pool.layout),
-        prefill_workers=one(pool.workers),
-        size=lengths(
-            one(workload.input_tokens),
-            one(workload.output_tokens),
-            workload.prefix_share,
-            input_cv=workload.input_cv,
-            output_cv=workload.output_cv,
-        ),
-        input_tokens=one(workload.input_tokens),
-        output_tokens=one(workload.output_tokens),
-        concurrency=one(concurrency),
-        running_cap=one(slots * workers),
-        depth=one(depth),
-        accepted=one(resolved.accepted(depth)),
-        chunk_tokens=one(deployment.chunk_tokens),
-    )
-
-
-def _closed(resolved: Resolved, deployment: Deployment, workload: Workload, concurrency: float, slots: int) -> Figures:
-    rows = _rows(resolved, deployment, workload, concurrency, slots)
-    predict = predict_aggregated if deployment.mode is ServingMode.AGG else predict_disaggregated
-    predicted: Predicted = predict(resolved.model, resolved.machine, rows)
-    loop = predicted.loop
-
-    def number(value: object) -> float:
-        return float(np.squeeze(np.asarray(value, dtype=float)))
-
-    ttft, tpot = number(loop.ttft_s), number(loop.tpot_s)
-    contention, wait = number(loop.contention_s), number(loop.slot_wait_s)
-    if deployment.mode is ServingMode.DISAGG:
-        # What a closed loop piles up before the slower pool is there for every request alike.
-        contention, wait = 0.0, contention + wait
-    busy = min(max(number(loop.steady.prefill_share), 1e-9), 1.0 - 1e-9)
-    own = max(ttft - contention - wait, 0.0)
-    stall = number(loop.stall_s) * math.sqrt(max(number(loop.running), 0.0))
-    decoded = max(workload.output_tokens - 1.0, 1.0)
-    ttfts, tpots, e2es = {"mean": ttft}, {"mean": tpot}, {"mean": ttft + decoded * tpot}
-    for name, q in PERCENTILES.items():
-        others = exponential_tail(busy, contention / busy, q)
-        ttfts[name] = own * lognormal_factor(workload.input_cv, q) + others + wait
-        tpots[name] = tpot + max(normal_quantile(q), 0.0) * stall
-        e2es[name] = ttfts[name] + decoded * lognormal_factor(workload.output_cv, q) * tpots[name]
-    return Figures(
-        ttft_s=ttfts,
-        tpot_s=tpots,
-        e2e_s=e2es,
-        requests_per_s=number(loop.requests_per_s),
-        running=number(loop.running),
-        overloaded=False,
-    )
 
 
 def _estimate(

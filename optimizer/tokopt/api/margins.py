@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from tokopt.domain.plans import Binding, FleetItem, Marginal
 from tokopt.fleet import FleetProblem, FleetSolution, Goal
@@ -12,9 +11,7 @@ from tokopt.search.candidates import best_cap
 from tokopt.units import KW, MS, format_si
 
 from .columns import PricedCandidate
-
-if TYPE_CHECKING:
-    from .planning import Found
+from .found import Found
 
 CLOSE = 0.01  # a limit that less than this share is left of counts as binding
 

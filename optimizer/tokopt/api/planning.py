@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import ServingMode
-from tokopt.domain.llms import Llm
 from tokopt.domain.offers import Market, PriceList
-from tokopt.domain.plans import Objective, Plan, PlanRequest, PowerBasis, Status
+from tokopt.domain.plans import Objective, Plan, PlanRequest, PowerBasis
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
 from tokopt.fleet import FleetProblem, FleetSolution, Goal, Stop, solve_fleet
 from tokopt.search import SearchReport, SearchSpace, find_candidates
 from tokopt.units import KW, POWER, parse_quantity
 
-from .answer import assemble, infeasible
-from .columns import PricedCandidate, allowed_offers, cheapest_offers, priced, provisioned_w
+from .answer import assemble
+from .columns import allowed_offers, cheapest_offers, priced, provisioned_w
+from .found import Found
+from .infeasible import infeasible
 from .progress import Progress, silent
 from .requests import names, parse_demand, parse_sla, resolve_workload, shape_of, with_default_ttft
 from .space import search_space, supported
@@ -30,21 +31,6 @@ RUNNER_UP_S = 10.0  # the second-best plan is an extra: it does not get as long 
 DEFAULT_PRICES = "ownership-hyperscaler"
 # Spot machines can be taken away, which no plan accounts for yet: they are used only where they are asked for.
 BY_DEFAULT = tuple(market.value for market in Market if market is not Market.SPOT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """Everything between a request and its answer."""
-
-    request: PlanRequest
-    catalog: Catalog
-    llm: Llm
-    workload: Workload
-    space: SearchSpace
-    prices: PriceList
-    reports: dict[str, SearchReport]
-    excluded: dict[str, str]
-    columns: list[PricedCandidate]
 
 
 def make_request(
@@ -284,9 +270,3 @@ def _without_winner(problem: FleetProblem, solution: FleetSolution) -> tuple[str
     rest = replace(problem, columns=kept, time_limit_s=min(problem.time_limit_s, RUNNER_UP_S))
     second = solve_fleet(rest, shadow_prices=False)
     return None if second.stop is Stop.INFEASIBLE else (winner, rest, second)
-
-
-def status_of(solution: FleetSolution, request: PlanRequest) -> Status:
-    """Return what a solution proves: optimal within the asked gap, or feasible."""
-    proven = solution.stop is Stop.OPTIMAL and solution.gap <= max(request.gap_target, 1e-9) * 1.01
-    return Status.OPTIMAL if proven else Status.FEASIBLE

@@ -7,7 +7,7 @@ number of accelerators and so at the same price, power and nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -89,6 +89,19 @@ class _Leads:
     twin: Callable[[int], Hashable]  # of a row: rows with equal keys serve exactly the same
 
 
+def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family]:
+    """Yield the families of an accelerator within a search space."""
+    return families(
+        accelerator,
+        space.frameworks,
+        space.precisions,
+        dict(space.kv_bits),
+        space.llm,
+        space.calibration,
+        chosen_precisions=space.chosen_precisions,
+    )
+
+
 def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tuple[int, ...]) -> SearchReport:
     """Return the best replica of each size on `accelerator` that a smaller one does not beat.
 
@@ -102,15 +115,7 @@ def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tu
     """
     report = SearchReport()
     leads: list[_Leads] = []
-    for family in families(
-        accelerator,
-        space.frameworks,
-        space.precisions,
-        dict(space.kv_bits),
-        space.llm,
-        space.calibration,
-        chosen_precisions=space.chosen_precisions,
-    ):
+    for family in families_in(space, accelerator):
         if ServingMode.AGG in space.modes:
             leads.append(_aggregated(family, space, report))
         if ServingMode.DISAGG in space.modes and "disagg" in family.features:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.perf.replica import prefill_times, transfer_s
-from tokopt.perf.serving import steady_state, workload_lengths
-from tokopt.search.candidates import SearchReport, SearchSpace, deployment_of, layout_of
+from tokopt.perf.serving import workload_lengths
+from tokopt.search.candidates import SearchReport, SearchSpace, deployment_of, families_in, layout_of
 from tokopt.search.pools import fitting_prefills, worker_counts
-from tokopt.search.screening import BLOCK_ROWS, fitting
-from tokopt.search.space import BATCH_GRID, Family, Setups, families, setups
+from tokopt.search.screening import BLOCK_ROWS, fitting, grid_state
+from tokopt.search.space import BATCH_GRID, Family, Setups, setups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +48,7 @@ def find_frontier(accelerator: Accelerator, space: SearchSpace) -> tuple[list[Op
     """Return the operating points of an accelerator that no other one of it beats on both axes."""
     report = SearchReport()
     points: list[OperatingPoint] = []
-    for family in families(
-        accelerator,
-        space.frameworks,
-        space.precisions,
-        dict(space.kv_bits),
-        space.llm,
-        space.calibration,
-        chosen_precisions=space.chosen_precisions,
-    ):
+    for family in families_in(space, accelerator):
         if ServingMode.AGG in space.modes:
             points.extend(_aggregated_points(family, space, report))
         if ServingMode.DISAGG in space.modes and "disagg" in family.features:
@@ -93,18 +85,7 @@ def _grid(family: Family, space: SearchSpace, report: SearchReport, *, prefill: 
     columns: list[tuple[NDArray[np.float64], ...]] = []
     for part in np.array_split(np.arange(len(chosen)), -(-len(chosen) // BLOCK_ROWS)):
         block = chosen.pick(part)
-        running = (block.dp * block.pp)[:, None] * BATCH_GRID
-        state = steady_state(
-            family.model,
-            family.machine,
-            block.layouts,
-            size,
-            running=running,
-            depth=block.depth[:, None],
-            accepted=block.accepted[:, None],
-            chunk_tokens=block.chunk_tokens[:, None],
-            prefill=prefill,
-        )
+        running, state = grid_state(family, block, size, prefill=prefill)
         first = state.prefill_s + state.prefill_wait_s + 0.5 * state.decode_step_s + family.machine.request_overhead_s
         held = np.asarray(state.in_service)
         inside = (held <= slots[part][:, None]) & (np.asarray(first) <= space.limits.ttft_s)

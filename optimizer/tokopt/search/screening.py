@@ -85,13 +85,8 @@ def screen(family: Family, setups: Setups, workload: Workload, limits: Limits, *
     )
 
 
-def _screen_block(
-    family: Family, block: Setups, slots: NDArray[np.float64], size: Lengths, limits: Limits, *, prefill: bool
-) -> tuple[NDArray[np.float64], ...]:
-    """Return, by set-up: bound, running cap, least prefill, TPOT at the smallest batch, batches served, first token.
-
-    Blocks keep the arrays of a step inside the processor's cache.
-    """
+def grid_state(family: Family, block: Setups, size: Lengths, *, prefill: bool) -> tuple[NDArray[np.float64], Steady]:
+    """Return the running batches of set-ups x the batch grid, and the steady state at each."""
     running = (block.dp * block.pp)[:, None] * BATCH_GRID
     state = steady_state(
         family.model,
@@ -104,6 +99,17 @@ def _screen_block(
         chunk_tokens=block.chunk_tokens[:, None],
         prefill=prefill,
     )
+    return running, state
+
+
+def _screen_block(
+    family: Family, block: Setups, slots: NDArray[np.float64], size: Lengths, limits: Limits, *, prefill: bool
+) -> tuple[NDArray[np.float64], ...]:
+    """Return, by set-up: bound, running cap, least prefill, TPOT at the smallest batch, batches served, first token.
+
+    Blocks keep the arrays of a step inside the processor's cache.
+    """
+    running, state = grid_state(family, block, size, prefill=prefill)
     full_tpot = state.tpot_s + safety(limits) * state.stall_s * np.sqrt(running)
     held = np.asarray(state.in_service)
     first = first_token_floor(np.asarray(state.prefill_s)[:, 0], size, limits)
