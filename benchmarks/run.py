@@ -31,7 +31,7 @@ class Figure:
     def line(self) -> str:
         met = self.value <= self.bar if self.at_most else self.value >= self.bar
         sign = "<=" if self.at_most else ">="
-        ratio = self.value / self.bar
+        ratio = self.value / self.bar if self.bar else 1.0 + self.value
         return f"{self.name:<44} {self.value:>12,.4g} {self.unit:<14} bar {sign} {self.bar:,.4g}   x{ratio:<8.3g} " + (
             f"{'met' if met else 'MISSED':<7} {self.note}"
         )
