@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_SHOWN = 24  # known names in an error: more are no help on one line
+
 
 class TokoptError(Exception):
     """An expected outcome that a user can act on: one line, no traceback."""
@@ -27,5 +29,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     names = sorted(set(known))
     close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.5)
     near = [n for wanted in close for n in names if n.lower() == wanted]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    shown = ", ".join(names[:MOST_SHOWN]) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {shown}"
     return InputError(f"unknown {kind} {name!r}; {hint}")

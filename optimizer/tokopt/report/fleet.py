@@ -34,6 +34,13 @@ def fleet_sections(plan: Plan) -> Iterator[RenderableType]:
         )
 
 
+def _units(item: FleetItem) -> str:
+    """Return what is bought whole, and the nodes in it where that is something else: `66 × 72 (1,188 nodes)`."""
+    whole = f"{item.units:,} × {item.gpus_per_unit}"
+    nodes = f"{item.nodes:,} {'node' if item.nodes == 1 else 'nodes'}"
+    return f"{nodes} of {item.gpus_per_unit}" if item.nodes == item.units else f"{whole} ({nodes})"
+
+
 def _shopping_list(plan: Plan) -> RenderableType:
     several = len(plan.fleet) > 1
     rows = []
@@ -43,7 +50,7 @@ def _shopping_list(plan: Plan) -> RenderableType:
                 f"{position}. {item.accelerator}" if several else item.accelerator,
                 _offer(item),
                 f"{item.gpus:,}",
-                f"{item.units:,} of {item.gpus_per_unit}",
+                _units(item),
                 usd(item.usd_per_hour),
                 UNKNOWN if item.power_kw is None else power(item.power_kw, 3),
                 rate(item.output_tokens_per_s, "tok/s"),

@@ -40,7 +40,7 @@ def _verdict(plan: Plan) -> RenderableType:
         proof = "gap 0" if gap < 1e-9 else f"gap {gap:.1e}"
         return Text.assemble(
             (f"Optimal plan for {task}", "bold green"),
-            f": {BEST[request.objective]} of all fleets of the deployments considered, proven ({proof})",
+            f": {BEST[request.objective]} of all fleets over the set-ups that the search kept, proven ({proof})",
         )
     if plan.status is Status.FEASIBLE:
         gap_text = UNKNOWN if plan.gap is None else share(plan.gap)
