@@ -6,6 +6,7 @@ A row that leaves out its layout becomes several entries, one a layout that woul
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,7 @@ class Entry:
     may_speculate: bool
     harness: str
     era: str
+    month: str  # of the measurement, as in 2026-03; empty: not stated
     benchmark: Benchmark | None
 
     @property
@@ -179,6 +181,7 @@ def _entries(
             may_speculate=may and depth == 0,
             harness=_harness(catalog, record),
             era=family.era if family is not None else "",
+            month=_month(record),
             benchmark=benchmark,
         )
 
@@ -213,6 +216,11 @@ def _harness(catalog: Catalog, record: Mapping[str, Any]) -> str:
     source = str(record.get("source") or "")
     harnesses = family.harnesses if family is not None else {}
     return next((how for part, how in harnesses.items() if part in source), "")
+
+
+def _month(record: Mapping[str, Any]) -> str:
+    found = re.match(r"\d{4}-\d{2}(?!\d)", str(record.get("measured_date") or "").strip())
+    return found[0] if found else ""
 
 
 def _benchmark(catalog: Catalog, resolved: Resolved, record: Mapping[str, Any]) -> Benchmark | None:
@@ -321,7 +329,8 @@ def entry_traits(entries: Sequence[Entry]) -> list[dict[str, str]]:
         resolved = entry.resolved
         own = traits_of(resolved.accelerator, resolved.framework, resolved.precision, resolved.llm.name)
         own["mode"] = "disagg" if entry.two_pools else "agg"
-        own |= {name: level for name, level in (("harness", entry.harness), ("era", entry.era)) if level}
+        stated = (("harness", entry.harness), ("era", entry.era), ("month", entry.month))
+        own |= {name: level for name, level in stated if level}
         traits.append(own)
     return traits
 

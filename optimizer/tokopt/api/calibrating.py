@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.calibration.composing import composed
-from tokopt.calibration.cross_validation import error_rows, held_out_residuals, intervals_from
+from tokopt.calibration.cross_validation import HeldOut, error_rows, held_out_residuals, intervals_from
 from tokopt.calibration.fitting import Fit, Solution
 from tokopt.calibration.observations import Observations
 from tokopt.catalog import Catalog, load_catalog
@@ -199,13 +199,13 @@ def _judged(
     if start.fitted:
         splits = {"layout": splits["layout"]}
     held_out = held_out_residuals(fit, splits, processes=processes, report=told)
-    errors = error_rows(held_out["layout"], sets, "layout")
+    errors = error_rows(held_out["layout"].residuals, sets, "layout")
     if start.fitted:
         notes.append("ranges are those of the base: its residuals are of many more deployments")
         return list(start.intervals), errors, notes
     for split in ("llm", "system"):
         if split in held_out:
-            errors += error_rows(held_out[split], {"all of today": measured.of_today}, split)
+            errors += error_rows(held_out[split].residuals, {"all of today": measured.of_today}, split)
     return _intervals(start, measured, held_out), errors, notes
 
 
@@ -236,10 +236,10 @@ def _splits(observations: Observations) -> dict[str, tuple[NDArray[np.str_], int
     return {name: split for name, split in splits.items() if len(set(split[0])) > 1}
 
 
-def _intervals(start: Calibration, measured: Measured, residuals: Mapping[str, NDArray[np.float64]]) -> list[Interval]:
+def _intervals(start: Calibration, measured: Measured, held_out: Mapping[str, HeldOut]) -> list[Interval]:
     modes = np.where(measured.gaps, "gaps", np.where(measured.observations.kinds == "disagg", "disagg", "agg"))
     splits = {Novelty.MEASURED: "layout", Novelty.NEW_LLM: "llm", Novelty.NEW_SYSTEM: "system"}
-    by_novelty = {novelty: residuals[split] for novelty, split in splits.items() if split in residuals}
+    by_novelty = {novelty: held_out[split].undated for novelty, split in splits.items() if split in held_out}
     return intervals_from(by_novelty, modes, measured.of_today, start.intervals)
 
 

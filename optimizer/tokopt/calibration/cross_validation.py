@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from tokopt.calibration.fitting import Fit
 from tokopt.calibration.observations import FIGURES
 from tokopt.domain.calibration import Interval, Novelty
+from tokopt.perf.constants import JOIN
 
 COVERAGE = 0.8
+MONTH = "month"  # the trait that says when a row was measured
 FEWEST = 20  # residuals that a range of its own stands on
 WORST = 1.0  # an absolute relative error counts as at most 100 %: a few published rows are broken runs
 ROUNDS = 10  # of a fit without one fold: what is left after them is far below the error itself
@@ -42,14 +44,24 @@ class _Task:
     held_out: NDArray[np.bool_]
     rounds: int
 
-    def __call__(self) -> NDArray[np.float64]:
-        solution = self.fit.solve(~self.held_out, rounds=self.rounds, sure=False)
-        figures, _ = self.fit.predict(self.fit.scaled(solution.values))
-        return self.fit.residuals(figures)[:, self.held_out]
+    def __call__(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        fit = self.fit
+        values = fit.solve(~self.held_out, rounds=self.rounds, sure=False).values
+        undated = np.where([MONTH in p.trait.split(JOIN) for p in fit.parameters], 0.0, values)
+        figures, figures_undated = (fit.predict(fit.scaled(each))[0] for each in (values, undated))
+        return fit.residuals(figures)[:, self.held_out], fit.residuals(figures_undated)[:, self.held_out]
 
 
-def _run(task: _Task) -> NDArray[np.float64]:
+def _run(task: _Task) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return task()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """ln(predicted / measured) of every row by a fit that has not seen its group, figures x rows."""
+
+    residuals: NDArray[np.float64]
+    undated: NDArray[np.float64]  # as if nobody knew when the row was measured, which is what a deployment is like
 
 
 def held_out_residuals(
@@ -59,8 +71,8 @@ def held_out_residuals(
     processes: int = 1,
     rounds: int = ROUNDS,
     report: Report | None = None,
-) -> dict[str, NDArray[np.float64]]:
-    """Return ln(predicted / measured) of every row by a fit that has not seen its group, for each way of splitting.
+) -> dict[str, HeldOut]:
+    """Return how far fits are from what they have not seen, for each way of splitting.
 
     Args:
         fit: What is fitted.
@@ -74,15 +86,17 @@ def held_out_residuals(
         fold = folds(groups, min(count, len(set(groups))))
         tasks += [(name, fold == k) for k in range(int(fold.max()) + 1)]
     work = [_Task(fit, held_out, rounds) for _, held_out in tasks]
-    found = {name: np.full((len(FIGURES), fit.observations.count), np.nan) for name in splits}
+    shape = (len(FIGURES), fit.observations.count)
+    found = {name: HeldOut(np.full(shape, np.nan), np.full(shape, np.nan)) for name in splits}
     with contextlib.ExitStack() as stack:
-        answers: Iterable[NDArray[np.float64]]
+        answers: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]
         if processes > 1 and len(work) > 1:
             answers = stack.enter_context(_workers(min(processes, len(work)))).map(_run, work)
         else:
             answers = map(_run, work)
-        for done, ((name, held_out), residuals) in enumerate(zip(tasks, answers, strict=True), 1):
-            found[name][:, held_out] = residuals
+        for done, ((name, held_out), (residuals, undated)) in enumerate(zip(tasks, answers, strict=True), 1):
+            found[name].residuals[:, held_out] = residuals
+            found[name].undated[:, held_out] = undated
             if report:
                 report(f"cross-validation by {name}", done / len(tasks))
     return found

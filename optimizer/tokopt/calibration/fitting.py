@@ -152,13 +152,16 @@ class Fit:
 
         A trust region around Gauss-Newton steps on reweighted squares (`scipy.optimize.minimize`, method trust-exact);
         parameters are measured in units of their spreads. `sure`: with standard deviations, which take a while.
+
+        Effects of one constant that act on the same rows (a model that ran on one system only) are one unknown whose
+        variance is the sum of theirs: the most likely share of each in it is its share of the variance.
         """
         from scipy.optimize import minimize
 
         problem = _Problem(self, chosen, report, rounds)
         found = minimize(
             problem.loss,
-            np.zeros(len(self.parameters)),
+            np.zeros(len(problem.unknowns)),
             method="trust-exact",
             jac=problem.slopes,
             hess=problem.curvature,
@@ -167,18 +170,46 @@ class Fit:
         )
         sd = np.full(len(self.parameters), np.nan)
         if sure:
-            sd = self.spread * np.sqrt(np.diag(np.linalg.inv(problem.curvature(found.x))))
+            sd = problem.standard_deviations(np.diag(np.linalg.inv(problem.curvature(found.x))))
         return Solution(
             parameters=self.parameters,
-            values=np.asarray(found.x * self.spread),
+            values=problem.shifts(found.x),
             sd=sd,
             loss=float(found.fun),
             rounds=problem.done,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """Parameters of one constant that act on the same of the chosen rows."""
+
+    constant: str
+    rows: NDArray[np.int64]  # places among the chosen rows
+    parameters: tuple[int, ...]
+    spread: float
+
+
+def _unknowns(fit: Fit, place: NDArray[np.int64]) -> list[_Unknown]:
+    """Return what there is to find out from rows, by constant; `place` says where each is, -1 where it is not chosen."""
+    found: list[_Unknown] = []
+    for name, numbers in fit.by_constant.items():
+        alike: dict[bytes, list[int]] = {}
+        parts: dict[bytes, NDArray[np.int64]] = {}
+        for number in numbers:
+            rows = place[fit.parameters[number].rows]
+            rows = rows[rows >= 0]
+            if rows.size:
+                parts[rows.tobytes()] = rows
+                alike.setdefault(rows.tobytes(), []).append(number)
+        for key, together in alike.items():
+            spread = float(np.sqrt(np.square(fit.spread[together]).sum()))
+            found.append(_Unknown(name, parts[key], tuple(together), spread))
+    return found
+
+
 class _Problem:
-    """Loss, gradient and curvature over parameters in units of their spreads; keeps what was computed last.
+    """Loss, gradient and curvature over unknowns in units of their spreads; keeps what was computed last.
 
     Only the chosen rows are predicted; figures that were not measured weigh nothing.
     """
@@ -193,14 +224,13 @@ class _Problem:
         rows = np.flatnonzero(chosen) if chosen is not None else np.arange(count)
         place = np.full(count, -1)
         place[rows] = np.arange(len(rows))
-        self.parts = [place[p.rows][place[p.rows] >= 0] for p in fit.parameters]
-        self.touched = {
-            name: (
-                np.concatenate([self.parts[number] for number in numbers]),
-                np.repeat(numbers, [len(self.parts[number]) for number in numbers]),
-            )
-            for name, numbers in fit.by_constant.items()
-        }
+        self.unknowns = _unknowns(fit, place)
+        self.spread = np.array([unknown.spread for unknown in self.unknowns])
+        self.touched = {}
+        for name in fit.by_constant:
+            own = [(number, u.rows) for number, u in enumerate(self.unknowns) if u.constant == name]
+            numbers = [np.full(len(rows), number) for number, rows in own]
+            self.touched[name] = (np.concatenate([rows for _, rows in own]), np.concatenate(numbers))
         self.start = {name: column[rows] for name, column in fit.start.items()}
         self.observations = fit.observations if chosen is None else fit.observations.take(rows)
         self.predictor = Predictor(self.observations)
@@ -217,11 +247,27 @@ class _Problem:
 
     def _columns(self, scaled: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         columns = {name: column.copy() for name, column in self.start.items()}
-        values = scaled * self.fit.spread
-        for parameter, rows, value in zip(self.fit.parameters, self.parts, values, strict=True):
+        for unknown, value in zip(self.unknowns, scaled * self.spread, strict=True):
             if value:
-                columns[parameter.constant][rows] += value
+                columns[unknown.constant][unknown.rows] += value
         return columns
+
+    def shifts(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the shift of each parameter; those without a row stay where they were."""
+        shifts = np.zeros(len(self.fit.parameters))
+        for unknown, value in zip(self.unknowns, scaled, strict=True):
+            own = list(unknown.parameters)
+            shifts[own] = value * np.square(self.fit.spread[own]) / unknown.spread
+        return shifts
+
+    def standard_deviations(self, variances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return those of the parameters, from the variances of the unknowns in units of their spreads' squares."""
+        left = np.array(self.fit.spread)
+        for unknown, variance in zip(self.unknowns, variances, strict=True):
+            own = list(unknown.parameters)
+            share = np.square(self.fit.spread[own] / unknown.spread)
+            left[own] *= np.sqrt(1.0 - share * (1.0 - variance))
+        return left
 
     def _evaluate(self, scaled: NDArray[np.float64]) -> None:
         if scaled.tobytes() != self.at:
@@ -256,7 +302,7 @@ class _Problem:
         """Nudge each constant once, for all of its effects together: rows of one level move on their own."""
         from scipy.sparse import csr_array
 
-        fit, chosen = self.fit, self.observations.count
+        chosen = self.observations.count
         self._evaluate(scaled)
         x = self._weighted()
         pull = 1.0 / np.sqrt(np.sqrt(1.0 + x * x))  # square root of the weight of the soft L1 loss
@@ -264,17 +310,18 @@ class _Problem:
         columns_of, rows_of, values = [], [], []
         for name, change in self._changes(self._columns(scaled)):
             rows, numbers = self.touched[name]
-            felt = np.where(np.isfinite(change), change * weights, 0.0)[:, rows] * fit.spread[numbers]
+            felt = np.where(np.isfinite(change), change * weights, 0.0)[:, rows] * self.spread[numbers]
             figure, place = np.nonzero(felt)
             rows_of.append(rows[place] + figure * chosen)
             columns_of.append(numbers[place])
             values.append(felt[figure, place])
         # A row has one level of each trait: nearly all of the matrix is zeros.
         places = (np.concatenate(rows_of), np.concatenate(columns_of))
-        shape = (len(FIGURES) * chosen, len(fit.parameters))
+        shape = (len(FIGURES) * chosen, len(self.unknowns))
         jacobian = csr_array((np.concatenate(values), places), shape=shape)
         self.gradient = jacobian.T @ (x * pull).reshape(-1) + scaled
-        self.matrix = (jacobian.T @ jacobian).toarray() + np.eye(len(fit.parameters))
+        self.matrix = (jacobian.T @ jacobian).toarray()
+        np.einsum("ii->i", self.matrix)[:] += 1.0
 
     def _changes(self, columns: Mapping[str, NDArray[np.float64]]) -> Iterator[tuple[str, NDArray[np.float64]]]:
         """Yield each constant with the derivatives of the figures by it, figures x rows.

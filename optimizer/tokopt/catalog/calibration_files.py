@@ -15,7 +15,7 @@ from tokopt.domain.provenance import Origin
 from tokopt.errors import CatalogError
 
 CONSTANT_NAMES = tuple(f.name for f in fields(Constants) if f.name not in ("origins", "sources"))
-TRAITS = ("accelerator", "generation", "vendor", "framework", "precision", "llm", "harness", "era", "mode")
+TRAITS = ("accelerator", "generation", "vendor", "framework", "precision", "llm", "harness", "era", "month", "mode")
 FIGURES = ("output_tok_s_per_gpu", "tpot_ms", "ttft_ms")
 NUMBERS = ("shift", "sd", "rows")  # of an effect that is written as a list
 ANY = "any"

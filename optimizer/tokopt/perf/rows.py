@@ -240,7 +240,9 @@ def predict_disaggregated(
     decode_workers, prefill_workers = rows.decode_workers, rows.prefill_workers
     stated = np.isfinite(decode_workers) & np.isfinite(prefill_workers)
     if constants is not None:
-        decode_workers = np.where(stated, decode_workers, constants.unstated_decode_workers)
+        # Nobody measures far more requests in flight than a deployment can serve.
+        enough = np.maximum(constants.unstated_decode_workers, rows.concurrency / slots)
+        decode_workers = np.where(stated, decode_workers, enough)
         slots = np.minimum(slots, _engine_limit(rows, decode_workers, stated, constants) / decode_workers)
     concurrency = np.where(rows.concurrency > 0, rows.concurrency, slots * decode_workers)
     if constants is not None and not np.all(stated):

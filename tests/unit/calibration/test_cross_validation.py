@@ -78,12 +78,14 @@ def test_held_out_rows_are_predicted_without_their_group(priors: Calibration, wo
     some = observations.take(np.arange(0, observations.count, 3))
     fit = Fit(priors, some)
     splits = {"layout": (some.groups, 2)}
-    found = held_out_residuals(fit, splits, rounds=4)["layout"]
+    held_out = held_out_residuals(fit, splits, rounds=4)["layout"]
+    found = held_out.residuals
     assert (np.isfinite(found) == np.isfinite(some.measured)).all()
     inside, _ = fit.predict(fit.scaled(fit.solve(rounds=4).values))
     assert np.nanmean(np.abs(found)) > np.nanmean(np.abs(fit.residuals(inside)))
+    np.testing.assert_array_equal(held_out.undated, found)  # no row says when it was measured
     apart = held_out_residuals(fit, splits, rounds=4, processes=2)["layout"]
-    np.testing.assert_allclose(apart, found, atol=1e-6)
+    np.testing.assert_allclose(apart.residuals, found, atol=1e-6)
 
 
 def test_no_process_outlives_work_that_is_given_up() -> None:
