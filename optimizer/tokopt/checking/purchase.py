@@ -139,9 +139,9 @@ def power_counted(case: Case) -> list[str]:
 
 
 def power_drawn(case: Case) -> list[str]:
-    """Check that drawn power is known where idle, board and server power are, and lies between what both ends draw. [kW]
+    """Check that drawn power is known where idle, board and server power are, and lies between both ends. [kW]
 
-    Idle boards and boards at their limit, each with the calibrated share of what the server has beyond its boards.
+    The ends are idle boards and boards at their limit, with the calibrated share of what a server has beyond them.
     """
     item, accelerator = case.item, case.accelerator
     if accelerator is None:
@@ -152,11 +152,10 @@ def power_drawn(case: Case) -> list[str]:
         return [] if item.drawn_kw is None else [case.fault(f"drawn_kw is {number(item.drawn_kw)}, but {needs}")]
     host = _host_share(case, accelerator) * (server - board)
     least, most = (idle + host) * item.gpus / KW, (board + host) * item.gpus / KW
-    if item.drawn_kw is None or not (
-        within(least, item.drawn_kw, TOLERANCE) and within(item.drawn_kw, most, TOLERANCE)
-    ):
+    drawn = item.drawn_kw
+    if drawn is None or not (within(least, drawn, TOLERANCE) and within(drawn, most, TOLERANCE)):
         ends = f"between idle boards and boards at their limit: {number(least)} to {number(most)}"
-        return [case.fault(f"drawn_kw is {number(item.drawn_kw)}, but must be {ends}")]
+        return [case.fault(f"drawn_kw is {number(drawn)}, but must be {ends}")]
     return []
 
 
