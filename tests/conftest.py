@@ -74,4 +74,7 @@ def ideal() -> Machine:
         prefill_wave_share=0.2,
         prefill_pool_efficiency=0.8,
         handover_s=0.05,
+        memory_bound_power_share=0.4,
+        compute_bound_power_share=0.9,
+        host_power_share=0.5,
     )

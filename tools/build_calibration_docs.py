@@ -28,14 +28,17 @@ import numpy as np
 import tokopt
 from tokopt.api import row_predictions
 from tokopt.api.benchmark_rows import entry_traits
+from tokopt.api.power_readings import power_readings
 from tokopt.api.tables import estimate_many
 from tokopt.calibration import summarize
+from tokopt.calibration.power_fitting import Shares
 from tokopt.catalog import Catalog, load_catalog
-from tokopt.domain.calibration import Calibration
+from tokopt.domain.calibration import POWER_SHARES, Calibration
 from tokopt.domain.measurements import Load
 from tokopt.domain.validation import NOT_STATED, ErrorGroup, Validation
 from tokopt.perf import closed_loop, memory, step
 from tokopt.perf import rows as rows_module
+from tokopt.perf.constants import linked, unlinked
 
 if TYPE_CHECKING:
     import polars as pl
@@ -176,6 +179,8 @@ def cross_validated(facts: Facts) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for error in facts.calibration.errors:
+        if not any(f"{figure}_mape" in error for figure in FIGURES):
+            continue  # of power, which has a table of its own
         split = SPLITS.get(str(error["split"]), str(error["split"]))
         cells = [split, str(error["rows_of"]), f"{int(error['rows']):,}"]
         for figure in FIGURES:
@@ -266,6 +271,38 @@ def economics(facts: Facts) -> str:
         lines.append(
             row(["last over first", f"{between[0]:.1f}", f"{between[1]:.1f}", f"{between[1] / between[0]:.2f}"])
         )
+    return "\n".join(lines)
+
+
+def power(facts: Facts) -> str:
+    """Return measured next to predicted power: rows of tables, what was read elsewhere, and the held-out error."""
+    made, catalog = facts.calibration, facts.catalog
+    table = facts.table.filter(facts.table["power_kw"].is_not_null() & facts.table["predicted_power_kw"].is_not_null())
+    lines = ["| measured | kW | predicted, kW | off |", "| --- | ---: | ---: | ---: |"]
+    for one in table.sort("id").to_dicts():
+        measured, predicted = one["power_kw"], one["predicted_power_kw"]
+        cells = [one["id"], f"{measured:.2f}", f"{predicted:.2f}", f"{100 * (predicted / measured - 1):+.1f} %"]
+        lines.append(row(cells))
+    readings = power_readings(catalog, made, [], [], published=True)
+    shares = Shares(*(made.entries[name].value for name in POWER_SHARES))
+    off = readings.residuals(shares)
+    lines += ["", "| read, an accelerator | W | by the fit, W |", "| --- | ---: | ---: |"]
+    for reading, middle_w, residual in zip(catalog.power_readings.values(), readings.measured_w, off, strict=True):
+        ends = dict.fromkeys([f"{reading.low_w:.0f}", f"{reading.high_w:.0f}"])
+        lines.append(row([reading.title, " to ".join(ends), f"{middle_w * math.exp(residual):.0f}"]))
+    lines += ["", "| share | prior | fitted | one standard deviation |", "| --- | ---: | ---: | ---: |"]
+    for name in POWER_SHARES:
+        entry = made.entries[name]
+        ends = [unlinked(linked(entry.value, entry.link) + s * (entry.sd or entry.spread), entry.link) for s in (-1, 1)]
+        said = f"{ends[0]:.2f} to {ends[1]:.2f}"
+        lines.append(row([f"`{name}`", f"{catalog.priors.entries[name].value:.2f}", f"{entry.value:.2f}", said]))
+    for error in (e for e in made.errors if "power_kw_mape" in e):
+        mean, median = error["power_kw_mape"], error["power_kw_median_ape"]
+        lines += [
+            "",
+            f"Held out by {SPLITS[str(error['split'])]}: {mean:.1f} % mean, {median:.1f} % median error of "
+            f"{error['rows']:.0f} rows.",
+        ]
     return "\n".join(lines)
 
 
@@ -407,6 +444,7 @@ BLOCKS: Mapping[str, Mapping[str, Body]] = {
         "doubts": doubts,
         "trials": trials,
         "economics": economics,
+        "power": power,
         "reasons": reasons,
     },
 }

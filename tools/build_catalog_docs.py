@@ -31,7 +31,7 @@ from tokopt.catalog.calibration_files import (
 from tokopt.catalog.files import Row
 from tokopt.catalog.llms import LlmRow
 from tokopt.catalog.measurement_files import MeasurementFamilyRow
-from tokopt.catalog.measurements import DEPLOYMENT, KNOWN, MEASURED, TEXTS
+from tokopt.catalog.measurements import DEPLOYMENT, KNOWN, MEASURED, POWER, TEXTS
 from tokopt.catalog.ownership import OwnershipRow
 from tokopt.catalog.price_lists import FORMATS
 from tokopt.domain.calibration import Novelty
@@ -171,7 +171,8 @@ software. Effects of them act on rows of measurement tables only.
 An [interval](#interval) is chosen by figure ({figures}), novelty ({novelties}, or `any`) and mode ({modes}): the most
 specific one that there is. `cross_validation` has one mapping a set of rows: `split` (what was held out together:
 `layout`, `llm`, `system`; `in-sample` = nothing), `rows_of` (family of measurements), `rows`, and for each figure the
-mean error, each counted as at most 100 % (`<figure>_mape`), and the median one (`<figure>_median_ape`) [%].
+mean error, each counted as at most 100 % (`<figure>_mape`), and the median one (`<figure>_median_ape`) [%]; the rows
+with power have those of `power_kw`.
 """
 
 # (heading, what an entry is, model, models nested in it)
@@ -184,6 +185,7 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ("llms/<name>.yaml", "language model", LlmRow, ()),
     ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, ()),
     ("benchmarks.yaml", "published benchmark: lengths of its requests, limits of latency", rows.BenchmarkRow, ()),
+    ("power_readings.yaml", "power that was read while an accelerator worked", rows.PowerReadingRow, ()),
     ("sites.yaml", "place that machines stand in", rows.SiteRow, ()),
     ("ownership/<name>.yaml", "profile of what owning costs", OwnershipRow, ()),
     (
@@ -311,6 +313,11 @@ CONSTANT_MEANINGS = {
     "prefill_pool_efficiency": "Share of its rate that a pool of prefill workers keeps up",
     "handover_s": "Routing and scheduling a request a second time when it changes pools, besides the transfer [s]",
     "reserved_bytes": "Memory for the framework, communication buffers and CUDA graphs [B]",
+    "memory_bound_power_share": (
+        "Share of the span from idle to board power that is drawn while memory traffic alone fills a step"
+    ),
+    "compute_bound_power_share": "The same while matrix units alone fill it",
+    "host_power_share": "Share of what a server's nameplate has beyond its boards, drawn whenever it is on",
     "unlabelled_speculation": (
         "Habit of tables: tokens beyond the first of a step where "
         "a row may or may not speculate, at 64 requests in flight"
@@ -484,8 +491,8 @@ def price_section() -> str:
 
 def measurement_section() -> str:
     """Return the section of measurements."""
-    units = {name: limits.unit for name, limits in MEASURED.items()}
-    units |= {"tok_s_user": "tokens/s/user", "total_tok_s_per_gpu": "tokens/s/GPU", "power_kw": "kW"}
+    units = {name: limits.unit for name, limits in {**MEASURED, **POWER}.items()}
+    units |= {"tok_s_user": "tokens/s/user", "total_tok_s_per_gpu": "tokens/s/GPU"}
     units |= {name: unit for name, unit in DEPLOYMENT.items() if unit and not unit.startswith("as ")}
     kinds = ("text" if n in TEXTS else f"number [{units[n]}]" if n in units else "number" for n in KNOWN)
     columns = "\n".join(f"| `{name}` | {kind} |" for name, kind in zip(KNOWN, kinds, strict=True))

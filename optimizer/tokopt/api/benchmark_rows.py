@@ -51,6 +51,7 @@ class Entry:
     prefill_workers: float
     input_tokens: float
     output_tokens: float
+    accelerators: float  # of all replicas together; not a number: not stated
     prefix_share: float
     concurrency: float  # 0: as many as fit
     depth: int
@@ -175,6 +176,7 @@ def _entries(
             prefill_workers=workers[1],
             input_tokens=isl,
             output_tokens=osl,
+            accelerators=number_of(record, "n_gpus", math.nan),
             prefix_share=number_of(record, "prefix_share", 0.0),
             concurrency=number_of(record, "concurrency_or_batch", 0.0) if load is not Load.SATURATION else 0.0,
             depth=int(depth),

@@ -16,9 +16,10 @@ from tokopt.calibration.composing import composed
 from tokopt.calibration.cross_validation import HeldOut, error_rows, held_out_residuals, intervals_from
 from tokopt.calibration.fitting import Fit, Solution
 from tokopt.calibration.observations import Observations
+from tokopt.calibration.power_fitting import fit_power, power_errors, with_power
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.catalog.calibration_files import calibration_text, load_calibration
-from tokopt.catalog.measurements import checked_measurements
+from tokopt.catalog.measurements import MeasurementTable, checked_measurements
 from tokopt.catalog.names import checked_name
 from tokopt.domain.calibrating import CalibrationReport, Errors, MovedConstant, MovedEffect
 from tokopt.domain.calibration import Calibration, Interval, Novelty
@@ -26,6 +27,7 @@ from tokopt.errors import InputError
 from tokopt.perf.constants import linked
 
 from .gathering import Measured, data_hash, gather
+from .power_readings import power_readings
 from .progress import Progress, silent
 from .validating import frame_of, keep_input, said_of
 from .written import write_text
@@ -91,6 +93,7 @@ def calibrate(
     fit, solution = _fitted(start, measured.observations, lambda what, done: progress(f"fitting, {what}", share * done))
     intervals, errors, notes = _judged(fit, solution, measured, validated, processes, progress)
     embedded = table_or_path is None
+    source = MEASUREMENTS if embedded else OWN_SOURCE
     made = composed(
         fit,
         solution,
@@ -98,11 +101,12 @@ def calibrate(
         version=f"fitted-{day}-{measured.observations.count}",
         made_on=day,
         data_hash=data_hash(measured),
-        source=MEASUREMENTS if embedded else OWN_SOURCE,
+        source=source,
         summary=_summary(start, measured, embedded),
         intervals=intervals,
         errors=errors,
     )
+    made = _with_power(loaded, start, made, measured, table, source)
     if out is not None:
         words = ["tokopt calibrate", *([] if embedded else [Path(said).name]), f"--base {Path(base).name}"]
         write_text(calibration_text(made, " ".join(words)), out)
@@ -123,7 +127,7 @@ def calibrate(
         rounds=solution.rounds,
         seconds=round(time.monotonic() - began, 1),
         cross_validated=any(row["split"] == "layout" for row in errors),
-        errors=tuple(errors),
+        errors=tuple(dict(row) for row in made.errors),
         errors_before=tuple(error_rows(fit.residuals(before), _sets(measured), "before")),
         moved=_moved(start, made),
         moved_effects=_moved_effects(start, made),
@@ -171,6 +175,30 @@ def _fitted(start: Calibration, observations: Observations, progress: Progress) 
     weights = observations.weights * np.where(far, WEIGHT_OF_FAR, 1.0)
     again = Fit(start, replace(observations, weights=weights))
     return again, again.solve(report=progress)
+
+
+def _with_power(
+    catalog: Catalog,
+    start: Calibration,
+    made: Calibration,
+    measured: Measured,
+    table: MeasurementTable,
+    source: str,
+) -> Calibration:
+    """Return a calibration with the shares of drawn power fitted to rows with power, where there are any.
+
+    What was read elsewhere counts where the start knows nothing yet; a fitted start has learnt from it.
+    """
+    records = table.parsed.to_dicts()
+    readings = power_readings(catalog, made, records, table.faults, published=not start.fitted)
+    if not readings.count:
+        return made
+    fit = fit_power(start, readings)
+    return replace(
+        with_power(made, fit, source),
+        data_hash=data_hash(measured, readings),
+        errors=(*made.errors, *power_errors(start, readings, fit)),
+    )
 
 
 # --- how wrong it is ---

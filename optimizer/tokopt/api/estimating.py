@@ -216,6 +216,7 @@ def estimate_deployment(
             e2e_s=loaded.e2e_s,
             requests_per_s=arrivals,
             running=loaded.mean_in_service,
+            busy=loaded.busy,
             overloaded=False,
             reason=reason,
         )
@@ -226,6 +227,7 @@ def estimate_deployment(
             e2e_s=None,
             requests_per_s=most,
             running=float(slots * profile.workers),
+            busy=1.0,
             overloaded=True,
             reason=f"overloaded: saturates at {most:.4g} req/s, so the queue grows without end",
         )
@@ -286,7 +288,7 @@ def _estimate(
         ),
         bottleneck=max(shares, key=lambda name: shares[name]),
         bottleneck_shares=shares,
-        power_kw=_power(resolved, gpus, figures.requests_per_s / most, float(np.squeeze(state.compute_share))),
+        power_kw=_power(resolved, gpus, figures.busy, float(np.squeeze(state.compute_share))),
         accelerators=gpus,
         interval={} if database is not None else _ranges(catalog, resolved, deployment, figures, output, total),
         extrapolated=outside(
@@ -318,7 +320,7 @@ def _ranges(
 
 def _power(resolved: Resolved, gpus: int, busy: float, compute_share: float) -> PowerKw:
     accelerator = resolved.accelerator
-    drawn = replica_drawn_w(accelerator, accelerators=gpus, busy=busy, compute_share=compute_share)
+    drawn = replica_drawn_w(accelerator, resolved.machine, accelerators=gpus, busy=busy, compute_share=compute_share)
     return PowerKw(
         drawn=None if drawn is None else drawn / KW,
         rated=None if accelerator.server_w is None else accelerator.server_w * gpus / KW,

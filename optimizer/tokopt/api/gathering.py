@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tokopt.calibration.fitting import Fit
 from tokopt.calibration.observations import FIGURES, Observations
+from tokopt.calibration.power_fitting import Readings
 from tokopt.catalog import Catalog
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.measurements import Load
@@ -157,8 +158,8 @@ def _repeats(observations: Observations) -> NDArray[np.float64]:
     return np.array([float(count[key]) for key in keys])
 
 
-def data_hash(measured: Measured) -> str:
-    """Return a hash of what was fitted: groups, loads, figures and weights."""
+def data_hash(measured: Measured, power: Readings | None = None) -> str:
+    """Return a hash of what was fitted: groups, loads, figures and weights, and readings of power."""
     observations = measured.observations
     digest = hashlib.sha256()
     digest.update("\n".join(observations.groups).encode())
@@ -171,4 +172,6 @@ def data_hash(measured: Measured) -> str:
         observations.weights,
     ):
         digest.update(np.ascontiguousarray(column, dtype=float).tobytes())
+    if power is not None:
+        digest.update(power.measured_w.tobytes())
     return digest.hexdigest()[:16]

@@ -108,8 +108,9 @@ def fleet_item(
     cap = deployment.max_running_requests or 0
     drawn = replica_drawn_w(
         accelerator,
+        candidate.family.machine,
         accelerators=gpus,
-        busy=loaded.load,
+        busy=loaded.busy,
         compute_share=float(np.squeeze(state.compute_share)),
     )
     shares = time_shares(state)

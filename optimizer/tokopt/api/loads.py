@@ -31,6 +31,7 @@ class Figures:
     e2e_s: dict[str, float] | None
     requests_per_s: float
     running: float
+    busy: float  # share of time that steps run
     overloaded: bool
     reason: str = ""
 
@@ -134,5 +135,6 @@ def closed_loop_figures(
         e2e_s=e2es,
         requests_per_s=number(loop.requests_per_s),
         running=number(loop.running),
+        busy=1.0,  # whoever finishes sends the next request at once
         overloaded=False,
     )

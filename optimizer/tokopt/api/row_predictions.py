@@ -21,8 +21,10 @@ from tokopt.domain.measurements import Load
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.perf.constants import constant_columns, interval_of, novelty_of, stacked_constants
+from tokopt.perf.describe import steady_at
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import sustained
+from tokopt.perf.power import drawn_w
 from tokopt.perf.queueing import Limits, at_rate, capacity
 from tokopt.perf.replica import Worker, aggregated_profile
 from tokopt.perf.rows import (
@@ -36,6 +38,7 @@ from tokopt.perf.rows import (
 )
 from tokopt.perf.step import StepSource, step_time
 from tokopt.silicon import SiliconSteps
+from tokopt.units import KW
 
 from .benchmark_rows import BenchmarkRows, Entry, benchmark_rows, entry_traits, row_arrays, stacked
 from .progress import Progress, silent
@@ -43,6 +46,7 @@ from .ranges import outside
 from .second_opinion import NO_DATA, Databases, has_gaps, kind_of
 
 FIGURES = {"ttft_ms": 1e3, "tpot_ms": 1e3, "output_tok_s_per_gpu": 1.0}
+STATE = ("running", "busy", "compute_share", "power_kw")
 BLOCK = 4096  # rows at a time, so that arrays stay inside the processor's cache
 NO_FIT = "does not fit in memory"
 UNREACHED = "no rate meets the benchmark's latency limits"
@@ -57,6 +61,9 @@ class RowPredictions:
     low: dict[str, NDArray[np.float64]]
     high: dict[str, NDArray[np.float64]]
     running: NDArray[np.float64]
+    busy: NDArray[np.float64]  # share of time that steps run
+    compute_share: NDArray[np.float64]  # of step time that the matrix units bound
+    power_kw: NDArray[np.float64]  # drawn at the wall by the row's accelerators and their servers
     extrapolated: list[bool | None]  # None also where step times are not the calibration's
     databases: list[str]  # what step times were taken from; empty = the model's own
     reasons: list[str]
@@ -70,22 +77,27 @@ def predict_records(
     measured: bool,
     progress: Progress = silent,
     databases: Databases | None = None,
+    calibration: Calibration | None = None,
 ) -> RowPredictions:
     """Return predictions of rows in the columns of measurement tables.
 
     Args:
-        catalog: Where names are looked up; its calibration is used.
+        catalog: Where names are looked up.
         records: The rows.
         measured: The rows ran as published benchmarks: gaps are filled by what such benchmarks do.
         progress: Told what is being done.
         databases: The operator database, where step times are to be its.
+        calibration: The constants to use; None = the catalog's.
     """
-    count = len(records)
+    count, used = len(records), calibration or catalog.calibration
     found = RowPredictions(
         figures={name: np.full(count, np.nan) for name in FIGURES},
         low={name: np.full(count, np.nan) for name in FIGURES},
         high={name: np.full(count, np.nan) for name in FIGURES},
         running=np.full(count, np.nan),
+        busy=np.full(count, np.nan),
+        compute_share=np.full(count, np.nan),
+        power_kw=np.full(count, np.nan),
         extrapolated=[None] * count,
         databases=[""] * count,
         reasons=[""] * count,
@@ -100,13 +112,13 @@ def predict_records(
             progress(doing, begun + done * share)
 
         answers = _Answers(
-            values={name: np.full(len(block.entries), np.nan) for name in (*FIGURES, "running")},
+            values={name: np.full(len(block.entries), np.nan) for name in (*FIGURES, *STATE)},
             wide=np.zeros(len(block.entries), dtype=bool),
             databases=[""] * len(block.entries),
             reasons=["" if entry.load is not Load.LIMITED else UNREACHED for entry in block.entries],
         )
-        _answer(catalog.calibration, block.entries, answers, measured, databases, told)
-        _fill(catalog.calibration, block, answers, found, first)
+        _answer(used, block.entries, answers, measured, databases, told)
+        _fill(used, block, answers, found, first)
     return found
 
 
@@ -114,7 +126,7 @@ def predict_records(
 class _Answers:
     """One element an entry; filled in a part at a time."""
 
-    values: dict[str, NDArray[np.float64]]  # figures in their units, and the running batch
+    values: dict[str, NDArray[np.float64]]  # figures in their units, and those of STATE
     wide: NDArray[np.bool_]  # layouts that had to be widened
     databases: list[str]
     reasons: list[str]  # why there is no value, if there is none; empty = it does not fit
@@ -145,7 +157,8 @@ def _fill(calibration: Calibration, table: BenchmarkRows, answers: _Answers, fou
             if not answers.databases[place]:
                 ends = interval_of(calibration, name, novelty, mode)
                 found.low[name][at], found.high[name][at] = value * ends.low, value * ends.high
-        found.running[at] = values["running"][place]
+        for name in STATE:
+            getattr(found, name)[at] = values[name][place]
         if not answers.databases[place]:
             found.extrapolated[at] = outside(calibration, traits[place], entry.input_tokens, entry.output_tokens)
 
@@ -206,11 +219,14 @@ def _predict_entries(
             predicted, rows, changed = _predict(kind, some, stacked_constants(columns), measured, database or step_time)
         at = np.array(mine)
         answers.wide[at] = changed
+        shares = np.nan if predicted.loop is None else np.asarray(predicted.loop.compute_share)
         for name, column in (
             ("ttft_ms", predicted.ttft_s),
             ("tpot_ms", predicted.tpot_s),
             ("output_tok_s_per_gpu", predicted.output_tokens_per_s),
             ("running", predicted.running),
+            ("busy", np.ones(len(mine))),  # there is always a request in flight
+            ("compute_share", np.broadcast_to(shares, len(mine))),
         ):
             answers.values[name][at] = np.where(predicted.fits, column * FIGURES.get(name, 1.0), np.nan)
         if database is not None:
@@ -218,6 +234,7 @@ def _predict_entries(
         if kind == "limited":
             with np.errstate(all="ignore"):
                 _limit(some, at, columns, answers, database or step_time)
+        _draw(some, at, stacked_constants(columns), predicted.accelerators, answers)
 
 
 def _say_source(
@@ -292,23 +309,18 @@ def _limit(
         own: Any = {name: float(column[number]) for name, column in columns.items()}
         resolved = entry.resolved
         rates = resolved.machine_with(Constants(**own))
-        profile = aggregated_profile(
-            resolved.model,
-            rates,
-            Worker(**_degrees(entry), depth=0, accepted=1.0, chunk_tokens=resolved.framework.chunk_tokens),
-            Workload(
-                name=benchmark.name,
-                title=benchmark.title,
-                input_tokens=entry.input_tokens,
-                output_tokens=entry.output_tokens,
-                prefix_share=0.0,
-                input_cv=benchmark.input_cv or 0.0,
-                output_cv=benchmark.output_cv or 0.0,
-                arrival_cv2=1.0,
-            ),
-            slots=max(int(slots), 1),
-            source=source,
+        worker = Worker(**_degrees(entry), depth=0, accepted=1.0, chunk_tokens=resolved.framework.chunk_tokens)
+        workload = Workload(
+            name=benchmark.name,
+            title=benchmark.title,
+            input_tokens=entry.input_tokens,
+            output_tokens=entry.output_tokens,
+            prefix_share=0.0,
+            input_cv=benchmark.input_cv or 0.0,
+            output_cv=benchmark.output_cv or 0.0,
+            arrival_cv2=1.0,
         )
+        profile = aggregated_profile(resolved.model, rates, worker, workload, slots=max(int(slots), 1), source=source)
         limits = Limits(
             tpot_s=(benchmark.tpot_ms or math.inf) / 1e3,
             ttft_s=(benchmark.ttft_ms or math.inf) / 1e3,
@@ -320,7 +332,7 @@ def _limit(
             answers.reasons[place] = NO_DATA
         rate = 0.0 if gaps else capacity(profile, limits)
         if rate <= 0.0:
-            for name in FIGURES:
+            for name in (*FIGURES, "compute_share"):
                 values[name][place] = np.nan
             continue
         loaded = at_rate(profile, rate, ("mean",))
@@ -328,6 +340,37 @@ def _limit(
         values["tpot_ms"][place] = loaded.tpot_s["mean"] * 1e3
         values["output_tok_s_per_gpu"][place] = rate * entry.output_tokens / entry.decode.accelerators
         values["running"][place] = loaded.mean_in_service
+        state = steady_at(
+            resolved.model, rates, worker, workload, running=loaded.mean_in_service, prefill=True, source=source
+        )
+        values["busy"][place] = loaded.busy
+        values["compute_share"][place] = float(np.squeeze(state.compute_share))
+
+
+def _draw(
+    entries: Sequence[Entry],
+    at: NDArray[np.int64],
+    constants: Constants,
+    accelerators: NDArray[np.float64],
+    answers: _Answers,
+) -> None:
+    """Fill in drawn power: of all accelerators that a row states, else of one replica.
+
+    Not a number where the catalog lacks idle, board or server power, or the prediction says no share of arithmetic.
+    """
+    watts = [(e.resolved.accelerator.idle_w, e.resolved.accelerator.board_w, e.resolved.accelerator.server_w)
+             for e in entries]  # fmt: skip
+    idle_w, board_w, server_w = np.array(watts, dtype=float).T  # None becomes not a number
+    each_w = drawn_w(
+        constants,
+        idle_w=idle_w,
+        board_w=board_w,
+        server_w=server_w,
+        busy=answers.values["busy"][at],
+        compute_share=answers.values["compute_share"][at],
+    )
+    stated = np.array([entry.accelerators for entry in entries])
+    answers.values["power_kw"][at] = each_w * np.where(stated > 0, stated, accelerators) / KW
 
 
 def _degrees(entry: Entry) -> dict[str, int]:

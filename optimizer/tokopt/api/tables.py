@@ -46,7 +46,8 @@ def estimate_many(
 
     Returns:
         The same rows in the same order with `predicted_ttft_ms`, `predicted_tpot_ms`,
-        `predicted_output_tok_s_per_gpu`, the ends of the 80 % range of each (`…_low`, `…_high`), and
+        `predicted_output_tok_s_per_gpu`, the ends of the 80 % range of each (`…_low`, `…_high`), `predicted_power_kw`
+        (drawn at the wall by the `n_gpus` accelerators, or by one replica where they are not stated), and
         `predicted_reason`: why a row has no prediction, empty if it has one. Rows are never dropped.
 
     Raises:
@@ -70,6 +71,7 @@ def estimate_many(
         ]
     columns += [
         pl.Series("predicted_running_batch", np.round(found.running, 6), nan_to_null=True),
+        pl.Series("predicted_power_kw", np.round(found.power_kw, 6), nan_to_null=True),
         pl.Series("predicted_extrapolated", found.extrapolated, dtype=pl.Boolean),
     ]
     if databases is not None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tokopt.calibration.observations import FIGURES, Observations, Predictor
 from tokopt.calibration.refitting import between_clusters, held, traits_to_fit
-from tokopt.domain.calibration import Calibration
+from tokopt.domain.calibration import POWER_SHARES, Calibration
 from tokopt.perf.closed_loop import MOST_STEPS
 from tokopt.perf.constants import level_of, scaled_columns, unlinked
 
@@ -70,6 +70,8 @@ def parameters_of(base: Calibration, observations: Observations) -> tuple[Parame
     found: list[Parameter] = []
     levels: dict[str, dict[str, NDArray[np.int64]]] = {}
     for name, entry in base.entries.items():
+        if name in POWER_SHARES:
+            continue  # fitted to power, afterwards
         sd = entry.sd if base.fitted else None
         spread = held(sd, entry.spread)
         found.append(Parameter(constant=name, trait="", level="", spread=spread, known=sd, rows=everything))
@@ -108,7 +110,9 @@ class Fit:
         self.start = scaled_columns(base, observations.traits)
         self.spread = np.array([p.spread for p in self.parameters])
         self.by_constant = {
-            name: [i for i, p in enumerate(self.parameters) if p.constant == name] for name in base.entries
+            name: [i for i, p in enumerate(self.parameters) if p.constant == name]
+            for name in base.entries
+            if name not in POWER_SHARES
         }
 
     def scaled(self, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -335,8 +339,8 @@ class _Problem:
         look = self.derivatives % LOOK_AGAIN == 0
         known: dict[bytes, tuple[NDArray[np.int64], Predictor]] = {}
         self.derivatives += 1
-        for name, column in columns.items():
-            change = np.zeros_like(still)
+        for name in self.touched:
+            column, change = columns[name], np.zeros_like(still)
             rows, predictor = (everything, self.predictor) if look else self.acting[name]
             if rows.size:
                 nudged = self.fit.unlinked({name: column[rows] + NUDGE})

@@ -15,7 +15,7 @@ from tokopt.domain.accelerators import Accelerator, Framework, KvPrecision, Prec
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.economics import PublishedEconomics
 from tokopt.domain.llms import Llm
-from tokopt.domain.measurements import MeasurementFamily
+from tokopt.domain.measurements import MeasurementFamily, PowerReading
 from tokopt.domain.offers import OwnershipProfile, PriceList, Site
 from tokopt.domain.provenance import Source
 from tokopt.domain.workloads import Benchmark, Workload
@@ -82,6 +82,11 @@ class Catalog:
     def benchmarks(self) -> Mapping[str, Benchmark]:
         """Published benchmarks by name: lengths of their requests and limits of latency, one entry a scenario."""
         return self._table("benchmarks.yaml", rows.BenchmarkRow, hardware.benchmark_record)
+
+    @cached_property
+    def power_readings(self) -> Mapping[str, PowerReading]:
+        """Power that was read while accelerators worked, by name."""
+        return self._table("power_readings.yaml", rows.PowerReadingRow, hardware.power_reading_record)
 
     @cached_property
     def sites(self) -> Mapping[str, Site]:

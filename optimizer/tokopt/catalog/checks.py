@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokopt.catalog.names import KNOWN_ENTRIES, name_index
 from tokopt.domain.accelerators import Accelerator, NumberFormat
+from tokopt.domain.measurements import PowerWork
 from tokopt.domain.workloads import Scenario
 from tokopt.errors import CatalogError, InputError
 
@@ -22,6 +23,7 @@ _TABLES: Final = (
     "frameworks",
     "workloads",
     "benchmarks",
+    "power_readings",
     "sites",
     "published_economics",
     "ownership",
@@ -61,7 +63,7 @@ def _unknown_files(catalog: Catalog) -> Iterator[str]:
 
 
 def _unknown_sources(catalog: Catalog) -> Iterator[str]:
-    for table in (*_ALIASED, "published_economics"):
+    for table in (*_ALIASED, "power_readings", "published_economics"):
         for name, record in getattr(catalog, table).items():
             for field, key in _source_keys(record):
                 if key not in catalog.sources:
@@ -187,6 +189,20 @@ def _implausible_sites(catalog: Catalog) -> Iterator[str]:
             yield f"sites: {name}: carbon_g_per_kwh of {site.carbon_g_per_kwh:g} is implausible"
 
 
+def _implausible_power_readings(catalog: Catalog) -> Iterator[str]:
+    for name, reading in catalog.power_readings.items():
+        where = f"power_readings: {name}"
+        yield from _missing(where, (reading.accelerator,), catalog.accelerators)
+        if reading.low_w > reading.high_w:
+            yield f"{where}: low_w of {reading.low_w:g} is above high_w of {reading.high_w:g}"
+        if (reading.work is PowerWork.CAPPED) is (reading.power_limit_w is None):
+            yield f"{where}: power_limit_w is for readings under a cap, which need it"
+        accelerator = catalog.accelerators.get(reading.accelerator)
+        needed = ("idle_w", "board_w", "server_w")
+        for field in (field for field in needed if accelerator and getattr(accelerator, field) is None):
+            yield f"{where}: {field} of {reading.accelerator} is not known, without which the reading says nothing"
+
+
 def _implausible_benchmarks(catalog: Catalog) -> Iterator[str]:
     seen: dict[tuple[str, str], str] = {}
     for name, benchmark in catalog.benchmarks.items():
@@ -231,6 +247,7 @@ _RULES: Final[tuple[Callable[[Catalog], Iterator[str]], ...]] = (
     _implausible_precisions,
     _implausible_sites,
     _implausible_benchmarks,
+    _implausible_power_readings,
     _unusable_prices,
     _unusable_measurements,
 )

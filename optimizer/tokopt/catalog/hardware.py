@@ -16,6 +16,7 @@ from tokopt.catalog.rows import (
     EconomicsRow,
     FrameworkRow,
     KvPrecisionRow,
+    PowerReadingRow,
     PrecisionRow,
     SiteRow,
     SourcedRow,
@@ -32,6 +33,7 @@ from tokopt.domain.accelerators import (
     PurchaseUnit,
 )
 from tokopt.domain.economics import EconomicsFigures, EconomicsLine, PublishedEconomics
+from tokopt.domain.measurements import PowerReading
 from tokopt.domain.offers import Site
 from tokopt.domain.provenance import Source
 from tokopt.domain.workloads import Benchmark, Workload
@@ -273,6 +275,24 @@ def _flop_per_s(rates_tflops: Mapping[NumberFormat, float]) -> dict[NumberFormat
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
+
+
+def power_reading_record(name: str, row: PowerReadingRow) -> PowerReading:
+    """Return the record of one reading of power."""
+    return PowerReading(
+        name=name,
+        title=row.title,
+        accelerator=row.accelerator,
+        work=row.work,
+        meter=row.meter,
+        power_limit_w=row.power_limit_w,
+        low_w=row.low_w,
+        high_w=row.high_w,
+        source=row.source,
+        sources=_sources(row),
+        observed_on=row.observed_on.isoformat(),
+        note=row.note,
+    )
 
 
 def _sources(row: SourcedRow) -> dict[str, str]:

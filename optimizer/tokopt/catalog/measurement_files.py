@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import Field
 
 from tokopt.catalog.files import Row, read_csv, read_yaml, validate
-from tokopt.catalog.measurements import DEPLOYMENT, KNOWN, MEASURED, TEXTS
+from tokopt.catalog.measurements import DEPLOYMENT, KNOWN, MEASURED, POWER, TEXTS
 from tokopt.catalog.names import checked_name
 from tokopt.domain.measurements import Load, MeasurementFamily
 from tokopt.errors import CatalogError
@@ -146,7 +146,7 @@ def measurement_problems(folders: Sequence[Path]) -> list[str]:
     for name in ("id", "source", "vendor_system", "model", "framework"):
         problems += _said(frame, pl.col(name).is_null(), where, f"{name} is missing")
     problems += _said(frame, pl.col("id").is_duplicated() & pl.col("id").is_not_null(), where, "id appears twice")
-    positive = [name for name in (*DEPLOYMENT, *MEASURED) if name not in ("prefix_share", "mtp_depth")]
+    positive = [name for name in (*DEPLOYMENT, *MEASURED, *POWER) if name not in ("prefix_share", "mtp_depth")]
     for name in positive:
         bad = (pl.col(name) <= 0) | ~pl.col(name).is_finite()
         problems += _said(frame, bad, where, f"{name} must be a number above zero")

@@ -36,6 +36,7 @@ MEASURED: Final = {
     "output_tok_s_per_gpu": Limits("tokens/s/GPU", 1e-3, 1e6),
     "derived_output_tok_s_per_gpu": Limits("tokens/s/GPU", 1e-3, 1e6),
 }
+POWER: Final = {"power_kw": Limits("kW", 0.01, 2000.0)}  # at the wall, of all accelerators that a row states
 _POOLS: Final = ("", "prefill_", "decode_")
 # Numbers that describe a deployment and its load; whether they make sense together is for the prediction to say.
 DEPLOYMENT: Final = {
@@ -50,13 +51,13 @@ DEPLOYMENT: Final = {
     "prefill_workers": "",
     "decode_workers": "",
 }
-OTHER_NUMBERS: Final = ("tok_s_user", "total_tok_s_per_gpu", "power_kw")
+OTHER_NUMBERS: Final = ("tok_s_user", "total_tok_s_per_gpu")
 TEXTS: Final = (
     "id", "source", "vendor_system", "model", "weight_precision", "kv_precision", "framework", "framework_version",
     "serving_mode", "speculative", "scenario", "measured_date", "stat", "role",
 )  # fmt: skip
 NEEDED: Final = ("vendor_system", "model", "framework", "isl", "osl")
-KNOWN: Final = (*TEXTS, *DEPLOYMENT, *MEASURED, *OTHER_NUMBERS)
+KNOWN: Final = (*TEXTS, *DEPLOYMENT, *MEASURED, *OTHER_NUMBERS, *POWER)
 PREDICTED: Final = "predicted_"
 _NOTHING: Final = ("", "-", "na", "n/a", "nan", "none", "null")
 _LONGEST_TEXT: Final = 300
@@ -219,7 +220,8 @@ def _numbers(column: pl.Series, lenient: bool, faults: list[list[str]]) -> pl.Se
         given = ~written.str.to_lowercase().is_in(_NOTHING).fill_null(True)
         wrong = given & ~numbers.is_finite().fill_null(False)
         numbers = numbers.set(~given | wrong, None)
-    unit = MEASURED[column.name].unit if column.name in MEASURED else DEPLOYMENT.get(column.name, "")
+    limited = {**MEASURED, **POWER}
+    unit = limited[column.name].unit if column.name in limited else DEPLOYMENT.get(column.name, "")
     for number in () if lenient else _where(wrong):
         cell = str(written[number])[:40]
         point = " with a decimal point" if "," in cell else ""
@@ -252,7 +254,7 @@ def _check_empty(parsed: pl.DataFrame, faults: list[list[str]]) -> None:
 
 def _check_measured(parsed: pl.DataFrame, faults: list[list[str]]) -> None:
     """Find measurements that cannot be right: not positive, absurd, or in another unit."""
-    for name, limits in MEASURED.items():
+    for name, limits in {**MEASURED, **POWER}.items():
         if name not in parsed.columns:
             continue
         for number in _where((parsed[name] < limits.least) | (parsed[name] > limits.most)):
@@ -271,7 +273,8 @@ def _out_of_limits(name: str, value: float, limits: Limits) -> str:
     said = (
         f"{name} of {value:g} is {'below' if low else 'above'} {limits.least if low else limits.most:,g} {limits.unit}"
     )
-    return f"{said}: is it in seconds?" if low and limits.unit == "ms" else f"{said}, which is absurd"
+    other = {("ms", True): "seconds", ("kW", False): "watts"}.get((limits.unit, low))
+    return f"{said}: is it in {other}?" if other else f"{said}, which is absurd"
 
 
 def _notes(columns: Sequence[str], parsed: pl.DataFrame) -> Iterator[str]:

@@ -17,6 +17,7 @@ KNOWN_ENTRIES: Final = (
     "llms",
     "measurements",
     "ownership",
+    "power_readings.yaml",
     "precisions.yaml",
     "prices",
     "published_economics.yaml",

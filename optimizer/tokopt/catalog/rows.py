@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from tokopt.catalog.files import Row
 from tokopt.domain.accelerators import NumberFormat, PurchaseUnit, Topology
+from tokopt.domain.measurements import PowerMeter, PowerWork
 from tokopt.domain.workloads import Scenario, Statistic
 
 
@@ -200,6 +201,18 @@ class BenchmarkRow(SourcedRow):
     ttft_ms: OptionalPositive = Field(default=None, description="Limit of the time to first token [ms]")
     tpot_ms: OptionalPositive = Field(default=None, description="Limit of the time per output token [ms]")
     statistic: Statistic = Field(default=Statistic.P99, description="Statistic over requests that limits apply to")
+
+
+class PowerReadingRow(SourcedRow):
+    """Power that was read while an accelerator worked, where no row of a table says it (power_readings.yaml)."""
+
+    title: Text = Field(description="What was read, in words")
+    accelerator: Text = Field(description="Name of the accelerator")
+    work: PowerWork = Field(description="What kept it busy")
+    meter: PowerMeter = Field(description="What the meter saw")
+    power_limit_w: OptionalPositive = Field(default=None, description="Power cap of the board, where it binds [W]")
+    low_w: Positive = Field(description="Least of what was read, an accelerator [W]")
+    high_w: Positive = Field(description="Most of it; the same where one figure was read [W]")
 
 
 class SiteRow(SourcedRow):

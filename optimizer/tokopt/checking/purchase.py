@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from tokopt.checking.case import Case, number, same
+from tokopt.checking.case import TOLERANCE, Case, number, same, within
+from tokopt.checking.rates import constants_of
+from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.offers import Offer
 from tokopt.domain.plans import FleetItem, PowerBasis
 from tokopt.units import KW
@@ -137,7 +139,10 @@ def power_counted(case: Case) -> list[str]:
 
 
 def power_drawn(case: Case) -> list[str]:
-    """Check that drawn power is known where idle, board and server power are, and lies between idle and rated. [kW]"""
+    """Check that drawn power is known where idle, board and server power are, and lies between both ends. [kW]
+
+    The ends are idle boards and boards at their limit, with the calibrated share of what a server has beyond them.
+    """
     item, accelerator = case.item, case.accelerator
     if accelerator is None:
         return []
@@ -145,8 +150,19 @@ def power_drawn(case: Case) -> list[str]:
     if idle is None or board is None or server is None:
         needs = "the catalog lacks idle, board or server power"
         return [] if item.drawn_kw is None else [case.fault(f"drawn_kw is {number(item.drawn_kw)}, but {needs}")]
-    least, most = idle * item.gpus / KW, server * item.gpus / KW * 1.0001
-    if item.drawn_kw is None or not least <= item.drawn_kw <= most:
-        ends = f"between idle and rated power: {number(least)} to {number(most)}"
-        return [case.fault(f"drawn_kw is {number(item.drawn_kw)}, but must be {ends}")]
+    host = _host_share(case, accelerator) * (server - board)
+    least, most = (idle + host) * item.gpus / KW, (board + host) * item.gpus / KW
+    drawn = item.drawn_kw
+    if drawn is None or not (within(least, drawn, TOLERANCE) and within(drawn, most, TOLERANCE)):
+        ends = f"between idle boards and boards at their limit: {number(least)} to {number(most)}"
+        return [case.fault(f"drawn_kw is {number(drawn)}, but must be {ends}")]
     return []
+
+
+def _host_share(case: Case, accelerator: Accelerator) -> float:
+    """Return the share of its nameplate beyond boards that a server draws: the base value where names are unknown."""
+    item, inputs = case.item, case.inputs
+    framework, precision = inputs.frameworks.get(item.framework), inputs.precisions.get(item.precision)
+    if framework is None or precision is None:
+        return inputs.calibration.entries["host_power_share"].value
+    return constants_of(inputs.calibration, accelerator, framework, precision, inputs.llm.name).host_power_share

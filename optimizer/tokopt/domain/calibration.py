@@ -47,6 +47,9 @@ class Constants:
     prefill_pool_efficiency: float  # share of its rate that a pool of prefill workers keeps up
     handover_s: float  # routing and scheduling of a request that changes pools, besides the transfer
     reserved_bytes: float  # framework, communication buffers, CUDA graphs
+    memory_bound_power_share: float  # of the span from idle to board power, while memory traffic alone fills a step
+    compute_bound_power_share: float  # the same while matrix units alone fill it
+    host_power_share: float  # of what a server's nameplate has beyond its boards, drawn whenever it is on
     # Habits of published benchmarks, for rows that leave something out; no prediction of a deployment uses them.
     unlabelled_speculation: float  # tokens beyond the first of a step, where a row may or may not speculate, at C = 64
     unlabelled_decline: float  # -d ln(that) / d ln(C): engines speculate less at high concurrency
@@ -55,6 +58,10 @@ class Constants:
     oversubscription: float  # share of requests in flight that wait, where concurrency is not a power of two
     origins: Mapping[str, Origin] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+
+
+# Constants of drawn power: no throughput or latency depends on them.
+POWER_SHARES = ("memory_bound_power_share", "compute_bound_power_share", "host_power_share")
 
 
 @unique

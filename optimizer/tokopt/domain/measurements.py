@@ -17,6 +17,41 @@ class Load(StrEnum):
     LIMITED = "limited"  # arrivals at the highest rate that keeps latency limits
 
 
+@unique
+class PowerWork(StrEnum):
+    """What kept an accelerator busy while its power was read."""
+
+    DECODE = "decode"  # memory traffic alone: decode steps of small batches
+    PRODUCTS = "products"  # matrix products alone: prompts, or large batches
+    CAPPED = "capped"  # whatever it takes to draw a power cap
+
+
+@unique
+class PowerMeter(StrEnum):
+    """What a power meter saw."""
+
+    BOARD = "board"
+    SERVER = "server"  # at the wall, with the accelerator's part of the server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerReading:
+    """Power that was read while an accelerator worked. [W], an accelerator"""
+
+    name: str
+    title: str
+    accelerator: str
+    work: PowerWork
+    meter: PowerMeter
+    power_limit_w: float | None  # of the board, where a cap binds
+    low_w: float
+    high_w: float
+    source: str
+    sources: Mapping[str, str]
+    observed_on: str
+    note: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementFamily:
     """Measurements of one publisher and kind; the ids of its rows begin with its name and a colon."""

@@ -6,7 +6,12 @@ from pydantic import Field
 
 from tokopt.domain.estimates import Record
 
-COMPARED = ("output_tok_s_per_gpu", "tpot_ms", "ttft_ms")  # figures, by the column that holds the measurement
+COMPARED = (
+    "output_tok_s_per_gpu",
+    "tpot_ms",
+    "ttft_ms",
+    "power_kw",
+)  # figures, by the column that holds the measurement
 DEFAULT_BY = ("vendor_system", "framework", "model", "weight_precision", "serving_mode")
 NOT_STATED = "not stated"
 

@@ -81,6 +81,9 @@ class Machine:
     prefill_wave_share: Floats
     prefill_pool_efficiency: Floats
     handover_s: Floats
+    memory_bound_power_share: Floats
+    compute_bound_power_share: Floats
+    host_power_share: Floats
 
 
 def compute_format(accelerator: Accelerator, wanted: NumberFormat, precision: Precision) -> NumberFormat:
@@ -177,6 +180,9 @@ def sustained(peak: Peaks, constants: Constants) -> Machine:
         prefill_wave_share=constants.prefill_wave_share,
         prefill_pool_efficiency=constants.prefill_pool_efficiency,
         handover_s=constants.handover_s,
+        memory_bound_power_share=constants.memory_bound_power_share,
+        compute_bound_power_share=constants.compute_bound_power_share,
+        host_power_share=constants.host_power_share,
     )
 
 

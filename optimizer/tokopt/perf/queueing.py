@@ -71,6 +71,7 @@ class Loaded:
     tpot_s: dict[str, float]
     e2e_s: dict[str, float]
     load: float  # of saturation
+    busy: float  # share of time in which a decode worker has a request
     mean_in_service: float
     wait_chance: float
 
@@ -208,6 +209,7 @@ def at_rate(profile: Profile, rate: float, statistics: tuple[str, ...] = STATIST
         tpot_s=tpot,
         e2e_s=e2e,
         load=rate / saturation(profile),
+        busy=1.0 - float(chances[0]),
         mean_in_service=mean_n * profile.workers,
         wait_chance=wait_chance,
     )

@@ -13,7 +13,12 @@ from tokopt.domain.calibrating import CalibrationReport, MovedEffect
 from tokopt.report.blocks import QUIET, bullets, columns, counted, pairs, section
 from tokopt.report.figures import number, plural, signed_share
 
-FIGURES: Mapping[str, str] = {"output_tok_s_per_gpu": "tok/s/GPU", "tpot_ms": "TPOT", "ttft_ms": "TTFT"}
+FIGURES: Mapping[str, str] = {
+    "output_tok_s_per_gpu": "tok/s/GPU",
+    "tpot_ms": "TPOT",
+    "ttft_ms": "TTFT",
+    "power_kw": "power",
+}
 SPLITS: Mapping[str, str] = {
     "layout": "layouts not seen",
     "llm": "models not seen",

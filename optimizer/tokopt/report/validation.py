@@ -12,7 +12,12 @@ from tokopt.domain.validation import COMPARED, NOT_STATED, ErrorGroup, Validatio
 from tokopt.report.blocks import QUIET, bullets, columns, counted, pairs, section
 from tokopt.report.figures import number, plural
 
-TITLES: Mapping[str, str] = {"output_tok_s_per_gpu": "tok/s/GPU", "tpot_ms": "TPOT", "ttft_ms": "TTFT"}
+TITLES: Mapping[str, str] = {
+    "output_tok_s_per_gpu": "tok/s/GPU",
+    "tpot_ms": "TPOT",
+    "ttft_ms": "TTFT",
+    "power_kw": "power",
+}
 HEADINGS = ("", "", "compared", "mean", "median", "p90", "bias", "in range")
 WIDTHS = (9, 9, 6, 8, 7, 7, 9)  # of the columns but the first, where there is no room for a key beside them
 ROOM_BESIDE = 92  # columns that a key beside the figures needs

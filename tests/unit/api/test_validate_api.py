@@ -47,16 +47,19 @@ def same(one: float | None, other: float) -> bool:
 
 
 def test_figures_are_those_of_the_predictions(catalog) -> None:
-    table = frame({}, {"osl": 500.0}, {"tp": 2.0, "ttft_ms": None}, {"concurrency_or_batch": 64.0})
+    table = frame({}, {"osl": 500.0, "power_kw": 0.9}, {"tp": 2.0, "ttft_ms": None}, {"concurrency_or_batch": 64.0})
     predicted = tokopt.estimate_many(table, catalog=catalog)
     got = tokopt.validate(table, catalog=catalog)
     assert (got.rows, got.answered, got.compared) == (4, 4, 4)
-    assert got.overall.compared == {"output_tok_s_per_gpu": 4, "tpot_ms": 4, "ttft_ms": 3}
+    assert got.overall.compared == {"output_tok_s_per_gpu": 4, "tpot_ms": 4, "ttft_ms": 3, "power_kw": 1}
     for figure in COMPARED:
         errors = (predicted[f"predicted_{figure}"] / table[figure] - 1).drop_nulls().to_numpy()
         assert got.overall.mape[figure] == pytest.approx(100 * np.abs(errors).mean())
         assert got.overall.median_ape[figure] == pytest.approx(100 * np.median(np.abs(errors)))
         assert got.overall.bias[figure] == pytest.approx(100 * np.clip(errors, -1, 1).mean())
+        if figure == "power_kw":
+            assert got.overall.interval_coverage_by_figure[figure] is None
+            continue
         inside = (table[figure] >= predicted[f"predicted_{figure}_low"]) & (
             table[figure] <= predicted[f"predicted_{figure}_high"]
         )
@@ -73,7 +76,7 @@ def test_derived_throughput_stands_in_where_none_is_published(catalog) -> None:
 
 def test_a_figure_that_was_not_measured_is_not_compared(catalog) -> None:
     got = tokopt.validate(frame({"ttft_ms": None, "output_tok_s_per_gpu": None}), catalog=catalog)
-    assert got.overall.compared == {"output_tok_s_per_gpu": 0, "tpot_ms": 1, "ttft_ms": 0}
+    assert got.overall.compared == {"output_tok_s_per_gpu": 0, "tpot_ms": 1, "ttft_ms": 0, "power_kw": 0}
     assert got.overall.mape["ttft_ms"] is None
     assert got.points == ()
 
@@ -179,7 +182,7 @@ def test_out_has_every_row_and_column(catalog, tmp_path: Path) -> None:
     assert written.height == 3
     assert written["tpot_ms"].to_list() == ["10", "10", "12 ms"]
     for figure in COMPARED:
-        for end in ("", "_low", "_high"):
+        for end in ("", "_low", "_high") if figure != "power_kw" else ("",):
             assert written[f"predicted_{figure}{end}"].is_null().to_list() == [False, True, True]
     assert [bool(r) for r in written["predicted_reason"].to_list()] == [False, True, True]
     again = tokopt.validate(out, catalog=catalog)  # an own answer is a table like any other

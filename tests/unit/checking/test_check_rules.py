@@ -337,6 +337,8 @@ ITEM_TAMPERING: dict[str, tuple[Callable[[FleetItem], dict[str, Any]], str]] = {
     "less rated power": (times("rated_kw", 0.9999), "rated_kw"),
     "draws more than rated": (times("drawn_kw", 2.0), "drawn_kw"),
     "draws less than idle": (to(drawn_kw=0.001), "drawn_kw"),
+    "draws what its boards do, and its servers nothing": (times("drawn_kw", 0.4), "drawn_kw"),
+    "draws what its servers are rated": (times("drawn_kw", 1 / 0.6), "drawn_kw"),
     "draws nobody knows what": (to(drawn_kw=None), "drawn_kw"),
     "more requests": (times("requests_per_s", 1.01), "requests_per_s"),
     "no number of requests": (to(requests_per_s=float("nan")), "requests_per_s"),
