@@ -52,6 +52,7 @@ class Entry:
     output_tokens: float
     prefix_share: float
     concurrency: float  # 0: as many as fit
+    accelerators: float  # of the whole system that was measured; not a number: not stated
     depth: int
     may_speculate: bool
     harness: str
@@ -175,6 +176,7 @@ def _entries(
             output_tokens=osl,
             prefix_share=number_of(record, "prefix_share", 0.0),
             concurrency=number_of(record, "concurrency_or_batch", 0.0) if load is not Load.SATURATION else 0.0,
+            accelerators=number_of(record, "n_gpus", math.nan),
             depth=int(depth),
             may_speculate=may and depth == 0,
             harness=_harness(catalog, record),
