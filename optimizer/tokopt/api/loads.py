@@ -12,7 +12,7 @@ from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_layout, decode_worker
 from tokopt.perf.describe import memory_slots
 from tokopt.perf.layouts import Layouts
-from tokopt.perf.queueing import exponential_tail, lognormal_factor, normal_quantile
+from tokopt.perf.queueing import FirstToken, lognormal_factor, normal_quantile
 from tokopt.perf.rows import Predicted, Rows, predict_aggregated, predict_disaggregated, worker_memory
 from tokopt.perf.serving import lengths
 from tokopt.perf.step import StepSource, step_time
@@ -121,12 +121,14 @@ def closed_loop_figures(
         contention, wait = 0.0, contention + wait
     busy = min(max(number(loop.steady.prefill_share), 1e-9), 1.0 - 1e-9)
     own = max(ttft - contention - wait, 0.0)
+    # With two pools the move of the cache counts as prefill: it grows with the prompt too.
+    prompt = min(number(loop.steady.prefill_s), own) if deployment.mode is ServingMode.AGG else own
+    first = FirstToken(prompt, busy, contention / busy, own - prompt + wait)
     stall = number(loop.stall_s) * math.sqrt(max(number(loop.running), 0.0))
     decoded = max(workload.output_tokens - 1.0, 1.0)
     ttfts, tpots, e2es = {"mean": ttft}, {"mean": tpot}, {"mean": ttft + decoded * tpot}
     for name, q in PERCENTILES.items():
-        others = exponential_tail(busy, contention / busy, q)
-        ttfts[name] = own * lognormal_factor(workload.input_cv, q) + others + wait
+        ttfts[name] = first.quantile(q, workload.input_cv)
         tpots[name] = tpot + max(normal_quantile(q), 0.0) * stall
         e2es[name] = ttfts[name] + decoded * lognormal_factor(workload.output_cv, q) * tpots[name]
     return Figures(

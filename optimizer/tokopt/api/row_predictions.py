@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from tokopt.catalog import Catalog
 from tokopt.domain.calibration import Calibration, Constants
-from tokopt.domain.deployments import Layout
+from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.measurements import Load
-from tokopt.domain.workloads import Workload
+from tokopt.domain.workloads import Benchmark, Workload
 from tokopt.errors import InputError
 from tokopt.perf.constants import constant_columns, interval_of, novelty_of, stacked_constants
+from tokopt.perf.deployed import decode_worker, replica_profile
 from tokopt.perf.describe import steady_at
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import sustained
 from tokopt.perf.power import drawn_w
-from tokopt.perf.queueing import Limits, at_rate, capacity
-from tokopt.perf.replica import Worker, aggregated_profile
+from tokopt.perf.queueing import Limits, at_rate, capacity, capped
 from tokopt.perf.rows import (
     Predicted,
     Rows,
@@ -47,6 +47,7 @@ from .second_opinion import NO_DATA, Databases, has_gaps, kind_of
 
 FIGURES = {"ttft_ms": 1e3, "tpot_ms": 1e3, "output_tok_s_per_gpu": 1.0}
 STATE = ("running", "busy", "compute_share", "power_kw")
+HIGHEST_LOAD = 0.999  # of saturation, in a search for the highest rate: a queue only has to settle
 BLOCK = 4096  # rows at a time, so that arrays stay inside the processor's cache
 NO_FIT = "does not fit in memory"
 UNREACHED = "no rate meets the benchmark's latency limits"
@@ -233,7 +234,7 @@ def _predict_entries(
             _say_source(database, some, rows, predicted, at, answers)
         if kind == "limited":
             with np.errstate(all="ignore"):
-                _limit(some, at, columns, answers, database or step_time)
+                _limit(some, at, columns, rows.decode, answers, database or step_time)
         _draw(some, at, stacked_constants(columns), predicted.accelerators, answers)
 
 
@@ -296,10 +297,23 @@ def _limit(
     entries: Sequence[Entry],
     at: NDArray[np.int64],
     columns: Mapping[str, NDArray[np.float64]],
+    layouts: Layouts,
     answers: _Answers,
     source: StepSource,
 ) -> None:
-    """Replace the figures at saturation by those at the highest rate of arrivals that keeps the benchmark's limits."""
+    """Replace the figures at saturation by those at the highest rate of arrivals that keeps the benchmark's limits.
+
+    Who submits a result tries rates until the limits break, so no load is held back; the running cap is set so that a
+    full replica keeps the limit on TPOT, as in a plan.
+
+    Args:
+        entries: What ran.
+        at: Their places in the answers.
+        columns: Constants, one element an entry.
+        layouts: Layouts that hold the weights, one element an entry.
+        answers: Where the figures go.
+        source: What says how long a step takes.
+    """
     values = answers.values
     for number, (entry, place) in enumerate(zip(entries, at, strict=True)):
         slots = values["running"][place]
@@ -308,19 +322,20 @@ def _limit(
             continue
         own: Any = {name: float(column[number]) for name, column in columns.items()}
         resolved = entry.resolved
+        layout = _layout_of(layouts, number)
         rates = resolved.machine_with(Constants(**own))
-        worker = Worker(**_degrees(entry), depth=0, accepted=1.0, chunk_tokens=resolved.framework.chunk_tokens)
-        workload = Workload(
-            name=benchmark.name,
-            title=benchmark.title,
-            input_tokens=entry.input_tokens,
-            output_tokens=entry.output_tokens,
-            prefix_share=0.0,
-            input_cv=benchmark.input_cv or 0.0,
-            output_cv=benchmark.output_cv or 0.0,
-            arrival_cv2=1.0,
+        deployment = _deployment(entry, layout)
+        workload = _benchmark_workload(entry, benchmark, layout)
+        accepted = resolved.accepted(entry.depth)
+        profile = replica_profile(
+            resolved.model,
+            rates,
+            deployment,
+            workload,
+            accepted=accepted,
+            slots=max(int(slots), 1),
+            source=source,
         )
-        profile = aggregated_profile(resolved.model, rates, worker, workload, slots=max(int(slots), 1), source=source)
         limits = Limits(
             tpot_s=(benchmark.tpot_ms or math.inf) / 1e3,
             ttft_s=(benchmark.ttft_ms or math.inf) / 1e3,
@@ -330,16 +345,18 @@ def _limit(
         gaps = has_gaps(profile)
         if gaps:
             answers.reasons[place] = NO_DATA
-        rate = 0.0 if gaps else capacity(profile, limits)
-        if rate <= 0.0:
+        full = None if gaps else capped(profile, limits)
+        rate = 0.0 if full is None else capacity(full, limits, load_limit=HIGHEST_LOAD)
+        if full is None or rate <= 0.0:
             for name in (*FIGURES, "compute_share"):
                 values[name][place] = np.nan
             continue
-        loaded = at_rate(profile, rate, ("mean",))
+        loaded = at_rate(full, rate, ("mean",))
         values["ttft_ms"][place] = loaded.ttft_s["mean"] * 1e3
         values["tpot_ms"][place] = loaded.tpot_s["mean"] * 1e3
-        values["output_tok_s_per_gpu"][place] = rate * entry.output_tokens / entry.decode.accelerators
+        values["output_tok_s_per_gpu"][place] = rate * entry.output_tokens / layout.accelerators
         values["running"][place] = loaded.mean_in_service
+        worker = decode_worker(deployment, accepted)
         state = steady_at(
             resolved.model, rates, worker, workload, running=loaded.mean_in_service, prefill=True, source=source
         )
@@ -373,6 +390,35 @@ def _draw(
     answers.values["power_kw"][at] = each_w * np.where(stated > 0, stated, accelerators) / KW
 
 
-def _degrees(entry: Entry) -> dict[str, int]:
-    layout = entry.decode
-    return {"tp": layout.tp, "pp": layout.pp, "ep": layout.ep, "dp": layout.dp}
+def _deployment(entry: Entry, layout: Layout) -> Deployment:
+    resolved = entry.resolved
+    return Deployment(
+        accelerator=resolved.accelerator.name,
+        framework=resolved.framework.name,
+        llm=resolved.llm.name,
+        precision=resolved.precision.name,
+        kv_precision=resolved.kv_precision,
+        mode=ServingMode.AGG,
+        layout=layout,
+        speculation_depth=entry.depth,
+        chunk_tokens=resolved.framework.chunk_tokens,
+    )
+
+
+def _benchmark_workload(entry: Entry, benchmark: Benchmark, layout: Layout) -> Workload:
+    """Return what a benchmark sends to each replica: lengths spread as in its data set, arrivals in turn.
+
+    Poisson arrivals dealt out in turn to k replicas come to each as an Erlang process of k stages, whose squared
+    variation is 1/k (Kleinrock, Queueing Systems I, §4.2).
+    """
+    replicas = entry.accelerators // layout.accelerators if math.isfinite(entry.accelerators) else 1.0
+    return Workload(
+        name=benchmark.name,
+        title=benchmark.title,
+        input_tokens=entry.input_tokens,
+        output_tokens=entry.output_tokens,
+        prefix_share=entry.prefix_share,
+        input_cv=benchmark.input_cv or 0.0,
+        output_cv=benchmark.output_cv or 0.0,
+        arrival_cv2=1.0 / max(replicas, 1.0),
+    )

@@ -82,7 +82,7 @@ def refuse_unknown(database: SiliconSteps, deployment: Deployment) -> None:
 
 def has_gaps(profile: Profile) -> bool:
     """Whether the database lacks times that a replica's profile needs."""
-    times = [profile.requests_per_s, profile.tpot_s, profile.first_token_s]
+    times = [profile.requests_per_s, profile.tpot_s, profile.prompt_s, profile.front_s]
     if profile.prefill is not None:
         times.append(np.array([profile.prefill.prompt_s, profile.prefill.batch_s]))
     return not all(np.isfinite(each).all() for each in times)

@@ -195,7 +195,7 @@ class _Unknown:
 
 
 def _unknowns(fit: Fit, place: NDArray[np.int64]) -> list[_Unknown]:
-    """Return what there is to find out from rows, by constant; `place` says where each is, -1 where it is not chosen."""
+    """Return what there is to find out, by constant; `place` says where each row is, -1 where it was not chosen."""
     found: list[_Unknown] = []
     for name, numbers in fit.by_constant.items():
         alike: dict[bytes, list[int]] = {}

@@ -33,7 +33,8 @@ class Profile:
     requests_per_s: array[float]  # by n
     position: array[float]  # by n: knot and fraction of the way to the next
     rising: bool  # whether the rate never falls as n grows
-    first_token_s: tuple[float, ...]  # by knot: front end, own prefill and the step in progress
+    prompt_s: tuple[float, ...]  # by knot: own prefill of a prompt of mean length
+    front_s: tuple[float, ...]  # by knot: front end and the step in progress
     decoded: float
     input_cv: float
     output_cv: float
@@ -112,13 +113,13 @@ def profile_of(
         else:
             low, high = states[knot].requests_per_s, states[knot + 1].requests_per_s
             rates.append(low + part * (high - low))
-    first = tuple(0.0 if prefill else overhead_s + s.prefill_s + 0.5 * s.decode_step_s for s in states)
     return Profile(
         states=tuple(states),
         requests_per_s=rates,
         position=position,
         rising=all(a <= b for a, b in pairwise(rates)),
-        first_token_s=first,
+        prompt_s=tuple(0.0 if prefill else s.prefill_s for s in states),
+        front_s=tuple(0.0 if prefill else overhead_s + 0.5 * s.decode_step_s for s in states),
         decoded=decoded,
         input_cv=input_cv,
         output_cv=output_cv,
@@ -182,10 +183,15 @@ def occupancy(profile: Profile, rate: float) -> Occupancy:
     return Occupancy(start=likeliest - len(below), chances=[w / total for w in weights], beyond=tail / total)
 
 
-def served_shares(profile: Profile, found: Occupancy, rate: float) -> list[float]:
-    """Return, by knot, the share of requests that are served there: P(n) · μ(n), spread over the knots around n."""
+def served_shares(profile: Profile, found: Occupancy) -> list[float]:
+    """Return, by knot, the share of requests that are served there: P(n) · μ(n), spread over the knots around n.
+
+    With no arrivals to speak of it is where a single request would be served.
+    """
     shares = [0.0] * len(profile.states)
     total = 0.0
+    if found.start == 0 and len(found.chances) == 1:
+        found = Occupancy(start=1, chances=[1.0], beyond=0.0)
     for n, chance in enumerate(found.chances, found.start):
         if n == 0:
             continue
@@ -197,7 +203,7 @@ def served_shares(profile: Profile, found: Occupancy, rate: float) -> list[float
         if part:
             shares[knot + 1] += served * part
         total += served
-    return [share / total for share in shares] if total > 0.0 and rate > 0.0 else shares
+    return [share / total for share in shares]
 
 
 def normal_quantile(q: float) -> float:
@@ -228,29 +234,39 @@ def wait_quantile(chance: float, mean_s: float, q: float) -> float:
 class FirstToken:
     """Parts of the time to first token before any wait for a slot. [s]"""
 
-    own_s: float  # for a prompt of mean length
+    prompt_s: float  # own prefill, for a prompt of mean length
     wait_chance: float
     wait_s: float  # given that there is one
     fixed_s: float
+
+    def quantile(self, q: float, input_cv: float, slot_s: float) -> float:
+        """Return the quantile with a wait for a slot of `slot_s`: prompt lengths are independent of the waits. [s]
+
+        Deviations of independent parts add up as squares; below the mean length they are just added.
+        """
+        waits = wait_quantile(self.wait_chance, self.wait_s, q) + slot_s
+        longer_s = self.prompt_s * (lognormal_factor(input_cv, q) - 1.0)
+        spread_s = math.sqrt(longer_s**2 + waits**2) if longer_s > 0.0 else longer_s + waits
+        return self.fixed_s + self.prompt_s + spread_s
 
 
 def first_token(profile: Profile, rate: float, shares: Sequence[float]) -> FirstToken:
     """Return the parts of the time to first token: behind others' prefills, or queueing for the prefill pool.
 
-    M/G/c waits follow Allen and Cunneen: those of M/M/c times the mean of both squared variations.
+    Waits follow Allen and Cunneen: those of M/M/1 or M/M/c times the mean of both squared variations.
     """
     pool = profile.prefill
-    if pool is None:
-        states = list(zip(shares, profile.states, strict=True))
-        chance = min(sum(share * state.prefill_share for share, state in states), 1.0 - 1e-9)
-        wait = sum(share * state.prefill_wait_s for share, state in states)
-        own = sum(share * first for share, first in zip(shares, profile.first_token_s, strict=True))
-        return FirstToken(own_s=own, wait_chance=chance, wait_s=wait / max(chance, 1e-300), fixed_s=0.0)
-    total = pool.servers * pool.prompts_per_s
     spread = 0.5 * (profile.arrival_cv2 + profile.input_cv**2)
+    if pool is None:
+        stall_s = sum(share * state.stall_s for share, state in zip(shares, profile.states, strict=True))
+        chance = min(rate * profile.decoded * stall_s, 1.0 - 1e-9)
+        prompt = sum(share * own for share, own in zip(shares, profile.prompt_s, strict=True))
+        front = sum(share * each for share, each in zip(shares, profile.front_s, strict=True))
+        return FirstToken(prompt_s=prompt, wait_chance=chance, wait_s=spread * prompt / (1.0 - chance), fixed_s=front)
+    total = pool.servers * pool.prompts_per_s
     chance = erlang_c(pool.servers, rate / total)
-    own_s = pool.prompt_s + rate / total * (pool.batch_s - pool.prompt_s)
-    return FirstToken(own_s=own_s, wait_chance=chance, wait_s=spread / (total - rate), fixed_s=pool.fixed_s)
+    prompt_s = pool.prompt_s + rate / total * (pool.batch_s - pool.prompt_s)
+    return FirstToken(prompt_s=prompt_s, wait_chance=chance, wait_s=spread / (total - rate), fixed_s=pool.fixed_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,28 +284,26 @@ class Latencies:
 def latencies(profile: Profile, rate: float) -> Latencies | None:
     """Return the latencies of a replica that requests reach at `rate` a second; None where its queues never settle.
 
-    Percentiles add up part by part, which is on the safe side. TPOT is that of the percentile of the occupancy plus z
-    standard deviations of the prefills that a request meets (Poisson, n of them).
+    TPOT is that of the percentile of the occupancy plus z standard deviations of the prefills that a request meets
+    (Poisson, n of them); end to end, percentiles add up part by part.
     """
     load = rate / profile.saturation
     if not 0.0 <= load < 1.0:
         return None
     each = rate / profile.workers
     found = occupancy(profile, each)
-    shares = served_shares(profile, found, rate)
+    shares = served_shares(profile, found)
     mean_n = found.mean(profile.slots)
     full = found.chances[-1] if found.start + len(found.chances) - 1 == profile.slots else 0.0
     wait_chance = full + found.beyond
     drain_s = 0.5 * (profile.arrival_cv2 + profile.output_cv**2) / (profile.requests_per_s[-1] - each)
     first = first_token(profile, rate, shares)
     burst = math.sqrt(0.5 * (1.0 + max(profile.arrival_cv2, 1.0)))
-    ttft = {"mean": first.own_s + first.wait_chance * first.wait_s + first.fixed_s + wait_chance * drain_s}
+    ttft = {"mean": first.prompt_s + first.wait_chance * first.wait_s + first.fixed_s + wait_chance * drain_s}
     tpot = {"mean": sum(share * state.tpot_s for share, state in zip(shares, profile.states, strict=True))}
     e2e = {"mean": ttft["mean"] + profile.decoded * tpot["mean"]}
     for name, q in PERCENTILES.items():
-        own = first.own_s * lognormal_factor(profile.input_cv, q)
-        ttft[name] = own + wait_quantile(first.wait_chance, first.wait_s, q) + first.fixed_s
-        ttft[name] += wait_quantile(wait_chance, drain_s, q)
+        ttft[name] = first.quantile(q, profile.input_cv, wait_quantile(wait_chance, drain_s, q))
         seen = found.quantile(q, profile.slots)
         # Bursts spread the occupancy around its mean: mean + (seen - mean) · burst, exact where burst is 1.
         n = max(min(math.ceil(seen + (seen - mean_n) * (burst - 1.0)), profile.slots), 1)

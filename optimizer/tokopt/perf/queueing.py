@@ -42,9 +42,8 @@ class Profile:
     requests_per_s: NDArray[np.float64]
     tpot_s: NDArray[np.float64]
     stall_s: NDArray[np.float64]  # of one prefill among n, a token
-    first_token_s: NDArray[np.float64]  # own prefill and the step in progress
-    contention_s: NDArray[np.float64]  # mean wait for others' prefills
-    contention_share: NDArray[np.float64]  # chance of such a wait
+    prompt_s: NDArray[np.float64]  # own prefill, of a prompt of mean length
+    front_s: NDArray[np.float64]  # front end and the step in progress, whatever the prompt's length
     decoded: float
     input_cv: float
     output_cv: float
@@ -59,7 +58,7 @@ class Profile:
 
     def cut(self, slots: int) -> Profile:
         """Return the profile of the same replica with fewer slots."""
-        columns = ("requests_per_s", "tpot_s", "stall_s", "first_token_s", "contention_s", "contention_share")
+        columns = ("requests_per_s", "tpot_s", "stall_s", "prompt_s", "front_s")
         return replace(self, **{name: getattr(self, name)[:slots] for name in columns})
 
 
@@ -134,27 +133,47 @@ def saturation(profile: Profile) -> float:
 class FirstToken:
     """Parts of the time to first token before any wait for a slot. [s]"""
 
-    own_s: float
+    prompt_s: float  # own prefill, of a prompt of mean length
     others_chance: float
     others_s: float  # mean, given that there is a wait
-    fixed_s: float
+    fixed_s: float  # the same for every request
 
     def mean(self) -> float:
         """Return the mean. [s]"""
-        return self.own_s + self.others_chance * self.others_s + self.fixed_s
+        return self.prompt_s + self.others_chance * self.others_s + self.fixed_s
 
-    def quantile(self, q: float, input_cv: float) -> float:
-        """Return a quantile over prompts whose lengths vary by `input_cv`. [s]"""
-        waited = exponential_tail(self.others_chance, self.others_s, q)
-        return self.own_s * lognormal_factor(input_cv, q) + waited + self.fixed_s
+    def quantile(self, q: float, input_cv: float, slot_s: float = 0.0) -> float:
+        """Return a quantile over prompts whose lengths vary by `input_cv`; `slot_s` is that of the wait for a slot. [s]
+
+        A prompt's length has nothing to do with the load that it finds, so its spread around the mean and the waits
+        make up for each other:
+
+            quantile = fixed + prompt + hypot(prompt · (log-normal quantile - 1), waits)
+
+        the root-sum-square rule for independent deviations, exact for normal ones and wherever one of the two is
+        negligible. Below the mean length both are added up, as for parts that move together; so are the two waits,
+        which are long at the same times.
+        """
+        waits = exponential_tail(self.others_chance, self.others_s, q) + slot_s
+        spread = self.prompt_s * (lognormal_factor(input_cv, q) - 1.0)
+        return self.fixed_s + self.prompt_s + (math.hypot(spread, waits) if spread > 0.0 else spread + waits)
 
 
 def _first_token(profile: Profile, rate: float, served: NDArray[np.float64]) -> FirstToken:
+    """Return the first token at `rate` requests a second, which find others in service in the proportions `served`.
+
+    Where prompts share the accelerators with decoding, they queue for them one after another as in G/G/1, busy for the
+    share of time that prefills take: rate · time that one adds. The wait, where there is one, is (c_a² + c_s²)/2 times
+    that of M/M/1, P/(1 - busy) (Allen and Cunneen, as in Bolch et al., Queueing Networks and Markov Chains, §6.3;
+    Pollaczek and Khinchine's with Poisson arrivals). Arrivals do not slow down as the batch fills, so the load is that
+    of the arrivals, not of any one occupancy.
+    """
     pool = profile.prefill
     if pool is None:
-        busy = min(float(served @ profile.contention_share), 1.0 - 1e-9)
-        contention = float(served @ profile.contention_s)
-        return FirstToken(float(served @ profile.first_token_s), busy, contention / max(busy, 1e-300), 0.0)
+        prompt, front = float(served @ profile.prompt_s), float(served @ profile.front_s)
+        busy = min(rate * profile.decoded * float(served @ profile.stall_s), 1.0 - 1e-9)
+        spread = 0.5 * (profile.arrival_cv2 + profile.input_cv**2)
+        return FirstToken(prompt, busy, spread * prompt / (1.0 - busy), front)
     return pooled_first_token(pool, rate, arrival_cv2=profile.arrival_cv2, input_cv=profile.input_cv)
 
 
@@ -171,11 +190,11 @@ def pooled_first_token(pool: PrefillPool, rate: float, *, arrival_cv2: float, in
 def at_rate(profile: Profile, rate: float, statistics: tuple[str, ...] = STATISTICS) -> Loaded:
     """Return the latencies of a replica that requests reach at `rate` a second.
 
-    Percentiles of a sum are taken as the sum of the percentiles, which is exact for parts that move together and on
-    the safe side for most that do not: TTFT = own prefill at the percentile of the prompt's length + wait for others'
-    prefills + wait for a slot. TPOT is taken at the percentile of the occupancy, plus the spread of the number of
-    prefills that a request's tokens meet (Poisson: n of them on average in its lifetime, by Little's law).
-    `statistics` are those to work out beyond the mean.
+    TTFT at a percentile is that of own prefill and waits (`FirstToken.quantile`). TPOT is taken at the percentile of
+    the occupancy, plus the spread of the number of prefills that a request's tokens meet (Poisson: n of them on average
+    in its lifetime, by Little's law): on the safe side, since a request lives through several occupancies. End to end
+    it is the sum of the percentiles, exact for parts that move together. `statistics` are those to work out beyond the
+    mean.
     """
     decode_rate = rate / profile.workers
     chances, tail = stationary(profile, decode_rate)
@@ -187,7 +206,9 @@ def at_rate(profile: Profile, rate: float, statistics: tuple[str, ...] = STATIST
     drain_s = 0.5 * (profile.arrival_cv2 + profile.output_cv**2) / (last - decode_rate)
     served = chances[1:] * profile.requests_per_s
     served[-1] += tail * last
-    served = served / max(float(served.sum()), 1e-300)
+    total = float(served.sum())
+    # Whoever comes to an idle replica is alone in it.
+    served = served / total if total > 0.0 else (np.arange(profile.slots) == 0).astype(float)
     first = _first_token(profile, rate, served)
     burst = math.sqrt(0.5 * (1.0 + max(profile.arrival_cv2, 1.0)))
     ttft = {"mean": first.mean() + wait_chance * drain_s}
@@ -197,7 +218,7 @@ def at_rate(profile: Profile, rate: float, statistics: tuple[str, ...] = STATIST
         if name == "mean":
             continue
         q = int(name[1:]) / 100.0
-        ttft[name] = first.quantile(q, profile.input_cv) + exponential_tail(wait_chance, drain_s, q)
+        ttft[name] = first.quantile(q, profile.input_cv, exponential_tail(wait_chance, drain_s, q))
         seen = int(np.searchsorted(cumulative, q))
         seen = min(math.ceil(seen + (seen - mean_n) * (burst - 1.0)), profile.slots)
         index = max(seen, 1) - 1
@@ -229,6 +250,11 @@ class Limits:
         """Probability of the percentile; None for the mean."""
         return None if self.statistic == "mean" else int(self.statistic[1:]) / 100.0
 
+    @property
+    def safety(self) -> float:
+        """Standard deviations of prefill stalls that the TPOT at full occupancy must leave room for."""
+        return max(normal_quantile(self.quantile), 0.0) if self.quantile is not None else 0.0
+
     def tpot_within(self, first_token_s: Floats, decoded: Floats, output_cv: float) -> Floats:
         """Return the TPOT that the limits leave: its own, or what the end-to-end limit leaves after the first token.
 
@@ -252,18 +278,36 @@ class Limits:
         return self.excess(loaded) <= 0.0
 
 
-def capacity(profile: Profile, limits: Limits, *, above: float = 0.0) -> float:
+def capped(profile: Profile, limits: Limits) -> Profile | None:
+    """Return a profile cut to the largest running cap at which a full replica meets the TPOT limit; None without one.
+
+        TPOT(S) + z·stall(S)·√S ≤ min(TPOT limit, what the end-to-end limit leaves when idle)
+
+    With it TPOT holds whatever the queue does, and overload shows up as TTFT. A larger cap serves hardly more within
+    the limits, since occupancies above S would have to be as rare as the statistic asks.
+    """
+    n = np.arange(1.0, profile.slots + 1.0)
+    full = profile.tpot_s + limits.safety * profile.stall_s * np.sqrt(n)
+    first = at_rate(profile, 0.0, (limits.statistic,)).ttft_s[limits.statistic]
+    allowed = float(limits.tpot_within(first, profile.decoded, profile.output_cv))
+    slots = int(np.searchsorted(np.maximum.accumulate(full), allowed, side="right"))
+    if slots < 1:
+        return None
+    return profile if slots == profile.slots else profile.cut(slots)
+
+
+def capacity(profile: Profile, limits: Limits, *, above: float = 0.0, load_limit: float = LOAD_LIMIT) -> float:
     """Return the largest arrival rate that meets the limits, to the last digits and from below. [requests/s]
 
     Latencies grow with the arrival rate, so a bracketed secant with halvings finds it (regula falsi, Illinois variant);
     the returned rate itself has been checked. 0 if no rate meets the limits, or none above `above`, which saves the
-    search for replicas that are no better than that.
+    search for replicas that are no better than that. `load_limit` is the highest load of saturation, below 1.
     """
 
     def excess(rate: float) -> float:
         return limits.excess(at_rate(profile, rate, (limits.statistic,)))
 
-    high = LOAD_LIMIT * saturation(profile)
+    high = load_limit * saturation(profile)
     if high <= above:
         return 0.0
     over = excess(high)

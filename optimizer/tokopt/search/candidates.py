@@ -21,9 +21,9 @@ from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_slots
-from tokopt.perf.queueing import Limits, Profile, at_rate, capacity
+from tokopt.perf.queueing import Limits, Profile, capacity, capped
 from tokopt.search.pools import disaggregated_pairs
-from tokopt.search.screening import Screened, safety, screen
+from tokopt.search.screening import Screened, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, Setups, families, setups
 
 
@@ -196,20 +196,7 @@ def capped_profile(
 
     Figures at n do not depend on the cap, so one profile tells where to cut.
     """
-    if most < 1:
-        return None
-    profile = _profile(family, deployment, workload, most)
-    full = profile.tpot_s + safety(limits) * profile.stall_s * np.sqrt(np.arange(1.0, most + 1.0))
-    slots = int(np.searchsorted(np.maximum.accumulate(full), allowed_tpot_s(profile, limits), side="right"))
-    if slots < 1:
-        return None
-    return profile if slots == most else profile.cut(slots)
-
-
-def allowed_tpot_s(profile: Profile, limits: Limits) -> float:
-    """Return the TPOT that a full replica may have: its own limit, or what the end-to-end one leaves."""
-    first = at_rate(profile, 0.0, (limits.statistic,)).ttft_s[limits.statistic]
-    return float(limits.tpot_within(first, profile.decoded, profile.output_cv))
+    return capped(_profile(family, deployment, workload, most), limits) if most >= 1 else None
 
 
 def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profile | None:

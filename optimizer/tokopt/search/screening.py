@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tokopt.domain.workloads import Workload
 from tokopt.perf.memory import memory_use, resident_tokens
-from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor, normal_quantile
+from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
 from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
 from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, Family, Setups
 
@@ -31,11 +31,6 @@ class Screened:
     missed_limits: int
     fastest_tpot_s: float  # of any set-up that fits, at one sequence a rank
     fastest_first_token_s: float  # at the limits' statistic, with one request a rank, on any set-up that fits
-
-
-def safety(limits: Limits) -> float:
-    """Return the standard deviations of prefill stalls that the TPOT at full occupancy must leave room for."""
-    return max(normal_quantile(limits.quantile), 0.0) if limits.quantile is not None else 0.0
 
 
 def slot_limit(memory_slots: NDArray[np.float64], setups: Setups) -> NDArray[np.float64]:
@@ -110,7 +105,7 @@ def _screen_block(
     Blocks keep the arrays of a step inside the processor's cache.
     """
     running, state = grid_state(family, block, size, prefill=prefill)
-    full_tpot = state.tpot_s + safety(limits) * state.stall_s * np.sqrt(running)
+    full_tpot = state.tpot_s + limits.safety * state.stall_s * np.sqrt(running)
     held = np.asarray(state.in_service)
     first = first_token_floor(np.asarray(state.prefill_s)[:, 0], size, limits)
     allowed = np.asarray(limits.tpot_within(first, size.decoded, float(size.output_cv)))[:, None]
@@ -125,14 +120,13 @@ def _screen_block(
         first,
         np.asarray(full_tpot)[:, 0],
         found.count.astype(float),
-        first_token_floor(_idle_first_token_s(family, state), size, limits),
+        first + _idle_front_s(family, state),
     )
 
 
-def _idle_first_token_s(family: Family, state: Steady) -> NDArray[np.float64]:
-    """Return the time to first token of a mean prompt where hardly anything else runs: what no load can improve on."""
-    prefill, step = np.asarray(state.prefill_s)[:, 0], np.asarray(state.decode_step_s)[:, 0]
-    return prefill + 0.5 * step + family.machine.request_overhead_s
+def _idle_front_s(family: Family, state: Steady) -> NDArray[np.float64]:
+    """Return what the first token takes beside its prefill where hardly anything else runs. [s]"""
+    return 0.5 * np.asarray(state.decode_step_s)[:, 0] + family.machine.request_overhead_s
 
 
 def fitting(

@@ -296,9 +296,8 @@ def compare_profile(pair: Pair) -> None:
     columns = {
         "tpot_s": [state.tpot_s for state in found.states],
         "stall_s": [state.stall_s for state in found.states],
-        "contention_s": [state.prefill_wait_s for state in found.states],
-        "contention_share": [state.prefill_share for state in found.states],
-        "first_token_s": found.first_token_s,
+        "prompt_s": found.prompt_s,
+        "front_s": found.front_s,
     }
     for name, column in columns.items():
         values = [found.read(column, n) for n in occupancies]
@@ -308,7 +307,7 @@ def compare_profile(pair: Pair) -> None:
 
 def compare_latencies(pair: Pair) -> None:
     found, profile = pair.checked, pair.profile
-    for load in (1e-6, 0.2, 0.7, 0.9, 0.95, 0.999):
+    for load in (0.0, 1e-40, 1e-6, 0.2, 0.7, 0.9, 0.95, 0.999):
         rate = load * saturation(profile)
         loaded, latencies = at_rate(profile, rate), scalar_latency.latencies(found, rate)
         assert latencies is not None

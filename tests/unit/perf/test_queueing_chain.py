@@ -10,11 +10,13 @@ import pytest
 from tokopt.perf.queueing import (
     LOAD_LIMIT,
     STATISTICS,
+    FirstToken,
     Limits,
     PrefillPool,
     Profile,
     at_rate,
     capacity,
+    capped,
     erlang_c,
     exponential_tail,
     lognormal_factor,
@@ -34,9 +36,8 @@ def mmc(servers: int, **changes: object) -> Profile:
         requests_per_s=MU * np.arange(1.0, servers + 1.0),
         tpot_s=np.full(servers, 0.01),
         stall_s=zero,
-        first_token_s=zero,
-        contention_s=zero,
-        contention_share=zero,
+        prompt_s=zero,
+        front_s=zero,
         decoded=1.0 / (MU * 0.01),
         input_cv=0.0,
         output_cv=1.0,
@@ -54,9 +55,8 @@ def rising(slots: int = 40) -> Profile:
         requests_per_s=n / (200 * tpot),
         tpot_s=tpot,
         stall_s=np.full(slots, 1e-4),
-        first_token_s=0.1 + 0.002 * n,
-        contention_s=0.002 * n,
-        contention_share=np.minimum(0.01 * n, 0.9),
+        prompt_s=0.08 + 0.001 * n,
+        front_s=0.02 + 0.001 * n,
         decoded=200.0,
         input_cv=0.5,
         output_cv=0.7,
@@ -154,6 +154,74 @@ def test_even_arrivals_and_even_service_halve_the_wait() -> None:
     assert at_rate(mmc(3, output_cv=0.0), 1.8).ttft_s["mean"] == pytest.approx(plain / 2)
     assert at_rate(mmc(3, arrival_cv2=0.0), 1.8).ttft_s["mean"] == pytest.approx(plain / 2)
     assert at_rate(mmc(3, arrival_cv2=4.0), 1.8).ttft_s["mean"] == pytest.approx(plain * 2.5)
+
+
+def prefilling(**changes: object) -> Profile:
+    """Hundreds of slots, prompts of 0.4 s that keep the replica busy for 0.2 s each, and a front end of 0.05 s."""
+    slots, decoded = 400, 100.0
+    return mmc(
+        slots,
+        requests_per_s=np.arange(1.0, slots + 1.0) / 50.0,
+        prompt_s=np.full(slots, 0.4),
+        front_s=np.full(slots, 0.05),
+        stall_s=np.full(slots, 0.2 / decoded),
+        decoded=decoded,
+        input_cv=0.6,
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("rate", [0.5, 2.0, 3.5])
+def test_waits_for_prefills_are_those_of_pollaczek_and_khinchine(rate: float) -> None:
+    busy = 0.2 * rate
+    wait = busy / (1 - busy) * 0.4 * (1 + 0.6**2) / 2
+    assert at_rate(prefilling(), rate).ttft_s["mean"] == pytest.approx(0.4 + 0.05 + wait, rel=1e-9)
+
+
+def test_prompts_in_turn_wait_less_and_prompts_in_bursts_more() -> None:
+    """Allen and Cunneen: the wait scales with the mean of both squared variations, here of arrivals and prompts."""
+    waits = {cv2: at_rate(prefilling(arrival_cv2=cv2), 3.0).ttft_s["mean"] - 0.45 for cv2 in (0.125, 1.0, 4.0)}
+    assert waits[0.125] / waits[1.0] == pytest.approx((0.125 + 0.36) / 1.36)
+    assert waits[4.0] / waits[1.0] == pytest.approx((4.0 + 0.36) / 1.36)
+
+
+def test_only_prompts_are_longer_at_a_percentile() -> None:
+    """The front end and the step in progress take as long for a long prompt as for a short one."""
+    idle = at_rate(prefilling(), 0.0).ttft_s
+    assert idle["mean"] == pytest.approx(0.45)
+    for name in STATISTICS[1:]:
+        assert idle[name] == pytest.approx(0.05 + 0.4 * lognormal_factor(0.6, int(name[1:]) / 100), rel=1e-12)
+
+
+def test_an_idle_replica_serves_whoever_comes_alone() -> None:
+    idle, hardly = at_rate(rising(), 0.0), at_rate(rising(), 1e-9)
+    for kind in ("ttft_s", "tpot_s"):
+        assert getattr(idle, kind) == pytest.approx(getattr(hardly, kind), rel=1e-6)
+    assert at_rate(rising(), 1e-320).tpot_s == pytest.approx(idle.tpot_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("cv", [0.3, 0.6, 1.0, 1.5])
+def test_percentiles_of_independent_parts(cv: float) -> None:
+    """Prompt and wait, drawn apart from each other: far below the sum of their 99th percentiles, within 7 %."""
+    rng, draws, q = np.random.default_rng(11), 400_000, 0.99
+    sigma = math.sqrt(math.log1p(cv * cv))
+    prompts = np.exp(rng.normal(-0.5 * sigma**2, sigma, draws))
+    unit, luck = rng.exponential(1.0, draws), rng.random(draws)
+    for chance in (0.02, 0.1, 0.5, 0.95):
+        for mean in (0.1, 0.7, 3.0):
+            exact = float(np.quantile(prompts + np.where(luck < chance, mean * unit, 0.0), q))
+            ours = FirstToken(1.0, chance, mean, 0.0).quantile(q, cv)
+            assert ours == pytest.approx(exact, rel=0.07)
+            added = lognormal_factor(cv, q) + exponential_tail(chance, mean, q)
+            assert ours <= added * (1 + 1e-12)
+
+
+def test_waits_alone_and_prompts_alone_are_exact() -> None:
+    wait = exponential_tail(0.4, 2.0, 0.99)
+    assert FirstToken(0.5, 0.4, 2.0, 0.1).quantile(0.99, 0.0) == pytest.approx(0.6 + wait, rel=1e-12)
+    assert FirstToken(0.5, 0.0, 0.0, 0.1).quantile(0.99, 0.8) == pytest.approx(0.1 + 0.5 * lognormal_factor(0.8, 0.99))
+    # Both waits are long at the same times: they add up.
+    assert FirstToken(0.0, 0.4, 2.0, 0.0).quantile(0.99, 0.5, 3.0) == pytest.approx(wait + 3.0, rel=1e-12)
 
 
 def test_arrivals_at_saturation_are_refused() -> None:
@@ -276,3 +344,32 @@ def test_capacity_above_what_is_reached_already() -> None:
     assert capacity(rising(), asked, above=exact * 1.001) == 0.0
     assert capacity(rising(), asked, above=exact * 0.9) == pytest.approx(exact, rel=2e-4)
     assert capacity(rising(), asked, above=saturation(rising())) == 0.0
+
+
+def test_the_running_cap_is_the_fullest_that_keeps_tpot() -> None:
+    asked = limits(tpot=0.025)
+    found = capped(rising(), asked)
+    assert found is not None
+    full = rising().tpot_s + normal_quantile(0.99) * rising().stall_s * np.sqrt(np.arange(1.0, 41.0))
+    assert full[found.slots - 1] <= 0.025 < full[found.slots]
+    whole = rising()
+    assert capped(whole, limits(tpot=1.0)) is whole
+    assert capped(rising(), limits(tpot=0.001)) is None
+    # The end-to-end limit leaves to decoding what an idle replica's first token leaves of it.
+    first = at_rate(rising(), 0.0).ttft_s["p99"]
+    tpot = (12.0 - first) / (200 * lognormal_factor(0.7, 0.99))
+    by_end = capped(rising(), limits(e2e=12.0))
+    assert by_end is not None
+    assert full[by_end.slots - 1] <= tpot < full[by_end.slots]
+
+
+def test_a_cap_serves_more_than_a_lighter_load() -> None:
+    """With a cap, load may come close to saturation; without one, TPOT sets the rate long before."""
+    asked = limits(tpot=0.025, ttft=3.0)
+    found = capped(rising(), asked)
+    assert found is not None
+    assert capacity(found, asked, load_limit=0.999) > capacity(rising(), asked, load_limit=0.999)
+
+
+def test_the_load_limit_is_the_callers() -> None:
+    assert capacity(rising(), limits(), load_limit=0.99) == 0.99 * saturation(rising())

@@ -15,7 +15,7 @@ from tokopt.perf.replica import Worker
 from tokopt.search import find_candidates
 from tokopt.search.candidates import capped_profile, deployment_of, layout_of, replicas_per_unit
 from tokopt.search.pools import disaggregated_pairs
-from tokopt.search.screening import Crossing, safety, screen
+from tokopt.search.screening import Crossing, screen
 from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, families, setups
 
 AGG, DISAGG = (ServingMode.AGG,), (ServingMode.DISAGG,)
@@ -55,7 +55,7 @@ def families_of(accelerator, space):
 
 def exact_capacity(family, space, deployment, most):
     """The capacity of one deployment with the largest running cap up to `most`, found by halving; no bounds."""
-    z = safety(space.limits)
+    z = space.limits.safety
 
     def profile(slots):
         return replica_profile(
@@ -253,7 +253,7 @@ def test_every_candidate_keeps_its_promises(catalog, model, gpu, workload, modes
         assert d.max_running_requests == c.profile.slots * c.profile.workers
         # A full replica is still within the limit on TPOT.
         p = c.profile
-        full = p.tpot_s[-1] + safety(space.limits) * p.stall_s[-1] * math.sqrt(p.slots)
+        full = p.tpot_s[-1] + space.limits.safety * p.stall_s[-1] * math.sqrt(p.slots)
         assert full <= space.limits.tpot_s
 
 
