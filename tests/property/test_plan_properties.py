@@ -344,7 +344,7 @@ def test_a_robust_plan_holds_with_less_throughput(catalog, where) -> None:
         tokopt.plan(catalog=catalog, robust="15%", **asked, **where),
     )
     assert plain.request.robust == 0.0 and robust.request.robust == 0.15
-    assert robust.usd_per_million_output_tokens >= plain.usd_per_million_output_tokens
+    assert robust.usd_per_million_output_tokens >= plain.usd_per_million_output_tokens * (1 - SAME)
     assert tokopt.check(robust, catalog=catalog) == []
     # The same plan passed off as one for the prediction itself is found out.
     assert tokopt.check(robust.model_copy(update={"request": plain.request}), catalog=catalog)

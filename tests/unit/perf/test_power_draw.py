@@ -39,9 +39,10 @@ def test_a_board_never_draws_more_than_its_limit(ideal) -> None:
 
 
 def test_measured_boards(shares) -> None:
-    """Decode on an H200 draws up to 300 W of 700 (arXiv 2605.11999), large batches reach 660 W; boards alone."""
+    """Decode on an H200 draws 137 to 300 W of 700 (arXiv 2605.11999), large batches reach 660 W; boards alone."""
     board = {"idle_w": 75.0, "board_w": 700.0, "server_w": 700.0}
-    assert drawn_w(shares, **board, busy=1.0, compute_share=0.0) == pytest.approx(300.0, rel=0.05)
+    # The range is over batches; with its memory never idle a board is near its upper end.
+    assert 250.0 < drawn_w(shares, **board, busy=1.0, compute_share=0.0) < 300.0
     assert drawn_w(shares, **board, busy=1.0, compute_share=1.0) == pytest.approx(660.0, rel=0.05)
 
 
