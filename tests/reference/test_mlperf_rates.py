@@ -16,8 +16,8 @@ RATE = "output_tok_s_per_gpu"
 # Highest mean error of a scenario's rates in percent: what is reached (8, 11, 23), and room for another fit. Offline is
 # what constants are fitted to; the limits come on top of its errors.
 MOST_ERROR = {"offline": 11.0, "server": 15.0, "interactive": 27.0}
-# The same by model, over Server and Interactive: reached are 42, 13, 15, 9, 20. DeepSeek-R1 is right without limits (4 %)
-# and far too fast under them: docs/accuracy.md says what is known about why.
+# The same by model, over Server and Interactive: reached are 42, 13, 15, 9, 20. DeepSeek-R1 is right without limits
+# (4 %) and far too fast under them: docs/accuracy.md says what is known about why.
 MOST_ERROR_OF_MODEL = {
     "deepseek-ai/DeepSeek-R1": 47.0,
     "meta-llama/Llama-2-70b-chat-hf": 17.0,
