@@ -163,8 +163,8 @@ form.
 
 `effects.<constant>.<trait>.<level>` is an [effect](#effect). Traits are {traits}, or several of them joined by `+`
 (`accelerator+framework`), whose levels are joined in the same way (`h100_sxm+vllm`). `mode`, `harness`, `era`
-and `month` are traits of published rows, not of deployments: `agg` or `disagg`, how a benchmark chooses lengths, the age
-of its software, and when it was measured. Effects of them act on rows of measurement tables only.
+and `month` are traits of published rows, not of deployments: `agg` or `disagg`, how a benchmark chooses lengths, the
+age of its software, and when it was measured. Effects of them act on rows of measurement tables only.
 
 ### intervals, measured and cross_validation
 
