@@ -3,15 +3,36 @@
 from dataclasses import replace
 
 from tokopt.fleet.closed_form import closed_form
-from tokopt.fleet.problem import Column, FleetProblem, FleetSolution, Goal, ShadowPrices, Stop
+from tokopt.fleet.problem import (
+    Binding,
+    BreakEven,
+    Cap,
+    Column,
+    Counted,
+    FleetProblem,
+    FleetSolution,
+    Goal,
+    GoalValue,
+    Period,
+    ShadowPrices,
+    Stop,
+    Survive,
+)
 
 __all__ = [
+    "Binding",
+    "BreakEven",
+    "Cap",
     "Column",
+    "Counted",
     "FleetProblem",
     "FleetSolution",
     "Goal",
+    "GoalValue",
+    "Period",
     "ShadowPrices",
     "Stop",
+    "Survive",
     "best_possible",
     "solve_fleet",
 ]

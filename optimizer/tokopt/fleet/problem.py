@@ -1,11 +1,12 @@
 """The fleet program's data and its answer.
 
-Notation, the same in formulation and docs: columns j, request classes k; integer blocks n_j (a block is the smallest
-number of whole units that holds whole replicas); request rates x_jk.
+Notation, the same in formulation and docs: columns j, request classes k, periods t of h_t hours; integer blocks n_jt (a
+block is the smallest number of whole units that holds whole replicas); request rates x_jkt.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, unique
@@ -17,8 +18,10 @@ class Goal(Enum):
 
     COST = "cost"  # least USD/h that meets the demand
     COST_PER_TOKEN = "cost_per_token"  # least USD per million tokens while filling the limits
-    THROUGHPUT = "throughput"  # most requests of the given mix within the limits
-    POWER = "power"  # least power that meets the demand
+    THROUGHPUT = "throughput"  # largest multiple of the given mix within the limits
+    POWER = "power"  # least power that meets the demand, in the period that needs most
+    PROFIT = "profit"  # most USD/h of requests' revenue less cost; the demand is the most that can be sold
+    CARBON = "carbon"  # least g/h of carbon dioxide that meets the demand, mean over the horizon
 
 
 @unique
@@ -28,6 +31,33 @@ class Stop(Enum):
     OPTIMAL = "optimal"
     TIME_LIMIT = "time_limit"
     INFEASIBLE = "infeasible"
+
+
+@unique
+class Survive(Enum):
+    """What may fail while everything is still served, once the load is split anew."""
+
+    NONE = "none"
+    NODE = "node"  # any one block in use
+    ZONE = "zone"  # all blocks of any one zone
+
+
+@unique
+class Counted(Enum):
+    """What a cap counts."""
+
+    UNITS = "units"
+    ACCELERATORS = "accelerators"
+    USD_PER_HOUR = "usd_per_hour"
+    POWER_W = "power_w"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """A part of the horizon with a demand and prices of its own, such as an hour of the day or a quarter."""
+
+    name: str
+    hours: float = 1.0  # of the horizon that it stands for: its weight in every mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +73,44 @@ class Column:
     usd_per_hour: float  # of a block
     power_w: float  # of a block; NaN if not known
     requests_per_s: tuple[float, ...]  # of a block, by request class; 0 = cannot serve the class within its limits
+    provider: str = ""
+    region: str = ""
+    site: str = ""  # whose power limit it counts against
+    zone: str = ""  # what fails together, such as provider/region/zone
+    spot: bool = False  # may be taken away: counts for the spot share and keeps the reserve idle
+    flexible: bool = False  # blocks may differ by period (on demand, spot); else one number for the whole horizon
+    first_period: int = 0  # position of the period from which it can be had; nothing is paid before
+    usd_per_hour_by_period: tuple[float, ...] = ()  # of a block; empty = `usd_per_hour` always
+    carbon_g_per_hour: float = math.nan  # of a block; NaN if not known
+    carbon_g_per_hour_by_period: tuple[float, ...] = ()  # empty = `carbon_g_per_hour` always
+    current_blocks: int = 0  # of today's fleet
+    least_blocks: int = 0  # from `first_period` on: owned or committed to already
+    most_blocks: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """A limit on what is bought in each period of the columns that match every selector that is not empty."""
+
+    name: str
+    most: float = math.inf
+    least: float = 0.0
+    counted: Counted = Counted.ACCELERATORS
+    accelerator: str = ""
+    offer: str = ""
+    provider: str = ""
+    region: str = ""
+    site: str = ""
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetProblem:
-    """Columns, what is asked of them, and limits. `demand` is a mix where the goal scales it."""
+    """Columns, what is asked of them, and limits. `demand` is a mix where the goal scales it.
+
+    Limits on power, stock and spot share hold in every period; budget and carbon are means over the horizon; the limit
+    on types counts each accelerator that is used in any period.
+    """
 
     columns: tuple[Column, ...]
     demand: tuple[float, ...]  # requests/s by class
@@ -60,16 +123,66 @@ class FleetProblem:
     most_accelerator_types: int | None = None
     time_limit_s: float = 60.0
     gap_target: float = 1e-6
+    periods: tuple[Period, ...] = (Period(name="all"),)
+    demand_by_period: tuple[tuple[float, ...], ...] = ()  # periods x classes; empty = `demand` in each
+    usd_per_request: tuple[float, ...] = ()  # what a request of a class earns
+    site_power_w: Mapping[str, float] = field(default_factory=dict)  # site -> its power limit
+    caps: tuple[Cap, ...] = ()  # inventories and quotas of providers, regions, sites; minimum commitments
+    most_spot_share: float | None = None  # of each class's requests in each period
+    spot_reserve: float = 0.0  # share of spot capacity that stays idle, since it may be taken away
+    survive: Survive = Survive.NONE
+    carbon_g_per_hour: float | None = None  # limit on the mean over the horizon
+    change_usd_per_block_hour: float = 0.0  # penalty on |blocks - current blocks|, in the objective, reported apart
+    then: tuple[Goal, ...] = ()  # made best in turn among fleets that are within the tolerance in all goals before
+    then_tolerance: float = 0.0  # relative: what may be given up of each goal for those that follow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowPrices:
-    """What one more unit of each scarce thing changes the linear relaxation's objective by."""
+    """What one more unit of each scarce thing changes the linear relaxation's objective by.
+
+    A unit of power, demand or stock is one in every period. All are zero where the thing is not scarce.
+    """
 
     power_per_w: float
-    demand: tuple[float, ...]
+    demand: tuple[float, ...]  # by class
     budget_per_usd: float
-    offers: Mapping[str, float]
+    offers: Mapping[str, float]  # "offer[name]", "stock[accelerator]", "cap[name]"
+    site_power_per_w: Mapping[str, float] = field(default_factory=dict)
+    demand_by_period: tuple[tuple[float, ...], ...] = ()  # periods x classes
+    power_per_w_by_period: tuple[float, ...] = ()
+    spot_share: float = 0.0  # one more unit of share, 0 to 1
+    carbon_per_g: float = 0.0  # one more g/h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """A limit that leaves no room for one more of the smallest block in use that counts against it."""
+
+    name: str  # "power", "power[site]", "budget", "offer[...]", "stock[...]", "cap[...]", "types", "spot[class]", ...
+    period: str  # name of the period; empty where it holds over the horizon
+    used: float
+    limit: float
+    slack: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalValue:
+    """What was reached of one goal, with its proven bound over the fleets that the goals before it leave."""
+
+    goal: Goal
+    value: float
+    bound: float
+    gap: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakEven:
+    """The price at which an accelerator that is not in the plan would enter it."""
+
+    usd_per_accelerator_hour: float  # mean over the horizon
+    exact: bool  # of the program in whole blocks; else of its linear relaxation
+    column: str  # name of the column that would enter; of several the one with most blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +190,24 @@ class FleetSolution:
     """Blocks and rates, the objective and its proven bound."""
 
     stop: Stop
-    blocks: tuple[int, ...]
-    rates: tuple[tuple[float, ...], ...]  # requests/s by column and class
-    objective: float  # USD/h, USD per million tokens, requests/s of the mix, or W
+    blocks: tuple[int, ...]  # the most of any period
+    rates: tuple[tuple[float, ...], ...]  # requests/s by column and class, mean over the horizon
+    objective: float  # USD/h, USD per million tokens, multiple of the mix, W, or g/h
     bound: float
     gap: float  # |objective - bound| / |objective|
     solver: str
     shadow_prices: ShadowPrices | None = None
+    blocks_by_period: tuple[tuple[int, ...], ...] = ()  # periods x columns
+    rates_by_period: tuple[tuple[tuple[float, ...], ...], ...] = ()  # periods x columns x classes
+    goals: tuple[GoalValue, ...] = ()  # the goal and those of `then`
+    usd_per_hour: float = 0.0  # mean over the horizon, without the penalty on changes
+    revenue_usd_per_hour: float = 0.0
+    change_usd_per_hour: float = 0.0  # the penalty on changes from today's fleet
+    changed_blocks: float = 0.0  # mean over the horizon
+    power_w: float = 0.0  # of the period that needs most; columns of unknown power left out
+    carbon_g_per_hour: float = math.nan  # mean over the horizon; NaN where a used column's is not known
+    binding: tuple[Binding, ...] = ()
+    detail: str = ""  # how the bound was proven, and what stopped the solver
 
     @property
     def feasible(self) -> bool:
