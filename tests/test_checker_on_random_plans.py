@@ -18,9 +18,12 @@ import pytest
 import tokopt
 from tokopt.api import answer
 from tokopt.api.answer import assemble
+from tokopt.api.asking import make_request
 from tokopt.api.columns import allowed_offers, cheapest_offers, offer_key, priced, provisioned_w
+from tokopt.api.found import Found
 from tokopt.api.infeasible import infeasible
-from tokopt.api.planning import Found, fleet_problem, gather, make_request
+from tokopt.api.program import fleet_problem
+from tokopt.api.services import gather
 from tokopt.catalog import Catalog
 from tokopt.checking import CheckInputs, check_plan
 from tokopt.domain.offers import Market, Offer
@@ -154,7 +157,7 @@ def cases(catalog: Catalog) -> list[Case]:
         found = searched(catalog, combination)
         assert found.columns, combination
         inputs = CheckInputs(
-            llm=found.llm,
+            llms={found.llm.name: found.llm},
             accelerators=catalog.accelerators,
             frameworks=catalog.frameworks,
             precisions=catalog.precisions,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.plans import Plan
 
-from .planning import make_request, solve_request
+from .asking import make_request
+from .planning import solve_request
 from .progress import Progress, silent
 
 if TYPE_CHECKING:

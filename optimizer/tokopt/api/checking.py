@@ -47,7 +47,7 @@ def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:
     """Return the records that a plan's request names."""
     request = plan.request
     return CheckInputs(
-        llm=catalog.llm(request.llm),
+        llms={asked.llm: catalog.llm(asked.llm) for asked in request.served_classes()},
         accelerators=catalog.accelerators,
         frameworks=catalog.frameworks,
         precisions=catalog.precisions,

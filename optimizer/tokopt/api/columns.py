@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tokopt.domain.accelerators import Accelerator
-from tokopt.domain.offers import Offer
+from tokopt.domain.offers import Market, Offer
 from tokopt.domain.plans import PlanRequest, PowerBasis
 from tokopt.fleet import Column
 from tokopt.search import Candidate
@@ -21,6 +21,7 @@ class PricedCandidate:
     offer: Offer
     accelerator: Accelerator
     column: Column
+    service: int = 0  # number of the class of requests that it was found for
 
 
 def offer_key(offer: Offer) -> str:
@@ -44,14 +45,16 @@ def allowed_offers(offers: Iterable[Offer], request: PlanRequest) -> list[Offer]
     ]
 
 
-def cheapest_offers(offers: Iterable[Offer]) -> list[Offer]:
+def cheapest_offers(offers: Iterable[Offer], *, apart: bool = False) -> list[Offer]:
     """Drop offers that a cheaper one with unlimited stock replaces: same accelerator, same size of unit.
 
-    Exact: a fleet that uses the dearer one costs more and is otherwise the same. Ties keep the first by name.
+    Exact: a fleet that uses the dearer one costs more and is otherwise the same. Ties keep the first by name. `apart`:
+    only offers of one place and market replace each other, since the place or the terms matter.
     """
-    groups: dict[tuple[str, int], list[Offer]] = {}
+    groups: dict[tuple[object, ...], list[Offer]] = {}
     for offer in offers:
-        groups.setdefault((offer.accelerator, offer.accelerator_count), []).append(offer)
+        where = (offer.provider, offer.region, offer.zone, offer.market) if apart else ()
+        groups.setdefault((offer.accelerator, offer.accelerator_count, *where), []).append(offer)
     kept = []
     for group in groups.values():
         for offer in sorted(group, key=lambda o: (o.usd_per_hour, o.available_units is not None, offer_key(o))):
@@ -72,11 +75,24 @@ def priced(
     offers: Iterable[Offer],
     accelerators: Mapping[str, Accelerator],
     basis: PowerBasis,
+    *,
+    service: int = 0,
+    services: int = 1,
+    first: int = 0,
 ) -> list[PricedCandidate]:
     """Return every candidate on every offer whose units can hold it.
 
     Replicas smaller than a unit share it; larger ones take several, which only whole nodes and racks allow, since
     smaller instances have no fast network between them.
+
+    Args:
+        candidates: Set-ups of replicas, by accelerator.
+        offers: What can be had.
+        accelerators: Those of the catalog.
+        basis: What power counts.
+        service: Number of the class of requests that the candidates were found for.
+        services: How many classes there are.
+        first: Number of the first column.
     """
     rows: list[PricedCandidate] = []
     for offer in offers:
@@ -88,16 +104,26 @@ def priced(
                 continue
             replicas, units = (unit // size, 1) if size <= unit else (1, -(-size // unit))
             each_w = provisioned_w(accelerator, basis)
+            rate = replicas * candidate.capacity_requests_per_s
             column = Column(
-                name=f"{len(rows)}:{offer.accelerator}x{size}",
+                name=f"{first + len(rows)}:{offer.accelerator}x{size}",
                 accelerator=offer.accelerator,
                 offer=offer_key(offer),
+                provider=offer.provider,
+                site=offer.region,
+                zone="|".join((offer.provider, offer.region, offer.zone)),
+                spot=offer.market is Market.SPOT,
+                flexible=offer.market in (Market.SPOT, Market.ON_DEMAND),
                 accelerators_per_block=units * unit,
                 replicas_per_block=replicas,
                 units_per_block=units,
                 usd_per_hour=units * offer.usd_per_hour,
                 power_w=each_w * units * unit,
-                requests_per_s=(replicas * candidate.capacity_requests_per_s,),
+                requests_per_s=tuple(rate if k == service else 0.0 for k in range(services)),
             )
-            rows.append(PricedCandidate(candidate=candidate, offer=offer, accelerator=accelerator, column=column))
+            rows.append(
+                PricedCandidate(
+                    candidate=candidate, offer=offer, accelerator=accelerator, column=column, service=service
+                )
+            )
     return rows

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tokopt.catalog import Catalog
+from tokopt.domain.demand import WorkloadClass
 from tokopt.domain.llms import Llm
 from tokopt.domain.offers import PriceList
-from tokopt.domain.plans import PlanRequest
+from tokopt.domain.plans import FleetItem, PlanRequest
 from tokopt.domain.workloads import Workload
 from tokopt.search import SearchReport, SearchSpace
 
@@ -15,15 +16,50 @@ from .columns import PricedCandidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A request, what was loaded and searched for it, and the columns that came of it."""
+class Service:
+    """What one class of requests asks for, resolved, and where a search found that it could run."""
 
-    request: PlanRequest
-    catalog: Catalog
     llm: Llm
     workload: Workload
     space: SearchSpace
+    reports: dict[str, SearchReport]  # by accelerator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A request, what was loaded and searched for it, and the columns that came of it.
+
+    `services` are in the order of the request's classes; a column serves one of them.
+    """
+
+    request: PlanRequest
+    catalog: Catalog
     prices: PriceList
-    reports: dict[str, SearchReport]
+    services: tuple[Service, ...]
     excluded: dict[str, str]
     columns: list[PricedCandidate]
+
+    @property
+    def classes(self) -> tuple[WorkloadClass, ...]:
+        """The request's classes."""
+        return self.request.served_classes()
+
+    @property
+    def reports(self) -> dict[str, SearchReport]:
+        """What was searched for the first class."""
+        return self.services[0].reports
+
+    @property
+    def llm(self) -> Llm:
+        """The model of the first class."""
+        return self.services[0].llm
+
+    @property
+    def workload(self) -> Workload:
+        """The lengths of the first class."""
+        return self.services[0].workload
+
+    def service_of(self, item: FleetItem) -> int:
+        """Return the number of the class that an item serves."""
+        served = next(iter(item.share_of_traffic))
+        return next(number for number, asked in enumerate(self.classes) if asked.name == served)

@@ -17,7 +17,7 @@ from tokopt.domain.workloads import Sla, Statistic, Workload
 from tokopt.errors import InputError
 from tokopt.search import OperatingPoint, find_frontier, pareto
 
-from .planning import DEFAULT_LLM, DEFAULT_PRICES, DEFAULT_WORKLOAD
+from .asking import DEFAULT_LLM, DEFAULT_PRICES, DEFAULT_WORKLOAD
 from .progress import Progress, silent
 from .ranges import THROUGHPUT, factors, named_traits, outside
 from .requests import names, resolve_workload

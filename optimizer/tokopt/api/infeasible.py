@@ -10,14 +10,18 @@ from tokopt.domain.plans import NearestFeasible, Plan, PlanRequest, Status
 from tokopt.fleet import Column, FleetProblem, Goal, best_possible
 from tokopt.units import KW, format_si
 
-from .answer import assumptions_of, is_extrapolated, plan_provenance, search_counts
+from .answer import is_extrapolated, search_counts
+from .assumptions import assumptions_of, plan_provenance
 from .found import Found
 
 
 def infeasible(found: Found, problem: FleetProblem | None) -> Plan:
     """Return the plan that says that there is none, which constraint stands in the way, and the nearest value."""
     request = found.request
-    nearest = _nearest_limits(found) if problem is None else _nearest_sizes(found, problem)
+    unserved = [number for number in range(len(found.services)) if not any(c.service == number for c in found.columns)]
+    nearest = [near for number in unserved for near in _nearest_limits(found, number)]
+    if problem is not None and not unserved:
+        nearest = _nearest_sizes(found, problem)
     return Plan(
         status=Status.INFEASIBLE,
         gap=None,
@@ -48,15 +52,17 @@ def infeasible(found: Found, problem: FleetProblem | None) -> Plan:
     )
 
 
-def _nearest_limits(found: Found) -> list[NearestFeasible]:
-    """Return which latency limit nothing meets, with the best value of any deployment."""
-    sla, reports = found.request.sla, found.reports
-    nearest = []
+def _nearest_limits(found: Found, number: int) -> list[NearestFeasible]:
+    """Return which latency limit of a class nothing meets, with the best value of any deployment."""
+    asked, service = found.classes[number], found.services[number]
+    sla, reports = asked.sla, service.reports
+    which = f" of {asked.name}" if found.request.classes else ""
+    nearest: list[NearestFeasible] = []
     fastest = _least({name: r.fastest_tpot_s for name, r in reports.items()})
     if sla.tpot_ms is not None and fastest and fastest[1] * 1e3 > sla.tpot_ms:
         nearest.append(
             NearestFeasible(
-                constraint="sla tpot",
+                constraint=f"sla tpot{which}",
                 requested=f"{sla.tpot_ms:g} ms",
                 nearest=f"{math.ceil(fastest[1] * 1e4) / 10:g} ms",
                 detail=f"the fastest TPOT that any set-up reaches, on {fastest[0]}, with one request a rank",
@@ -66,7 +72,7 @@ def _nearest_limits(found: Found) -> list[NearestFeasible]:
     if not nearest and prompt and sla.ttft_ms is not None:
         nearest.append(
             NearestFeasible(
-                constraint="sla ttft",
+                constraint=f"sla ttft{which}",
                 requested=f"{sla.ttft_ms:g} ms",
                 nearest=f"{math.ceil(prompt[1] * 1.02e3):g} ms",
                 detail=f"the fastest first token that any set-up reaches, on {prompt[0]}, hardly loaded",
@@ -74,13 +80,13 @@ def _nearest_limits(found: Found) -> list[NearestFeasible]:
         )
     if not nearest and sla.e2e_ms is not None:
         nearest.append(
-            NearestFeasible(constraint="sla e2e", requested=f"{sla.e2e_ms:g} ms", nearest="longer", detail="")
+            NearestFeasible(constraint=f"sla e2e{which}", requested=f"{sla.e2e_ms:g} ms", nearest="longer", detail="")
         )
     if not nearest:
         nearest.append(
             NearestFeasible(
                 constraint="memory",
-                requested=found.llm.name,
+                requested=service.llm.name,
                 nearest="other accelerators, or a narrower precision",
                 detail="; ".join(f"{name}: {why}" for name, why in found.excluded.items()),
             )
@@ -101,7 +107,6 @@ def _nearest_sizes(found: Found, problem: FleetProblem) -> list[NearestFeasible]
     request = found.request
     if request.demand_requests_per_s is None:
         return _smallest_unit(found, problem)
-    demand = request.demand_requests_per_s
     nearest = []
     free = replace(problem, power_w=None, budget_usd_per_hour=None)
     for goal, limit in ((Goal.POWER, request.power_kw), (Goal.COST, request.budget_usd_per_hour)):
@@ -118,12 +123,23 @@ def _nearest_sizes(found: Found, problem: FleetProblem) -> list[NearestFeasible]
         nearest.append(
             NearestFeasible(
                 constraint="demand",
-                requested=f"{demand:,.4g} req/s",
-                nearest=f"{cut(most.objective * demand)} req/s",
+                requested=_rates(found, 1.0),
+                nearest=_rates(found, most.objective),
                 detail="the most that fits within power, budget and stock",
             )
         )
     return nearest or _smallest_unit(found, problem)
+
+
+def _rates(found: Found, share: float) -> str:
+    """Return the demand of each class, or the same share of all of them."""
+    several = len(found.classes) > 1
+    said = []
+    for asked in found.classes:
+        rate = asked.demand_requests_per_s or 0.0
+        written = f"{rate:,.4g}" if share == 1.0 else cut(share * rate)
+        said.append(f"{written} req/s{f' of {asked.name}' if several else ''}")
+    return ", ".join(said)
 
 
 def _least_limit(request: PlanRequest, goal: Goal, least: float, what: str) -> NearestFeasible:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,18 +11,19 @@ from tokopt.cost import usd_per_million_tokens
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import LatencyMs, MemoryGib
-from tokopt.domain.plans import FleetItem, PowerBasis
+from tokopt.domain.plans import FleetItem, ItemPeriod, PowerBasis
 from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_layout, decode_worker
 from tokopt.perf.describe import memory_shares, replica_drawn_w, steady_at, time_shares
-from tokopt.perf.queueing import Loaded, at_rate
+from tokopt.perf.queueing import Loaded, at_rate, saturation
 from tokopt.perf.replica import Worker
 from tokopt.perf.serving import Steady
 from tokopt.search import Candidate
 from tokopt.search.space import Family
 from tokopt.units import GIB, KW, MS
 
-from .columns import PricedCandidate
+from .bought import Bought
+from .found import Found
 
 
 def latency_ms(seconds: dict[str, float]) -> LatencyMs:
@@ -94,15 +96,31 @@ def on_basis(accelerator: Accelerator, accelerators: int, basis: PowerBasis) -> 
     return kw(watts, accelerators)
 
 
-def fleet_item(
-    row: PricedCandidate, *, blocks: int, rate: float, share: float, workload: Workload, basis: PowerBasis
-) -> FleetItem:
-    """Return the item for `blocks` of a column that takes `rate` requests a second."""
+def fleet_items(found: Found, rows: Sequence[Bought]) -> tuple[FleetItem, ...]:
+    """Return the items of a fleet, in the order of its columns."""
+    served: dict[int, float] = {}
+    for bought in rows:
+        served[bought.row.service] = served.get(bought.row.service, 0.0) + bought.rate
+    return tuple(fleet_item(found, bought, total=served[bought.row.service]) for bought in rows)
+
+
+def fleet_item(found: Found, bought: Bought, *, total: float) -> FleetItem:
+    """Return the item of a column: sizes of the period with most units, latencies of the one with the highest load.
+
+    Args:
+        found: The request and what was found for it.
+        bought: Blocks and requests of the column.
+        total: Requests/s of its class over the whole fleet.
+    """
+    row, basis = bought.row, found.request.power_basis
     candidate, offer, accelerator = row.candidate, row.offer, row.accelerator
+    asked, workload = found.classes[row.service], found.services[row.service].workload
     deployment, family = candidate.deployment, candidate.family
+    blocks = bought.most_blocks
     replicas, units = blocks * row.column.replicas_per_block, blocks * row.column.units_per_block
     gpus = units * offer.accelerator_count
-    loaded = at_rate(candidate.profile, rate / replicas)
+    t = bought.fullest
+    loaded = at_rate(candidate.profile, bought.rates[t] / (bought.blocks[t] * row.column.replicas_per_block))
     state = mean_state(candidate, workload, loaded)
     layout, _ = decode_layout(deployment)
     cap = deployment.max_running_requests or 0
@@ -143,15 +161,16 @@ def fleet_item(
         gpus_per_unit=offer.accelerator_count,
         nodes=math.ceil(gpus / accelerator.accelerators_per_node),
         usd_per_unit_hour=offer.usd_per_hour,
-        usd_per_hour=units * offer.usd_per_hour,
+        usd_per_hour=bought.usd_per_hour if found.request.periods else units * offer.usd_per_hour,
         power_kw=on_basis(accelerator, gpus, basis),
         provisioned_kw=kw(accelerator.all_in_w, gpus),
         rated_kw=kw(accelerator.server_w, gpus),
         drawn_kw=None if drawn is None else drawn / KW,
-        requests_per_s=rate,
-        output_tokens_per_s=rate * workload.output_tokens,
+        requests_per_s=bought.rate,
+        output_tokens_per_s=bought.rate * workload.output_tokens,
         capacity_requests_per_s=candidate.capacity_requests_per_s,
-        share_of_traffic={workload.name: share},
+        share_of_traffic={asked.name: bought.rate / total},
+        by_period=_by_period(found, bought) if found.request.periods else (),
         ttft_ms=latency_ms(loaded.ttft_s),
         tpot_ms=latency_ms(loaded.tpot_s),
         e2e_ms=latency_ms(loaded.e2e_s),
@@ -160,6 +179,31 @@ def fleet_item(
         price_source=offer.source,
         price_as_of=offer.as_of,
     )
+
+
+def _by_period(found: Found, bought: Bought) -> tuple[ItemPeriod, ...]:
+    row, periods = bought.row, found.request.periods
+    able = row.column.replicas_per_block * saturation(row.candidate.profile)
+    return tuple(
+        ItemPeriod(
+            period=period.name,
+            units=n * row.column.units_per_block,
+            requests_per_s=rate,
+            load=rate / (n * able) if n else 0.0,
+            usd_per_hour=n * usd,
+            power_kw=on_basis(row.accelerator, n * row.column.accelerators_per_block, found.request.power_basis),
+        )
+        for period, n, rate, usd in zip(periods, bought.blocks, bought.rates, bought.usd_per_block_hour, strict=True)
+    )
+
+
+def peak_kw(items: Sequence[FleetItem]) -> float | None:
+    """Return the power of the period that needs most, None where a part is not known. [kW]"""
+    if not items or any(item.power_kw is None for item in items):
+        return None
+    if not items[0].by_period:
+        return sum(item.power_kw or 0.0 for item in items)
+    return max(sum(item.by_period[t].power_kw or 0.0 for item in items) for t in range(len(items[0].by_period)))
 
 
 def usd_per_million(usd_per_hour: float, tokens_per_s: float) -> float:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tokopt.domain.plans import Binding, FleetItem, Marginal
-from tokopt.fleet import FleetProblem, FleetSolution, Goal
+from tokopt.fleet import Binding as FleetBinding
+from tokopt.fleet import FleetProblem, FleetSolution, Goal, ShadowPrices
 from tokopt.perf.queueing import LOAD_LIMIT, Limits, capacity
 from tokopt.search.candidates import best_cap
 from tokopt.units import KW, MS, format_si
 
+from .bought import MEETING_DEMAND
 from .columns import PricedCandidate
 from .found import Found
 
 CLOSE = 0.01  # a limit that less than this share is left of counts as binding
+SAID_APART = ("power", "demand", "budget", "stock", "inventory")  # by `_sizes_now`, in more words
 
 
 def binding_constraints(
@@ -24,7 +28,34 @@ def binding_constraints(
 
 
 def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list[Binding]:
-    request = found.request
+    """Return the limits on sizes that leave no room for one more unit, in words."""
+    if not found.request.periods:
+        return [
+            *_sizes_now([asked.name for asked in found.classes], problem, solution),
+            *(_in_words(b) for b in solution.binding if _plain(b.name) not in SAID_APART),
+        ]
+    return [_in_words(b) for b in solution.binding]
+
+
+def _in_words(binding: FleetBinding) -> Binding:
+    kind = _plain(binding.name)
+    which = binding.name.partition("[")[2].removesuffix("]")
+    when = f" in {binding.period}" if binding.period else ""
+    if kind == "power":
+        used, limit = format_si(binding.used, "W", 4), format_si(binding.limit, "W", 4)
+    else:
+        used, limit = f"{binding.used:,.6g}", f"{binding.limit:,.6g}"
+    detail = f"{used} of {limit}{f' of {which}' if which else ''}{when}"
+    return Binding(constraint=kind, detail=detail, slack=binding.slack / KW if kind == "power" else binding.slack)
+
+
+def _plain(name: str) -> str:
+    """Return a constraint's kind: `offer[...]` is stock, `stock[...]` an inventory."""
+    kind = name.partition("[")[0]
+    return {"offer": "stock", "stock": "inventory"}.get(kind, kind)
+
+
+def _sizes_now(names: Sequence[str], problem: FleetProblem, solution: FleetSolution) -> list[Binding]:
     bought = list(zip(problem.columns, solution.blocks, strict=True))
     rows = []
     if problem.power_w is not None:
@@ -40,14 +71,14 @@ def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list
                     slack=left / KW,
                 )
             )
-    if problem.goal is Goal.COST:
-        assert request.demand_requests_per_s is not None
-        able = sum(c.requests_per_s[0] * n for c, n in bought)
+    for k, wanted in enumerate(problem.demand if problem.goal in MEETING_DEMAND else ()):
+        able = sum(c.requests_per_s[k] * n for c, n in bought)
+        which = f" of {names[k]}" if len(names) > 1 else ""
         rows.append(
             Binding(
                 constraint="demand",
-                detail=f"{request.demand_requests_per_s:,.4g} req/s asked; the fleet can serve {able:,.4g} req/s",
-                slack=able - request.demand_requests_per_s,
+                detail=f"{wanted:,.4g} req/s{which} asked; the fleet can serve {able:,.4g} req/s",
+                slack=able - wanted,
             )
         )
     if problem.budget_usd_per_hour is not None:
@@ -68,7 +99,8 @@ def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list
 
 def _latencies(found: Found, item: FleetItem) -> list[Binding]:
     """Return the main item's own limits: latency, load and memory."""
-    sla, row = found.request.sla, _row_of(found, item)
+    row = _row_of(found, item)
+    sla = found.classes[row.service].sla
     name = sla.statistic.value
     rows = []
     for what, limit, latency in (
@@ -103,7 +135,9 @@ def _row_of(found: Found, item: FleetItem) -> PricedCandidate:
     return next(
         row
         for row in found.columns
-        if row.candidate.deployment == item.deployment and row.offer.instance_type == item.instance_type
+        if row.candidate.deployment == item.deployment
+        and row.offer.instance_type == item.instance_type
+        and found.classes[row.service].name in item.share_of_traffic
     )
 
 
@@ -139,16 +173,7 @@ def marginal_values(
             )
         )
     if prices is not None and problem.goal is Goal.COST:
-        rows.append(
-            Marginal(
-                of="demand",
-                unit="req/s",
-                output_tokens_per_s=found.workload.output_tokens,
-                usd_per_hour=prices.demand[0],
-                usd_per_million_output_tokens=prices.demand[0] / (found.workload.output_tokens * 3600.0 / 1e6),
-                note="cost of one more request a second, whole units left aside",
-            )
-        )
+        rows += _worth_of_demand(found, problem, prices)
     if prices is not None:
         for offer, worth in prices.offers.items():
             if abs(worth) > 1e-12:
@@ -166,6 +191,22 @@ def marginal_values(
     return tuple(rows)
 
 
+def _worth_of_demand(found: Found, problem: FleetProblem, prices: ShadowPrices) -> list[Marginal]:
+    rows = []
+    for asked, tokens, worth in zip(found.classes, problem.tokens_per_request, prices.demand, strict=True):
+        rows.append(
+            Marginal(
+                of=f"demand of {asked.name}" if found.request.classes else "demand",
+                unit="req/s",
+                output_tokens_per_s=tokens,
+                usd_per_hour=worth,
+                usd_per_million_output_tokens=worth / (tokens * 3600.0 / 1e6),
+                note="cost of one more request a second, whole units left aside",
+            )
+        )
+    return rows
+
+
 def _slower_pool(row: PricedCandidate) -> str:
     profile = row.candidate.profile
     if profile.prefill is None:
@@ -176,11 +217,11 @@ def _slower_pool(row: PricedCandidate) -> str:
 
 def _gain_of_a_millisecond(found: Found, row: PricedCandidate) -> float:
     """Return the relative gain in capacity from one more millisecond of TPOT, the set-up unchanged but for its cap."""
-    sla = found.request.sla
+    sla, service = found.classes[row.service].sla, found.services[row.service]
     if sla.tpot_ms is None:
         return 0.0
-    limits: Limits = replace(found.space.limits, tpot_s=(sla.tpot_ms + 1.0) * MS)
-    looser = best_cap(row.candidate, found.workload, limits)
+    limits: Limits = replace(service.space.limits, tpot_s=(sla.tpot_ms + 1.0) * MS)
+    looser = best_cap(row.candidate, service.workload, limits)
     if looser is None:
         return 0.0
     return max(capacity(looser, limits) / row.candidate.capacity_requests_per_s - 1.0, 0.0)
@@ -188,9 +229,10 @@ def _gain_of_a_millisecond(found: Found, row: PricedCandidate) -> float:
 
 def _latency_worth(found: Found, item: FleetItem) -> list[Marginal]:
     """Return what one more millisecond of TPOT is worth on the main item."""
-    if found.request.sla.tpot_ms is None:
+    row = _row_of(found, item)
+    if found.classes[row.service].sla.tpot_ms is None:
         return []
-    worth = _gain_of_a_millisecond(found, _row_of(found, item))
+    worth = _gain_of_a_millisecond(found, row)
     price = item.usd_per_hour / (item.output_tokens_per_s * 3600.0 / 1e6)
     return [
         Marginal(

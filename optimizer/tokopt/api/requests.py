@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tokopt.catalog import Catalog
-from tokopt.domain.plans import WorkloadShape
+from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.workloads import Sla, Statistic, Workload
 from tokopt.errors import InputError
 from tokopt.perf.queueing import Limits
@@ -164,11 +164,11 @@ def shape_of(workload: Workload) -> WorkloadShape:
 MOST_ROBUST = 0.9
 
 
-def parse_share(share: float | str | None, what: str) -> float:
+def parse_share(share: float | str | None, what: str, *, most: float | None = None) -> float:
     """Return a share written like 0.15 or 15%; nothing is 0.
 
     Raises:
-        InputError: Not a share from 0 to below 0.9.
+        InputError: Not a share from 0 to below 0.9, or to `most`.
     """
     if share is None:
         return 0.0
@@ -177,6 +177,10 @@ def parse_share(share: float | str | None, what: str) -> float:
         value = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
     except ValueError:
         value = float("nan")
+    if most is not None:
+        if not 0.0 <= value <= most:
+            raise InputError(f"{what}: {text!r} is not a share from 0 to {most:g}; write it like 0.15 or 15%")
+        return value
     if not 0.0 <= value < MOST_ROBUST:
         raise InputError(f"{what}: {text!r} is not a share from 0 to below {MOST_ROBUST:g}; write it like 0.15 or 15%")
     return value

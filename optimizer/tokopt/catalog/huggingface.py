@@ -39,6 +39,7 @@ class CatalogFacts(TypedDict, total=False):
     native_precision: str
     precisions: tuple[str, ...]
     precision_aliases: Mapping[str, str]
+    quality_losses: Mapping[str, float]
     mtp_layers: int
     published_total_parameters: float | None
     published_active_parameters: float | None

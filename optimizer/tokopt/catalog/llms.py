@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum, unique
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +29,15 @@ class CountDefinition(StrEnum):
     WITHOUT_EMBEDDING_AND_HEAD = "without_embedding_and_head"
 
 
+class QualityRow(Row):
+    """What a published checkpoint of another precision scores on a benchmark, and the original with it."""
+
+    benchmark: _Text
+    score: float = Field(gt=0)
+    original_score: float = Field(gt=0)
+    source: _Text
+
+
 class LlmRow(Row):
     """One file of `catalogs/llms/`.
 
@@ -44,6 +53,9 @@ class LlmRow(Row):
     precision_aliases: dict[_Precision, _Precision] = Field(
         default={}
     )  # what people call a precision of it, and what they mean
+    quality: dict[_Precision, tuple[QualityRow, ...]] = Field(
+        default={}
+    )  # published scores of checkpoints in other precisions
     published_total_parameters: _Parameters
     published_total_resolution: _Parameters
     published_total_definition: CountDefinition
@@ -74,7 +86,19 @@ def read_llm_row(path: Path) -> LlmRow:
     for said, meant in row.precision_aliases.items():
         if said in row.precisions or meant not in row.precisions:
             raise CatalogError(f"{path}: precision_aliases: {said}: must stand for one of precisions, and not be one")
+    for precision, scores in row.quality.items():
+        if precision not in row.precisions or precision == row.native_precision or not scores:
+            raise CatalogError(f"{path}: quality: {precision}: scores of another of the model's precisions are needed")
     return row
+
+
+def quality_loss(scores: Sequence[QualityRow]) -> float:
+    """Return the mean share of its score that a checkpoint loses against the original, never below nothing.
+
+    loss = 1 - mean over benchmarks of score / original score
+    """
+    kept = sum(row.score / row.original_score for row in scores) / len(scores)
+    return max(0.0, 1.0 - kept)
 
 
 def llm_from_row(row: LlmRow, *, where: str) -> Llm:
@@ -89,6 +113,7 @@ def llm_from_row(row: LlmRow, *, where: str) -> Llm:
         "native_precision": row.native_precision,
         "precisions": row.precisions,
         "precision_aliases": {str(said): str(meant) for said, meant in row.precision_aliases.items()},
+        "quality_losses": {str(precision): quality_loss(scores) for precision, scores in row.quality.items()},
         "published_total_parameters": row.published_total_parameters,
         "published_active_parameters": row.published_active_parameters,
         "published_note": row.published_note,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tokopt.checking.inputs import CheckInputs
 from tokopt.domain.accelerators import Accelerator
+from tokopt.domain.demand import WorkloadClass
+from tokopt.domain.llms import Llm
 from tokopt.domain.plans import FleetItem, PlanRequest
 
 TOLERANCE = 1e-6  # relative, of recomputed figures
@@ -21,6 +23,18 @@ class Case:
     item: FleetItem
     request: PlanRequest
     inputs: CheckInputs
+
+    @property
+    def asked(self) -> WorkloadClass:
+        """The class of requests that the item serves; the request's first where it names none that there is."""
+        classes = {asked.name: asked for asked in self.request.served_classes()}
+        named = [classes[name] for name in self.item.share_of_traffic if name in classes]
+        return named[0] if named else next(iter(classes.values()))
+
+    @property
+    def llm(self) -> Llm:
+        """The model that the item's class asks for."""
+        return self.inputs.llms[self.asked.llm]
 
     @property
     def accelerator(self) -> Accelerator | None:

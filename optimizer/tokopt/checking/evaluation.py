@@ -22,9 +22,9 @@ from tokopt.checking.replica import (
 )
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
+from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout
 from tokopt.domain.llms import Llm
-from tokopt.domain.plans import WorkloadShape
 
 REMEMBERED = 256  # deployments; one takes 16 bytes a request that it can run, and seldom more than a megabyte
 
@@ -70,9 +70,9 @@ class _Records:
         return isinstance(other, _Records) and self._identity() == other._identity()
 
 
-def _records(deployment: Deployment, inputs: CheckInputs) -> _Records:
+def _records(deployment: Deployment, llm: Llm, inputs: CheckInputs) -> _Records:
     return _Records(
-        llm=inputs.llm,
+        llm=llm,
         accelerator=inputs.accelerators[deployment.accelerator],
         framework=inputs.frameworks[deployment.framework],
         precision=inputs.precisions[deployment.precision],
@@ -94,22 +94,22 @@ def decoding(deployment: Deployment) -> tuple[Layout, int]:
     return deployment.decode.layout, deployment.decode.workers
 
 
-def replica_of(deployment: Deployment, workload: WorkloadShape, inputs: CheckInputs) -> Replica:
+def replica_of(deployment: Deployment, workload: WorkloadShape, llm: Llm, inputs: CheckInputs) -> Replica:
     """Return the workers of a legal deployment and their memory; remembered for the same records of the catalogs.
 
     Raises:
         InputError: The catalog lacks a rate that the deployment needs.
     """
-    return _replica(deployment, workload, _records(deployment, inputs))
+    return _replica(deployment, workload, _records(deployment, llm, inputs))
 
 
-def profile_for(deployment: Deployment, workload: WorkloadShape, inputs: CheckInputs) -> Profile:
+def profile_for(deployment: Deployment, workload: WorkloadShape, llm: Llm, inputs: CheckInputs) -> Profile:
     """Return the profile of a legal deployment up to its running cap; remembered as `replica_of` is.
 
     Raises:
         InputError: The catalog lacks a rate that the deployment needs.
     """
-    return _profile(deployment, workload, _records(deployment, inputs))
+    return _profile(deployment, workload, _records(deployment, llm, inputs))
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -18,7 +18,7 @@ class CheckInputs:
     Evaluations are remembered by the identity of these records: pass the same ones for plans over the same catalog.
     """
 
-    llm: Llm
+    llms: Mapping[str, Llm]  # by the name that the request's classes give them
     accelerators: Mapping[str, Accelerator]
     frameworks: Mapping[str, Framework]
     precisions: Mapping[str, Precision]

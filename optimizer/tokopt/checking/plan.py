@@ -6,6 +6,14 @@ from collections.abc import Callable
 
 from tokopt.checking.case import Case
 from tokopt.checking.inputs import CheckInputs
+from tokopt.checking.periods import (
+    demand_met_in_periods,
+    periods_complete,
+    prices_over_periods,
+    rates_over_periods,
+    schedule_agrees,
+    units_over_periods,
+)
 from tokopt.checking.purchase import (
     counts_possible,
     nodes_counted,
@@ -58,6 +66,10 @@ PURCHASE_RULES: tuple[Rule, ...] = (
     units_paid,
     power_counted,
     power_drawn,
+    periods_complete,
+    units_over_periods,
+    rates_over_periods,
+    prices_over_periods,
 )
 
 
@@ -79,6 +91,8 @@ def check_plan(plan: Plan, inputs: CheckInputs) -> list[str]:
         *sums_right(plan),
         *traffic_split(plan),
         *demand_met(plan),
+        *demand_met_in_periods(plan),
+        *schedule_agrees(plan),
         *limits_kept(plan),
         *stock_kept(plan, inputs),
         *context_fits(plan, inputs),

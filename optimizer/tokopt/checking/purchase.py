@@ -110,10 +110,14 @@ def offer_allowed(case: Case) -> list[str]:
 
 
 def units_paid(case: Case) -> list[str]:
-    """Check that usd_per_hour = units · usd_per_unit_hour."""
-    item = case.item
-    why = f"{item.units:,} units at ${number(item.usd_per_unit_hour)}/h"
-    return case.differs("usd_per_hour", item.usd_per_hour, item.units * item.usd_per_unit_hour, why)
+    """Check that usd_per_hour = units · usd_per_unit_hour; with periods, that it is the mean of theirs."""
+    item, periods = case.item, case.request.periods
+    if not periods:
+        why = f"{item.units:,} units at ${number(item.usd_per_unit_hour)}/h"
+        return case.differs("usd_per_hour", item.usd_per_hour, item.units * item.usd_per_unit_hour, why)
+    hours = sum(period.hours for period in periods)
+    mean = sum(p.hours * i.usd_per_hour for p, i in zip(periods, item.by_period, strict=False)) / hours
+    return case.differs("usd_per_hour", item.usd_per_hour, mean, "mean over the periods")
 
 
 def _kw(watts: float | None, accelerators: int) -> float | None:
@@ -165,4 +169,4 @@ def _host_share(case: Case, accelerator: Accelerator) -> float:
     framework, precision = inputs.frameworks.get(item.framework), inputs.precisions.get(item.precision)
     if framework is None or precision is None:
         return inputs.calibration.entries["host_power_share"].value
-    return constants_of(inputs.calibration, accelerator, framework, precision, inputs.llm.name).host_power_share
+    return constants_of(inputs.calibration, accelerator, framework, precision, case.llm.name).host_power_share

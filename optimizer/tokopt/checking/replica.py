@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tokopt.checking.arithmetic import LlmSums, group_cache_bytes
 from tokopt.checking.rates import Rates
 from tokopt.checking.step import Tokens, link, step_s
+from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Layout
-from tokopt.domain.plans import WorkloadShape
 
 ACTIVATION_BYTES_PER_TOKEN = 24.0  # a hidden unit: twelve live tensors of 16 bits while a chunk passes a layer
 ROUNDING = 1.0 + 1e-12  # a count that is short of a whole by rounding alone is that whole

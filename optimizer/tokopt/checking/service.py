@@ -5,6 +5,7 @@ from __future__ import annotations
 from tokopt.checking.case import TOLERANCE, Case, number, same, within
 from tokopt.checking.evaluation import profile_for
 from tokopt.checking.latency import Latencies, latencies
+from tokopt.domain.plans import FleetItem
 from tokopt.domain.workloads import Sla
 from tokopt.units import MS
 
@@ -14,7 +15,7 @@ LOAD_LIMIT = 0.95  # of saturation
 def served_within_limits(case: Case) -> list[str]:
     """Check that latencies at the item's rate are what it says, meet every limit, and no queue is near saturation."""
     item = case.item
-    rate = item.requests_per_s / item.replicas
+    rate = highest_rate(item)
     found = _latencies(case, rate)
     if found is None:
         return [case.fault(f"requests_per_s: {number(rate)} req/s a replica is more than its queues can settle")]
@@ -29,7 +30,7 @@ def served_within_limits(case: Case) -> list[str]:
 def capacity_within_limits(case: Case) -> list[str]:
     """Check that a replica gets no more than its capacity, and meets every limit at that capacity too."""
     item = case.item
-    rate, most = item.requests_per_s / item.replicas, item.capacity_requests_per_s
+    rate, most = highest_rate(item), item.capacity_requests_per_s
     faults = []
     if not within(rate, most, TOLERANCE):
         said = f"a replica gets {number(rate)} req/s, more than its capacity_requests_per_s of {number(most)}"
@@ -40,8 +41,17 @@ def capacity_within_limits(case: Case) -> list[str]:
     return [*faults, *_limits_met(case, found, f"at capacity_requests_per_s, {number(most)}")]
 
 
+def highest_rate(item: FleetItem) -> float:
+    """Return the most requests that a replica gets, of all periods. [requests/s]"""
+    if not item.by_period:
+        return item.requests_per_s / item.replicas
+    # Blocks hold a whole number of replicas, so replicas follow units in every period.
+    each = item.replicas / item.units
+    return max((p.requests_per_s / (p.units * each) for p in item.by_period if p.units), default=0.0)
+
+
 def _latencies(case: Case, rate: float) -> Latencies | None:
-    return latencies(profile_for(case.item.deployment, case.request.workload, case.inputs), rate)
+    return latencies(profile_for(case.item.deployment, case.asked.workload, case.llm, case.inputs), rate)
 
 
 def _latencies_stated(case: Case, found: Latencies) -> list[str]:
@@ -60,7 +70,7 @@ def _latencies_stated(case: Case, found: Latencies) -> list[str]:
 
 def _limits_met(case: Case, found: Latencies, where: str) -> list[str]:
     faults = []
-    sla: Sla = case.request.sla
+    sla: Sla = case.asked.sla
     statistic = sla.statistic.value
     for name, limit_ms, seconds in (
         ("ttft_ms", sla.ttft_ms, found.ttft_s),

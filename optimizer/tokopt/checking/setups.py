@@ -27,8 +27,8 @@ def names_known(case: Case) -> list[str]:
         )
         if name not in known
     ]
-    if deployment.llm != inputs.llm.name:
-        faults.append(f"model is {deployment.llm}, but the request asks for {inputs.llm.name}")
+    if deployment.llm != case.llm.name:
+        faults.append(f"model is {deployment.llm}, but the request asks for {case.llm.name}")
     faults += [
         f"{what} {name} is not among those that the request allows: {', '.join(allowed)}"
         for what, name, allowed in (
@@ -95,7 +95,7 @@ def fields_agree(case: Case) -> list[str]:
 
 def supported(case: Case) -> list[str]:
     """Check that the framework runs the precisions and all features in use there, and the model comes in them."""
-    deployment, llm = case.item.deployment, case.inputs.llm
+    deployment, llm = case.item.deployment, case.llm
     framework = case.inputs.frameworks[deployment.framework]
     support = framework.support.get(deployment.accelerator)
     if support is None:
@@ -138,7 +138,7 @@ def _missing(deployment: Deployment, support: FrameworkSupport) -> list[str]:
 
 def layout_legal(case: Case) -> list[str]:
     """Check that degrees divide what they split, and links beyond the scale-up domain are known where used."""
-    deployment, llm = case.item.deployment, case.inputs.llm
+    deployment, llm = case.item.deployment, case.llm
     accelerator = case.inputs.accelerators[deployment.accelerator]
     domain = accelerator.scale_up_size
     experts = max(group.feed_forward.experts for group in llm.layers)
@@ -181,7 +181,7 @@ def cap_legal(case: Case) -> list[str]:
 def fits_in_memory(case: Case) -> list[str]:
     """Check that weights, working memory and a cache for the whole running cap fit on every worker."""
     deployment = case.item.deployment
-    replica = replica_of(deployment, case.request.workload, case.inputs)
+    replica = replica_of(deployment, case.asked.workload, case.llm, case.inputs)
     _, workers = decoding(deployment)
     cap = (deployment.max_running_requests or 0) // workers
     faults = []
@@ -202,7 +202,7 @@ def memory_stated(case: Case) -> list[str]:
     framework leaves unused (memory - usable memory); free = memory - weights - kv - other. [GiB]
     """
     deployment, says = case.item.deployment, case.item.memory_gib
-    replica = replica_of(deployment, case.request.workload, case.inputs)
+    replica = replica_of(deployment, case.asked.workload, case.llm, case.inputs)
     memory, rates = replica.memory, replica.decoder.rates
     cap = (deployment.max_running_requests or 0) // replica.decoders
     kv = cap / replica.decoder.layout.dp * memory.per_sequence

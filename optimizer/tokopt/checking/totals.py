@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from tokopt.checking.case import TOLERANCE, different, number, same, within
 from tokopt.checking.inputs import CheckInputs
 from tokopt.checking.purchase import matching
-from tokopt.domain.plans import FleetItem, Plan, Status
+from tokopt.domain.demand import WorkloadClass
+from tokopt.domain.plans import FleetItem, Objective, Plan, Status
 from tokopt.units import KW, MILLION, SECONDS_PER_HOUR
 
 OPTIMAL_GAP = 1e-4  # an optimum is proven at least to this, or to what the request asks for
@@ -37,21 +38,23 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 def sums_right(plan: Plan) -> list[str]:
     """Check that totals are the sums of the fleet's items, and ratios follow from them."""
-    fleet, workload = plan.fleet, plan.request.workload
-    if not fleet:
+    fleet, classes = plan.fleet, classes_of(plan)
+    if not fleet or not all(item.share_of_traffic.keys() <= classes.keys() for item in fleet):
         return []
     usd = sum(item.usd_per_hour for item in fleet)
     requests = sum(item.requests_per_s for item in fleet)
-    output, total = requests * workload.output_tokens, requests * (workload.input_tokens + workload.output_tokens)
-    power = _sum(item.power_kw for item in fleet)
+    lengths = [(item.requests_per_s, classes[next(iter(item.share_of_traffic))].workload) for item in fleet]
+    output = sum(rate * workload.output_tokens for rate, workload in lengths)
+    total = sum(rate * (workload.input_tokens + workload.output_tokens) for rate, workload in lengths)
+    power = peak_kw(plan)
     expected: dict[str, tuple[float | None, str]] = {
         "usd_per_hour": (usd, "sum over the fleet"),
         "requests_per_s": (requests, "sum over the fleet"),
-        "output_tokens_per_s": (output, f"requests/s x {number(workload.output_tokens)} tokens out"),
+        "output_tokens_per_s": (output, "requests/s x tokens out"),
         "total_tokens_per_s": (total, "requests/s x tokens in and out"),
         "usd_per_million_output_tokens": (_usd_per_million(usd, output), "USD/h over output tokens/h"),
         "usd_per_million_total_tokens": (_usd_per_million(usd, total), "USD/h over all tokens/h"),
-        "power_kw": (power, "sum over the fleet"),
+        "power_kw": (power, "sum over the fleet, of the period that needs most"),
         "it_power_kw": (_sum(item.rated_kw for item in fleet), "sum of rated_kw over the fleet"),
         "drawn_power_kw": (_sum(item.drawn_kw for item in fleet), "sum of drawn_kw over the fleet"),
         "tokens_per_s_per_mw": (output / (power / KW) if power else None, "output tokens/s over MW"),
@@ -67,37 +70,69 @@ def _usd_per_million(usd_per_hour: float, tokens_per_s: float) -> float | None:
     return usd_per_hour / (tokens_per_s * SECONDS_PER_HOUR) * MILLION if tokens_per_s > 0.0 else None
 
 
+def classes_of(plan: Plan) -> dict[str, WorkloadClass]:
+    """Return the request's classes by name."""
+    return {asked.name: asked for asked in plan.request.served_classes()}
+
+
+def peak_kw(plan: Plan) -> float | None:
+    """Return the power of the fleet in the period that needs most; not known as soon as one part is not. [kW]"""
+    periods = range(len(plan.request.periods))
+    if not periods:
+        return _sum(item.power_kw for item in plan.fleet)
+    if not plan.fleet or any(len(item.by_period) != len(periods) for item in plan.fleet):
+        return None
+    each = [_sum(item.by_period[t].power_kw for item in plan.fleet) for t in periods]
+    return None if any(kw is None for kw in each) else max(kw or 0.0 for kw in each)
+
+
 def traffic_split(plan: Plan) -> list[str]:
     """Check that every request is served once, and that items' shares and tokens are those of their rates."""
-    workload = plan.request.workload
-    requests = sum(item.requests_per_s for item in plan.fleet)
+    classes = classes_of(plan)
+    served = dict.fromkeys(classes, 0.0)
     faults = []
-    for number_, item in enumerate(plan.fleet):
-        label = f"fleet[{number_}] ({item.accelerator})"
-        share = item.requests_per_s / requests if requests > 0.0 else 0.0
-        if set(item.share_of_traffic) != {workload.name}:
-            classes = ", ".join(item.share_of_traffic) or "nothing"
-            faults.append(f"{label}: share_of_traffic is of {classes}, but the request's class is {workload.name}")
-        elif not same(item.share_of_traffic[workload.name], share):
-            stated = item.share_of_traffic[workload.name]
+    for position, item in enumerate(plan.fleet):
+        if len(item.share_of_traffic) != 1 or not item.share_of_traffic.keys() <= classes.keys():
+            said = ", ".join(item.share_of_traffic) or "nothing"
+            known = f"class is {', '.join(classes)}" if len(classes) == 1 else f"classes are {', '.join(classes)}"
+            what = f"share_of_traffic is of {said}, but the request's {known}"
+            faults.append(f"fleet[{position}] ({item.accelerator}): {what}")
+        else:
+            served[next(iter(item.share_of_traffic))] += item.requests_per_s
+    if faults:
+        return faults
+    for position, item in enumerate(plan.fleet):
+        label = f"fleet[{position}] ({item.accelerator})"
+        ((name, stated),) = item.share_of_traffic.items()
+        share = item.requests_per_s / served[name] if served[name] > 0.0 else 0.0
+        if not same(stated, share):
             faults.append(f"{label}: {different('share_of_traffic', stated, share, 'of requests/s')}")
-        tokens = item.requests_per_s * workload.output_tokens
-        if not same(item.output_tokens_per_s, tokens):
-            why = f"{number(item.requests_per_s)} req/s x {number(workload.output_tokens)} tokens out"
+        out = classes[name].workload.output_tokens
+        if not same(item.output_tokens_per_s, item.requests_per_s * out):
+            why = f"{number(item.requests_per_s)} req/s x {number(out)} tokens out"
+            tokens = item.requests_per_s * out
             faults.append(f"{label}: {different('output_tokens_per_s', item.output_tokens_per_s, tokens, why)}")
-    total = sum(item.share_of_traffic.get(workload.name, 0.0) for item in plan.fleet)
-    if plan.fleet and not same(total, 1.0):
-        faults.append(different(f"share_of_traffic of {workload.name}", total, 1.0, "sum over the fleet"))
     return faults
 
 
 def demand_met(plan: Plan) -> list[str]:
-    """Check that the fleet serves what was asked for, where a demand was given."""
-    wanted = plan.request.demand_requests_per_s
-    served = sum(item.requests_per_s for item in plan.fleet)
-    if wanted is None or not plan.fleet or same(served, wanted):
-        return []
-    return [f"demand_requests_per_s: the fleet serves {number(served)} req/s, but {number(wanted)} was asked for"]
+    """Check that the fleet serves what was asked for, where demands were given; for profit, no more than that."""
+    served: dict[str, float] = {}
+    for item in plan.fleet:
+        for name in item.share_of_traffic:
+            served[name] = served.get(name, 0.0) + item.requests_per_s
+    faults = []
+    hours = sum(period.hours for period in plan.request.periods)
+    for name, asked in classes_of(plan).items() if plan.fleet else ():
+        if asked.demand_requests_per_s is None:
+            continue
+        factor = sum(p.hours * p.factor(name) for p in plan.request.periods) / hours if hours else 1.0
+        wanted, got = asked.demand_requests_per_s * factor, served.get(name, 0.0)
+        enough = within(got, wanted, TOLERANCE) if plan.request.objective is Objective.PROFIT else same(got, wanted)
+        if not enough:
+            said = f"the fleet serves {number(got)} req/s of {name}, but {number(wanted)} was asked for"
+            faults.append(f"demand_requests_per_s: {said}")
+    return faults
 
 
 def limits_kept(plan: Plan) -> list[str]:
@@ -108,7 +143,7 @@ def limits_kept(plan: Plan) -> list[str]:
         faults.append(f"power_basis is {plan.power_basis.value}, but the request says {request.power_basis.value}")
     if not same(plan.power_limit_kw, request.power_kw):
         faults.append(different("power_limit_kw", plan.power_limit_kw, request.power_kw, "the request's power_kw"))
-    power = _sum(item.power_kw for item in fleet)
+    power = peak_kw(plan)
     if request.power_kw is not None and power is not None and not within(power, request.power_kw):
         faults.append(f"power_kw: the fleet takes {number(power)} kW, above the limit of {number(request.power_kw)}")
     usd, budget = sum(item.usd_per_hour for item in fleet), request.budget_usd_per_hour
@@ -153,12 +188,16 @@ def stock_kept(plan: Plan, inputs: CheckInputs) -> list[str]:
 
 
 def context_fits(plan: Plan, inputs: CheckInputs) -> list[str]:
-    """Check that a request is no longer than the model's context."""
-    workload, most = plan.request.workload, inputs.llm.max_context_tokens
-    length = workload.input_tokens + workload.output_tokens
-    if length <= most:
-        return []
-    return [f"workload {workload.name} has {number(length)} tokens in and out, but {inputs.llm.name} takes {most:,}"]
+    """Check that no class's request is longer than its model's context."""
+    faults = []
+    for asked in plan.request.served_classes():
+        workload, llm = asked.workload, inputs.llms[asked.llm]
+        length, most = workload.input_tokens + workload.output_tokens, llm.max_context_tokens
+        if length > most:
+            faults.append(
+                f"workload {workload.name} has {number(length)} tokens in and out, but {llm.name} takes {most:,}"
+            )
+    return faults
 
 
 def ranges_hold_figures(plan: Plan) -> list[str]:

@@ -65,16 +65,26 @@ def usd_per_hour(text: str) -> float:
     Raises:
         InputError: Not an amount of money above zero.
     """
-    from tokopt.units import MONEY, parse_quantity
-
     written = text.strip()
     for ending in ("/hour", "/hr", "/h"):
         written = written.removesuffix(ending)
+    return amount(written, what="--budget", said=text)
+
+
+def amount(text: str, *, what: str, said: str | None = None) -> float:
+    """Return the dollars of an option: `$500` or `500USD`.
+
+    Raises:
+        InputError: Not an amount of money above zero.
+    """
+    from tokopt.units import MONEY, parse_quantity
+
     try:
-        return parse_quantity(written.replace(",", ""), MONEY, what="--budget")
+        return parse_quantity(text.strip().replace(",", ""), MONEY, what=what)
     except InputError:
         raise InputError(
-            f"--budget: {text!r} is not an amount above zero; write it like '$500' (in quotes, for the shell) or 500USD"
+            f"{what}: {(said or text)!r} is not an amount above zero; write it like '$500' (in quotes, for the shell) "
+            "or 500USD"
         ) from None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tokopt.cli.fleet_options import api_keywords, demands, terms
 from tokopt.cli.options import framing, lengths, seconds, several, space, stock, usd_per_hour
 from tokopt.cli.output import json_text, print_json, print_report, require_writable, say, write_whole
 from tokopt.cli.shell import ExitStatus
@@ -19,6 +20,7 @@ Examples:
   tokopt plan --model llama-3.1-70b --demand 400req/s --workload chat \\
       --sla tpot=40ms,ttft=1s,p99 --prices aws,gcp,lambda --out plan.json
   tokopt plan --power 500kW --sla tok/s/user=50 --gpu h200_sxm,b200_sxm --json
+  tokopt plan --workloads workloads.yaml --prices aws,nebius,ownership-hyperscaler --survive node
 
 Exit status 3: proven that nothing meets the request; the report says what would have to give."""
 KEYWORDS = {  # option -> keyword of the API, where they differ
@@ -41,6 +43,7 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
 @click.option("--model", metavar="NAME", help="Model, or path of a Hugging Face config.json.  [default: deepseek-r1]")
 @click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: agentic]")
 @lengths
+@demands
 @several("--prices", metavar="LIST,...", help="Price lists or CSV files.  [default: ownership-hyperscaler]")
 @several("--gpu", "gpus", help="Accelerators to choose from.  [default: all that have a price]")
 @several("--without", help="Accelerators to leave out.")
@@ -48,10 +51,15 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
 @several("--region", help="Regions to buy in.")
 @several("--market", help="Terms: on_demand, spot, reserved, reserved_1y, reserved_3y, owned.")
 @click.option("--power-basis", metavar="utility|it", default="utility", help="Where --power is measured.")
-@click.option("--objective", metavar="cost|throughput", default="cost", help="What the plan makes best.")
+@several(
+    "--objective",
+    metavar="GOAL,...",
+    help="What the plan makes best, the first first: cost, throughput, profit, power, carbon.  [default: cost]",
+)
 @click.option("--budget", metavar="MONEY", help="Most money an hour, like '$500' (quote the dollar) or 500USD.")
 @several("--inventory", metavar="GPU=N,...", help="Most accelerators to be had, like h200_sxm=64.")
 @click.option("--max-types", type=click.IntRange(min=1), metavar="K", help="Most kinds of accelerator in the fleet.")
+@terms
 @click.option(
     "--robust", metavar="SHARE", help="Keep demand and limits with throughput this much below prediction, like 0.15."
 )
@@ -98,4 +106,4 @@ def _request(options: dict[str, Any]) -> dict[str, Any]:
         request["budget_usd_per_hour"] = usd_per_hour(request.pop("budget"))
     if "inventory" in request:
         request["inventory"] = stock(request["inventory"])
-    return request
+    return api_keywords(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
@@ -76,6 +77,7 @@ class Llm:
     native_precision: str  # of the published checkpoint
     precisions: tuple[str, ...]  # published or commonly served precisions
     precision_aliases: Mapping[str, str] = field(default_factory=dict)  # what people call a precision -> what it is
+    quality_losses: Mapping[str, float] = field(default_factory=dict)  # precision -> share of the score that it loses
     mtp_layers: int = 0  # multi-token-prediction modules shipped with the checkpoint
     mtp_parameters: int = 0  # of one module, without the embedding and head that it shares with the model
     published_total_parameters: float | None = None
@@ -89,3 +91,12 @@ class Llm:
     def layer_count(self) -> int:
         """Number of transformer layers, multi-token-prediction modules not counted."""
         return sum(group.count for group in self.layers)
+
+    def quality_loss(self, precision: str) -> float:
+        """Return the share of a benchmark's score that a precision loses against the published checkpoint.
+
+        The checkpoint's own precision loses nothing; infinite where nobody published a figure.
+        """
+        if precision == self.native_precision:
+            return 0.0
+        return self.quality_losses.get(precision, math.inf)

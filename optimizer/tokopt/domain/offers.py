@@ -34,6 +34,7 @@ class Offer:
     as_of: str
     source: str
     available_units: int | None = None  # None: no limit stated
+    available_from: str = ""  # YYYY-MM-DD; empty: now
     note: str = ""
 
     @property

@@ -6,6 +6,7 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokopt.domain.demand import CurrentUnits, PlanPeriod, Survive, WorkloadClass, WorkloadShape
 from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.domain.estimates import Interval, LatencyMs, MemoryGib, Record
 from tokopt.domain.workloads import Sla
@@ -26,6 +27,9 @@ class Objective(StrEnum):
 
     COST = "cost"  # USD an hour for a given demand, USD per million tokens when filling the power
     THROUGHPUT = "throughput"  # tokens a second within power, budget and inventory
+    PROFIT = "profit"  # what tokens earn less what the fleet costs; demand is what could be sold
+    POWER = "power"  # least power for a given demand
+    CARBON = "carbon"  # least carbon for a given demand
 
 
 @unique
@@ -36,26 +40,12 @@ class PowerBasis(StrEnum):
     IT = "it"  # nameplate of the servers
 
 
-class WorkloadShape(BaseModel):
-    """A workload as a request states it, resolved from the catalog so that a plan can be solved again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    input_tokens: float = Field(gt=0, allow_inf_nan=False)
-    output_tokens: float = Field(gt=0, allow_inf_nan=False)
-    input_cv: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
-    output_cv: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
-    prefix_share: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
-    arrival_cv2: float = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
-
-
 class PlanRequest(BaseModel):
     """Everything that decides a plan. Names are the catalog's canonical ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    llm: str
+    llm: str  # this and what follows: of the first class, where `classes` are given
     workload: WorkloadShape
     sla: Sla
     ttft_by_default: bool = False  # the TTFT limit was not given: it is tokopt's default for the prompt length
@@ -76,9 +66,52 @@ class PlanRequest(BaseModel):
     most_accelerator_types: int | None = Field(default=None, ge=1)
     inventory: dict[str, int] = Field(default_factory=dict)  # accelerator -> most accelerators to be had
     robust: float = Field(default=0.0, ge=0, lt=0.9)  # share by which throughput may fall short of the prediction
+    classes: tuple[WorkloadClass, ...] = ()  # several kinds of requests in one plan; empty = the one above
+    periods: tuple[PlanPeriod, ...] = ()  # of the horizon; empty = one, the same hour for ever
+    then: tuple[Objective, ...] = ()  # made best in this order among the plans that tie in the first objective
+    most_spot_share: float | None = Field(default=None, ge=0, le=1)  # of each class's requests
+    spot_reserve: float = Field(default=0.0, ge=0, lt=1)  # share of spot capacity kept idle, for interruptions
+    survive: Survive = Survive.NOTHING
+    most_carbon_kg_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    most_quality_loss: float | None = Field(default=None, ge=0, lt=1)  # of a precision, against the original
+    site_power_kw: dict[str, float] = Field(default_factory=dict)  # region or site -> most power there
+    current: tuple[CurrentUnits, ...] = ()  # today's fleet
+    change_usd_per_gpu: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of moving one accelerator, once
+    change_over_hours: float = Field(default=720.0, gt=0, allow_inf_nan=False)  # that the cost is spread over
     time_limit_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     gap_target: float = Field(default=1e-6, ge=0, lt=1)
     catalog: str | None = None  # overlay directory
+
+    def served_classes(self) -> tuple[WorkloadClass, ...]:
+        """Return what has to be served, also where it is one kind of requests only."""
+        if self.classes:
+            return self.classes
+        return (
+            WorkloadClass(
+                name=self.workload.name,
+                llm=self.llm,
+                workload=self.workload,
+                sla=self.sla,
+                ttft_by_default=self.ttft_by_default,
+                demand_requests_per_s=self.demand_requests_per_s,
+                most_quality_loss=self.most_quality_loss,
+            ),
+        )
+
+    def class_named(self, name: str) -> WorkloadClass | None:
+        """Return a class by name, None where there is none."""
+        return next((each for each in self.served_classes() if each.name == name), None)
+
+
+class ItemPeriod(Record):
+    """What an item does in one period."""
+
+    period: str
+    units: int
+    requests_per_s: float
+    load: float
+    usd_per_hour: float
+    power_kw: float | None
 
 
 class FleetItem(Record):
@@ -120,7 +153,8 @@ class FleetItem(Record):
     requests_per_s: float
     output_tokens_per_s: float
     capacity_requests_per_s: float  # of one replica within the SLA
-    share_of_traffic: dict[str, float]
+    share_of_traffic: dict[str, float]  # of a class's requests, by class
+    by_period: tuple[ItemPeriod, ...] = ()  # where the plan has periods; the item's other figures are of the fullest
     ttft_ms: LatencyMs
     tpot_ms: LatencyMs
     e2e_ms: LatencyMs
@@ -128,6 +162,60 @@ class FleetItem(Record):
     bottleneck: str
     price_source: str
     price_as_of: str
+
+
+class ClassPlan(Record):
+    """What a class of requests gets, and what that costs."""
+
+    name: str
+    model: str
+    demand_requests_per_s: float | None  # mean over the horizon
+    served_requests_per_s: float
+    output_tokens_per_s: float
+    usd_per_hour: float  # of the replicas that serve it
+    usd_per_million_output_tokens: float
+    earns_usd_per_hour: float | None  # None = no prices were stated
+    gpus: int
+    statistic: str
+    tpot_limit_ms: float | None
+    ttft_limit_ms: float | None
+    tpot_ms: float  # the worst of its replicas, at that statistic
+    ttft_ms: float
+
+
+class PeriodPlan(Record):
+    """The whole fleet in one period."""
+
+    name: str
+    hours: float
+    units: int
+    gpus: int
+    usd_per_hour: float
+    power_kw: float | None
+    carbon_kg_per_hour: float | None
+    requests_per_s: float
+    output_tokens_per_s: float
+
+
+class BreakEven(Record):
+    """The price at which an accelerator would enter the plan."""
+
+    accelerator: str
+    usd_per_gpu_hour: float | None  # None = at no price above zero
+    cheapest_usd_per_gpu_hour: float  # on offer
+    exact: bool  # otherwise from the linear relaxation
+
+
+class Change(Record):
+    """How an offer's units differ from today's."""
+
+    accelerator: str
+    provider: str
+    region: str
+    market: str
+    instance_type: str
+    before: int
+    after: int
 
 
 class Binding(Record):
@@ -218,6 +306,12 @@ class Plan(Record):
     binding: tuple[Binding, ...]
     marginal: tuple[Marginal, ...]
     runner_up: RunnerUp | None
+    classes: tuple[ClassPlan, ...] = ()  # where several were asked for, or what they earn is stated
+    schedule: tuple[PeriodPlan, ...] = ()
+    break_even: tuple[BreakEven, ...] = ()
+    changes: tuple[Change, ...] = ()  # against today's fleet
+    profit_usd_per_hour: float | None = None
+    carbon_kg_per_hour: float | None = None
     interval: dict[str, Interval]
     extrapolated: bool
     nearest_feasible: tuple[NearestFeasible, ...] = ()

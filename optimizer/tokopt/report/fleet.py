@@ -21,17 +21,30 @@ STATISTICS = ("mean", "p50", "p90", "p99")
 def fleet_sections(plan: Plan) -> Iterator[RenderableType]:
     """Yield the shopping list, then one section for each way in which replicas are set up and loaded."""
     yield section("What to buy", _shopping_list(plan))
-    groups: dict[tuple[Deployment, str], list[int]] = {}
+    groups: dict[tuple[Deployment, str, str], list[int]] = {}
     for position, item in enumerate(plan.fleet):
-        groups.setdefault((item.deployment, share(item.load)), []).append(position)
+        groups.setdefault((item.deployment, share(item.load), _serves(item)), []).append(position)
     for positions in groups.values():
         items = [plan.fleet[n] for n in positions]
         which = f"{', '.join(str(n + 1) for n in positions)}. " if len(plan.fleet) > 1 else ""
         yield section(
-            f"{which}{items[0].accelerator}: how each replica is set up",
+            f"{which}{items[0].accelerator}{_for_class(plan, items[0])}: how each replica is set up",
             _set_up(items),
-            _latency(items[0], plan.request.sla),
+            _latency(items[0], _sla(plan, items[0])),
         )
+
+
+def _serves(item: FleetItem) -> str:
+    return next(iter(item.share_of_traffic))
+
+
+def _for_class(plan: Plan, item: FleetItem) -> str:
+    return f" for {_serves(item)} ({item.model})" if plan.request.classes else ""
+
+
+def _sla(plan: Plan, item: FleetItem) -> Sla:
+    asked = plan.request.class_named(_serves(item))
+    return plan.request.sla if asked is None else asked.sla
 
 
 def _units(item: FleetItem) -> str:
@@ -43,11 +56,13 @@ def _units(item: FleetItem) -> str:
 
 def _shopping_list(plan: Plan) -> RenderableType:
     several = len(plan.fleet) > 1
-    rows = []
+    classes = bool(plan.request.classes)
+    rows: list[tuple[str, ...]] = []
     for position, item in enumerate(plan.fleet, start=1):
         rows.append(
             (
                 f"{position}. {item.accelerator}" if several else item.accelerator,
+                *([_serves(item)] if classes else []),
                 _offer(item),
                 f"{item.gpus:,}",
                 _units(item),
@@ -56,7 +71,8 @@ def _shopping_list(plan: Plan) -> RenderableType:
                 rate(item.output_tokens_per_s, "tok/s"),
             )
         )
-    return columns(("accelerator", "offer", "GPUs", "units", "$/h", "power", "output"), rows, left=(0, 1))
+    heads = ("accelerator", *(["serves"] if classes else []), "offer", "GPUs", "units", "$/h", "power", "output")
+    return columns(heads, rows, left=(0, 1, 2) if classes else (0, 1))
 
 
 def _offer(item: FleetItem) -> str:

@@ -12,6 +12,7 @@ from tokopt.report.blocks import bullets, columns, counted, pairs, section
 from tokopt.report.deployments import letters_used
 from tokopt.report.figures import UNKNOWN, number, plural, power, rate, share, spread, usd, usd_range
 from tokopt.report.fleet import fleet_sections
+from tokopt.report.outlook import outlook_sections
 
 BASIS_NAMES = {
     PowerBasis.UTILITY: "utility power provisioned for everything",
@@ -20,6 +21,9 @@ BASIS_NAMES = {
 BEST = {
     Objective.COST: "the lowest cost",
     Objective.THROUGHPUT: "the most output",
+    Objective.PROFIT: "the most profit",
+    Objective.POWER: "the least power",
+    Objective.CARBON: "the least carbon",
 }
 
 
@@ -28,13 +32,15 @@ def plan_report(plan: Plan) -> RenderableType:
     if plan.status is Status.INFEASIBLE:
         parts = [_verdict(plan), *_nearest(plan)]
     else:
-        parts = [_verdict(plan), _headline(plan), *fleet_sections(plan), *_margins(plan)]
+        parts = [_verdict(plan), _headline(plan), *fleet_sections(plan), *outlook_sections(plan), *_margins(plan)]
     return Group(*parts, *_left_out(plan), _assumptions(plan), _provenance(plan))
 
 
 def _verdict(plan: Plan) -> RenderableType:
     request = plan.request
     task = f"{request.llm}, {request.workload.name} workload"
+    if request.classes:
+        task = f"{len(request.classes)} kinds of requests ({', '.join(c.name for c in request.classes)})"
     if plan.status is Status.OPTIMAL:
         gap = plan.gap or 0.0
         proof = "gap 0" if gap < 1e-9 else f"gap {gap:.1e}"
@@ -75,6 +81,10 @@ def _headline(plan: Plan) -> RenderableType:
         add("output", rate(plan.output_tokens_per_s, "tok/s"), spread(known, "tok/s") if known else "")
     if plan.requests_per_s is not None:
         add("requests", f"{number(plan.requests_per_s, 4)} req/s")
+    if plan.profit_usd_per_hour is not None:
+        add("profit", f"{_signed(plan.profit_usd_per_hour).strip('+')}{usd(abs(plan.profit_usd_per_hour))}/h")
+    if plan.carbon_kg_per_hour is not None:
+        add("carbon", f"{number(plan.carbon_kg_per_hour, 4)} kg/h")
     if plan.tokens_per_s_per_mw is not None:
         known = ranges.get("tokens_per_s_per_mw")
         add("output per megawatt", rate(plan.tokens_per_s_per_mw, "tok/s"), spread(known, "tok/s") if known else "")
@@ -112,18 +122,27 @@ def _nearest(plan: Plan) -> Iterator[RenderableType]:
 
 def _limits(request: PlanRequest) -> list[str]:
     """Return what a request limits, with the values asked for."""
-    sla = request.sla
-    limits = [
-        f"{name} {value:,.4g} ms at {sla.statistic.value}"
-        for name, value in (("TPOT", sla.tpot_ms), ("TTFT", sla.ttft_ms), ("E2E", sla.e2e_ms))
-        if value is not None
-    ]
+    limits = []
+    for asked in request.served_classes():
+        sla, whose = asked.sla, f" of {asked.name}" if request.classes else ""
+        limits += [
+            f"{name}{whose} {value:,.4g} ms at {sla.statistic.value}"
+            for name, value in (("TPOT", sla.tpot_ms), ("TTFT", sla.ttft_ms), ("E2E", sla.e2e_ms))
+            if value is not None
+        ]
+        if asked.demand_requests_per_s is not None:
+            limits.append(f"demand{whose} {number(asked.demand_requests_per_s, 4)} req/s")
     if request.power_kw is not None:
         limits.append(f"power {power(request.power_kw)}")
     if request.budget_usd_per_hour is not None:
         limits.append(f"budget {usd(request.budget_usd_per_hour)}/h")
-    if request.demand_requests_per_s is not None:
-        limits.append(f"demand {number(request.demand_requests_per_s, 4)} req/s")
+    limits += [f"power in {site} {power(kw)}" for site, kw in request.site_power_kw.items()]
+    if request.most_carbon_kg_per_hour is not None:
+        limits.append(f"carbon {number(request.most_carbon_kg_per_hour, 4)} kg/h")
+    if request.most_spot_share is not None:
+        limits.append(f"at most {share(request.most_spot_share)} on spot units")
+    if request.survive.value != "none":
+        limits.append(f"spare capacity for any one {request.survive.value}")
     limits += [f"at most {count:,} {name}" for name, count in request.inventory.items()]
     if request.most_accelerator_types is not None:
         limits.append(f"at most {plural(request.most_accelerator_types, 'kind')} of accelerator")

@@ -1,6 +1,6 @@
 """Which set-up of one replica serves a workload best on each accelerator."""
 
-from tokopt.search.candidates import Candidate, SearchReport, SearchSpace, find_candidates
+from tokopt.search.candidates import Candidate, SearchReport, SearchSpace, evaluated, find_candidates
 from tokopt.search.frontier import OperatingPoint, find_frontier, pareto
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "OperatingPoint",
     "SearchReport",
     "SearchSpace",
+    "evaluated",
     "find_candidates",
     "find_frontier",
     "pareto",

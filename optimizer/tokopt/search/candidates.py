@@ -201,7 +201,11 @@ def capped_profile(
 
 def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profile | None:
     """Return a candidate's profile with the running cap that other limits allow: the same set-up, fuller or emptier."""
-    family, deployment = candidate.family, candidate.deployment
+    return fullest(candidate.family, candidate.deployment, workload, limits)
+
+
+def fullest(family: Family, deployment: Deployment, workload: Workload, limits: Limits) -> Profile | None:
+    """Return the profile of a set-up with the largest running cap that memory and limits allow; None without one."""
     layout, _ = decode_layout(deployment)
     accepted = float(family.accepted[deployment.speculation_depth])
     held = memory_slots(
@@ -213,6 +217,28 @@ def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profil
     )
     most = int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
     return capped_profile(family, deployment, workload, limits, most)
+
+
+def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployment) -> Candidate | None:
+    """Return a set-up that is given, with the running cap and capacity that it has within the space's limits.
+
+    None where the space has nothing like it, or the limits allow not one request.
+    """
+    for family in families_in(space, accelerator):
+        if (family.framework.name, family.precision.name, family.kv_precision) != (
+            deployment.framework,
+            deployment.precision,
+            deployment.kv_precision,
+        ):
+            continue
+        profile = fullest(family, deployment, space.workload, space.limits)
+        rate = 0.0 if profile is None else capacity(profile, space.limits)
+        if profile is None or rate <= 0.0:
+            return None
+        cap = profile.slots * profile.workers
+        fitted = deployment.model_copy(update={"max_running_requests": cap})
+        return Candidate(family=family, deployment=fitted, profile=profile, capacity_requests_per_s=rate)
+    return None
 
 
 def _candidate(

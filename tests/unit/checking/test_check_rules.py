@@ -56,7 +56,7 @@ OFFER = Offer(
 ELSEWHERE = replace(OFFER, region="south", zone="south-1", usd_per_hour=22.0, available_units=None)
 SINGLE = replace(OFFER, instance_type="one-of-them", accelerator_count=1, usd_per_hour=3.0, available_units=None)
 INPUTS = CheckInputs(
-    llm=LLM,
+    llms={LLM.name: LLM},
     accelerators=CATALOG.accelerators,
     frameworks=CATALOG.frameworks,
     precisions=CATALOG.precisions,

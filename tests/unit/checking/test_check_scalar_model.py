@@ -21,9 +21,9 @@ from tokopt.checking.evaluation import Replica, profile_for, replica_of
 from tokopt.checking.rates import constants_of, shifted
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration, Effect, Link
+from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.llms import AttentionKind, Llm
-from tokopt.domain.plans import WorkloadShape
 from tokopt.domain.provenance import Origin
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
@@ -141,17 +141,17 @@ class Pair:
 
     @property
     def replica(self) -> Replica:
-        return replica_of(self.deployment, self.shape, self.inputs)
+        return replica_of(self.deployment, self.shape, CATALOG.llms[self.deployment.llm], self.inputs)
 
     @property
     def checked(self) -> scalar_latency.Profile:
-        return profile_for(self.deployment, self.shape, self.inputs)
+        return profile_for(self.deployment, self.shape, CATALOG.llms[self.deployment.llm], self.inputs)
 
 
 @cache
 def inputs_for(llm: str) -> CheckInputs:
     return CheckInputs(
-        llm=CATALOG.llms[llm],
+        llms={llm: CATALOG.llms[llm]},
         accelerators=CATALOG.accelerators,
         frameworks=CATALOG.frameworks,
         precisions=CATALOG.precisions,

@@ -1,0 +1,143 @@
+"""What a plan takes for granted, and what it was made with."""
+
+from __future__ import annotations
+
+from tokopt.domain.demand import Survive
+from tokopt.domain.plans import FleetItem, PlanRequest, PowerBasis, Provenance
+from tokopt.perf.constants import constants_for, weakest_origin
+
+from .found import Found
+
+SEED = 0  # nothing in a plan is random; recorded so that it stays true
+INTERRUPTIBLE = "spot"
+
+
+def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...]:
+    """Return everything that a plan takes for granted, in sentences."""
+    request = found.request
+    said = [line for number in range(len(found.services)) for line in _of_class(found, number)]
+    said += [
+        "latencies are those of Poisson arrivals routed at random",
+        f"no replica is loaded above 95 % of saturation; prices: {', '.join(request.prices)}",
+        "a unit (instance, node or rack) hosts replicas of one set-up only",
+        *_of_several(request),
+        *_of_spot(found),
+    ]
+    if request.robust:
+        said.append(
+            f"throughput {request.robust:.0%} below prediction, and latencies to match: every figure is for that case"
+        )
+    if request.power_kw is not None:
+        basis = "all-in utility power, provisioned" if request.power_basis is PowerBasis.UTILITY else "server nameplate"
+        said.append(f"the power limit counts {basis}")
+    if request.current and request.change_usd_per_gpu:
+        said.append(
+            f"moving an accelerator costs ${request.change_usd_per_gpu:,.2f} once, spread over "
+            f"{request.change_over_hours:,.0f} hours; it is weighed in the choice, not in usd_per_hour"
+        )
+    llms = {service.llm.name for service in found.services}
+    for depth in sorted({item.deployment.speculation_depth for item in items} - {0}):
+        chances = llms <= found.catalog.calibration.acceptance.keys()
+        origin = "published for the first token" if chances else "an assumption"
+        said.append(f"multi-token prediction of depth {depth}: acceptance is {origin}")
+    return tuple(said)
+
+
+def _of_class(found: Found, number: int) -> list[str]:
+    asked, service = found.classes[number], found.services[number]
+    workload, sla = service.workload, asked.sla
+    named = f"{asked.name}: " if found.request.classes else ""
+    limits = [
+        f"{what} within {limit:,.4g} ms"
+        for what, limit in (("TPOT, the time per output token,", sla.tpot_ms), ("E2E", sla.e2e_ms))
+        if limit is not None
+    ]
+    if sla.ttft_ms is not None:
+        own = " (by default: 2 s and 1 ms a prompt token)" if asked.ttft_by_default else ""
+        limits.append(f"TTFT within {sla.ttft_ms / 1e3:.3g} s{own}")
+    said = [
+        f"{named}model {service.llm.title}; workload {workload.name}: {workload.input_tokens:,.0f} tokens in, "
+        f"{workload.output_tokens:,.0f} out on average (variation {workload.input_cv:.3g} and "
+        f"{workload.output_cv:.3g}), {workload.prefix_share * 100:.0f} % of prompts cached",
+        f"{named}limits hold at {sla.statistic.value} over requests: {', '.join(limits) or 'none'}",
+    ]
+    if asked.demand_requests_per_s is None and number == 0:
+        said.append("no demand given: the fleet fills its limits at the lowest cost per token")
+    if asked.most_quality_loss is not None:
+        said.append(
+            f"{named}only precisions that are known to lose at most {asked.most_quality_loss:.3g} of the original's "
+            "quality"
+        )
+    return said
+
+
+def _of_several(request: PlanRequest) -> list[str]:
+    said = []
+    if request.classes:
+        said.append("a replica serves requests of one class; classes share power, money and stock")
+    if request.periods:
+        hours = sum(period.hours for period in request.periods)
+        said.append(
+            f"{len(request.periods)} periods, {hours:,.4g} hours in all: owned and reserved units are paid throughout, "
+            "units on demand and spot as they are needed; costs are means over the horizon"
+        )
+    if request.survive is not Survive.NOTHING:
+        what = "any one unit" if request.survive is Survive.NODE else "all units of any one zone"
+        said.append(f"the demand is still served after {what} failed; limits on latency hold then, too")
+    return said
+
+
+def _of_spot(found: Found) -> list[str]:
+    request = found.request
+    if INTERRUPTIBLE not in request.markets:
+        if any(o.market.value == INTERRUPTIBLE for o in found.prices.offers):
+            return ["spot offers are left out; --market spot,on_demand takes them in"]
+        return []
+    share = "" if request.most_spot_share is None else f", at most {request.most_spot_share:.0%} of each class on them"
+    return [f"spot units can be taken away: {request.spot_reserve:.0%} of their capacity stays idle{share}"]
+
+
+def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> Provenance:
+    """Return what a plan was made with."""
+    import importlib.metadata
+
+    calibration = found.catalog.calibration
+    rejected: dict[str, int] = {}
+    for row in found.prices.rejected:
+        rejected[row.reason] = rejected.get(row.reason, 0) + 1
+    used = {row.accelerator.name: row.accelerator for row in found.columns}
+    sources = {
+        f"{name}.{field}": source
+        for name in sorted({item.accelerator for item in items})
+        for field, source in sorted(used[name].sources.items())
+    }
+    for service in found.services:
+        sources[service.llm.name] = service.llm.source
+        known = found.catalog.workloads.get(service.workload.name)
+        sources[f"workload {service.workload.name}"] = known.source if known else "the request"
+    origins = [
+        weakest_origin(
+            constants_for(
+                calibration,
+                used[i.accelerator],
+                found.catalog.frameworks[i.framework],
+                found.catalog.precisions[i.precision],
+                found.services[found.service_of(i)].llm.name,
+            )
+        )
+        for i in items
+    ]
+    return Provenance(
+        tokopt_version=importlib.metadata.version("tokopt"),
+        catalog_version=found.catalog.version,
+        calibration=calibration.version,
+        calibration_made_on=calibration.made_on,
+        calibration_summary=calibration.summary,
+        constants_origin=max((o.value for o in origins), default="prior"),
+        price_lists=found.request.prices,
+        prices_as_of=found.prices.as_of,
+        rejected_price_rows=rejected,
+        solver=solver,
+        seed=SEED,
+        sources=sources,
+    )

@@ -1,0 +1,202 @@
+"""For each class of requests: what it asks for, where it could run, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tokopt.catalog import Catalog
+from tokopt.domain.accelerators import Accelerator
+from tokopt.domain.demand import WorkloadClass
+from tokopt.domain.offers import Offer, PriceList
+from tokopt.domain.plans import PlanRequest, PowerBasis
+from tokopt.domain.workloads import Workload
+from tokopt.errors import InputError
+from tokopt.search import SearchReport, SearchSpace, evaluated, find_candidates
+
+from .columns import PricedCandidate, allowed_offers, cheapest_offers, priced, provisioned_w
+from .found import Found, Service
+from .progress import Progress, silent
+from .space import search_space, supported
+from .standing import same_setup
+
+
+def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) -> Found:
+    """Load what a request needs, search every accelerator that has a price, and price what was found."""
+    classes = request.served_classes()
+    spaces = [class_space(request, catalog, asked) for asked in classes]
+    prices = catalog.price_list(request.prices)
+    offers = offers_for(prices, request)
+    units: dict[str, set[int]] = {}
+    for offer in offers:
+        units.setdefault(offer.accelerator, set()).add(offer.accelerator_count)
+    known: dict[tuple[object, ...], Service] = {}
+    services: list[Service] = []
+    excluded: dict[str, str] = {}
+    for number, (asked, space) in enumerate(zip(classes, spaces, strict=True)):
+        key = (asked.llm, asked.workload.model_copy(update={"name": ""}), asked.sla, asked.most_quality_loss)
+        if key not in known:
+            share = (number / len(classes), (number + 1) / len(classes))
+            known[key] = _searched(request, catalog, space, units, excluded, _part(progress, *share))
+        services.append(_with_standing(request, catalog, replace(known[key], workload=space.workload)))
+    for name in request.accelerators:
+        if name not in units:
+            excluded[name] = "no price for it in the price list"
+    columns = priced_services(services, offers, catalog.accelerators, request.power_basis)
+    used = {c.offer.accelerator for c in columns}
+    for name in units:
+        if name not in used and name not in excluded:
+            excluded[name] = "no unit on offer is large enough for a replica, and smaller instances cannot be joined"
+    return Found(
+        request=request,
+        catalog=catalog,
+        prices=prices,
+        services=tuple(services),
+        excluded={name: why for name, why in excluded.items() if name not in used},
+        columns=columns,
+    )
+
+
+def offers_for(prices: PriceList, request: PlanRequest) -> list[Offer]:
+    """Return the offers that a request may use, without those that another replaces.
+
+    Raises:
+        InputError: None is left.
+    """
+    offers = cheapest_offers(allowed_offers(prices.offers, request), apart=places_matter(request))
+    if not offers:
+        raise InputError(_no_offer(prices, request))
+    return offers
+
+
+def places_matter(request: PlanRequest) -> bool:
+    """Whether it matters where an offer is, so that a dearer one elsewhere has its use."""
+    return bool(
+        request.site_power_kw
+        or request.survive.value == "zone"
+        or request.most_carbon_kg_per_hour is not None
+        or request.most_spot_share is not None
+        or request.spot_reserve
+        or request.periods
+        or request.current
+        or any(goal.value == "carbon" for goal in (request.objective, *request.then))
+    )
+
+
+def class_space(request: PlanRequest, catalog: Catalog, asked: WorkloadClass) -> SearchSpace:
+    """Return the space of one class of a request.
+
+    Raises:
+        InputError: A name that the catalog does not know, or a precision that the model does not have.
+    """
+    llm = catalog.llm(asked.llm)
+    space = search_space(
+        catalog,
+        llm=llm,
+        workload=Workload(**asked.workload.model_dump()),
+        sla=asked.sla,
+        frameworks=request.frameworks,
+        precisions=tuple(p for p in request.precisions if p in llm.precisions or not request.classes),
+        kv_precisions=request.kv_precisions,
+        modes=request.modes,
+        calibration=catalog.calibration.slower(request.robust),
+    )
+    if asked.most_quality_loss is None:
+        return space
+    kept = tuple(p for p in space.precisions if llm.quality_loss(p.name) <= asked.most_quality_loss)
+    if not any(p.name in llm.precisions for p in kept):
+        raise InputError(
+            f"--max-quality-loss: no precision of {llm.name} is known to lose at most {asked.most_quality_loss:.3g}"
+        )
+    return replace(space, precisions=kept)
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    return lambda what, done: progress(what, start + (end - start) * done)
+
+
+def _searched(
+    request: PlanRequest,
+    catalog: Catalog,
+    space: SearchSpace,
+    units: Mapping[str, set[int]],
+    excluded: dict[str, str],
+    progress: Progress,
+) -> Service:
+    """Return what a search of every accelerator finds for one class; why one cannot be used goes to `excluded`."""
+    reports: dict[str, SearchReport] = {}
+    for number, (name, sizes) in enumerate(units.items()):
+        accelerator = catalog.accelerators[name]
+        progress(f"searching {accelerator.title}", number / len(units))
+        reason = _unusable(accelerator, request, space)
+        if reason:
+            excluded[name] = reason
+            continue
+        reports[name] = find_candidates(accelerator, space, tuple(sorted(sizes)))
+        if not reports[name].candidates:
+            excluded[name] = _why_nothing(reports[name], space)
+    return Service(llm=space.llm, workload=space.workload, space=space, reports=reports)
+
+
+def _with_standing(request: PlanRequest, catalog: Catalog, service: Service) -> Service:
+    """Return a service whose candidates include what runs today, so that it may stay as it is."""
+    reports = dict(service.reports)
+    for unit in request.current:
+        deployment = unit.deployment
+        if deployment is None or deployment.llm != service.llm.name or unit.accelerator not in reports:
+            continue
+        report = reports[unit.accelerator]
+        if any(same_setup(candidate.deployment, deployment) for candidate in report.candidates):
+            continue
+        standing = evaluated(catalog.accelerators[unit.accelerator], service.space, deployment)
+        if standing is not None:
+            reports[unit.accelerator] = replace(report, candidates=[*report.candidates, standing])
+    return replace(service, reports=reports)
+
+
+def priced_services(
+    services: Sequence[Service], offers: Sequence[Offer], accelerators: Mapping[str, Accelerator], basis: PowerBasis
+) -> list[PricedCandidate]:
+    """Return the columns of all classes: each replica set-up serves the class that it was found for."""
+    columns: list[PricedCandidate] = []
+    for number, service in enumerate(services):
+        candidates = {name: report.candidates for name, report in service.reports.items()}
+        columns += priced(
+            candidates, offers, accelerators, basis, service=number, services=len(services), first=len(columns)
+        )
+    return columns
+
+
+def _no_offer(prices: PriceList, request: PlanRequest) -> str:
+    selections = {
+        "accelerators": request.accelerators,
+        "regions": request.regions,
+        "markets": request.markets,
+        "without": request.excluded_accelerators,
+    }
+    asked = "; ".join(f"{what} {', '.join(values)}" for what, values in selections.items() if values)
+    there = ", ".join(sorted({o.accelerator for o in prices.offers}))
+    return f"no offer in {', '.join(request.prices)} is left ({asked or 'none in stock'}); it has: {there or 'nothing'}"
+
+
+def _unusable(accelerator: Accelerator, request: PlanRequest, space: SearchSpace) -> str:
+    if request.power_kw is not None or request.site_power_kw:
+        each_w = provisioned_w(accelerator, request.power_basis)
+        if each_w != each_w:
+            missing = "all-in power" if request.power_basis is PowerBasis.UTILITY else "server power"
+            return f"the catalog has no {missing} for it, which a power limit needs"
+    if not supported(accelerator, space):
+        return f"no framework in the catalog runs on it ({', '.join(f.name for f in space.frameworks)})"
+    return ""
+
+
+def _why_nothing(report: SearchReport, space: SearchSpace) -> str:
+    if report.considered == 0:
+        return "no framework serves the model there in the precisions asked for"
+    if report.fastest_tpot_s == float("inf"):
+        return "the model does not fit in any layout"
+    limit_s = space.limits.tpot_s
+    if report.fastest_tpot_s > limit_s:
+        return f"its fastest TPOT is {report.fastest_tpot_s * 1e3:.1f} ms, above the limit of {limit_s * 1e3:g} ms"
+    first_ms = report.fastest_first_token_s * 1e3
+    return f"no set-up meets the limits (its fastest first token takes {first_ms:,.0f} ms at the same statistic)"

@@ -1,0 +1,69 @@
+"""What a column's offer is worth in each period, and how many of its blocks stand today."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tokopt.domain.demand import CurrentUnits
+from tokopt.domain.deployments import Deployment
+from tokopt.domain.offers import Offer
+from tokopt.domain.plans import PlanRequest
+from tokopt.fleet import Column
+
+from .columns import PricedCandidate
+
+
+def over_time(request: PlanRequest, row: PricedCandidate) -> Column:
+    """Return a column with its prices by period, and the period from which it can be had."""
+    column, periods = row.column, request.periods
+    if not periods:
+        return column
+    market = row.offer.market.value
+    prices = tuple(column.usd_per_hour * period.price_factors.get(market, 1.0) for period in periods)
+    carbon = column.carbon_g_per_hour
+    return replace(
+        column,
+        first_period=_first_period(request, row.offer),
+        usd_per_hour_by_period=prices if len(set(prices)) > 1 or prices[0] != column.usd_per_hour else (),
+        carbon_g_per_hour_by_period=tuple(carbon * period.carbon_factor for period in periods)
+        if any(period.carbon_factor != 1.0 for period in periods)
+        else (),
+    )
+
+
+def _first_period(request: PlanRequest, offer: Offer) -> int:
+    """Return the period from which an offer can be had: the first that starts on its day or later."""
+    if not offer.available_from:
+        return 0
+    starts = [n for n, period in enumerate(request.periods) if period.starts_on >= offer.available_from]
+    return starts[0] if starts else len(request.periods)
+
+
+def standing_blocks(request: PlanRequest, rows: Sequence[PricedCandidate]) -> list[int]:
+    """Return how many blocks of each column stand today.
+
+    Units with a stated set-up stand in the column of that set-up; others in the column of their offer that serves most.
+    """
+    blocks = [0] * len(rows)
+    for unit in request.current:
+        own = [n for n, row in enumerate(rows) if _is_of(unit, row.offer)]
+        if unit.deployment is not None:
+            like = [n for n in own if same_setup(rows[n].candidate.deployment, unit.deployment)]
+            own = like or own
+        if own:
+            best = max(own, key=lambda n: max(rows[n].column.requests_per_s) / rows[n].column.units_per_block)
+            blocks[best] += unit.units // rows[best].column.units_per_block
+    return blocks
+
+
+def _is_of(unit: CurrentUnits, offer: Offer) -> bool:
+    stated = (unit.accelerator, unit.provider, unit.market) == (offer.accelerator, offer.provider, offer.market.value)
+    return stated and unit.region in ("", offer.region) and unit.instance_type in ("", offer.instance_type)
+
+
+def same_setup(one: Deployment, other: Deployment) -> bool:
+    """Whether two deployments differ in nothing but their running caps, which can be set at any time."""
+    return one.model_copy(update={"max_running_requests": None}) == other.model_copy(
+        update={"max_running_requests": None}
+    )

@@ -1,0 +1,93 @@
+"""Options of `tokopt plan` on what a fleet has to serve and on what terms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tokopt.cli.options import CommandT, amount, several
+from tokopt.errors import InputError
+
+
+def demands(command: CommandT) -> CommandT:
+    """Add the options that say what has to be served, beyond one workload."""
+    for option in (
+        click.option(
+            "--max-quality-loss",
+            metavar="SHARE",
+            help="Only precisions known to lose at most this share of the original's scores, like 1%.",
+        ),
+        click.option(
+            "--workloads",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="Classes of requests and periods, as YAML; instead of --model, --workload and --demand.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def terms(command: CommandT) -> CommandT:
+    """Add the options on places, markets, failures, carbon and today's fleet."""
+    for option in (
+        click.option("--change-cost", metavar="MONEY", help="Cost of moving one accelerator, once, like $200."),
+        click.option(
+            "--current",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="Today's fleet: a plan file, or YAML with a list `fleet`. Changes are shown, and cost --change-cost.",
+        ),
+        click.option("--max-carbon", metavar="RATE", help="Most carbon, mean over the horizon, like 200kg/h."),
+        click.option(
+            "--survive",
+            metavar="node|zone",
+            default=None,
+            help="Spare capacity: the demand is still served after any one unit, or any one zone, failed.",
+        ),
+        click.option(
+            "--spot-reserve", metavar="SHARE", help="Share of spot capacity that stays idle.  [default with spot: 10%]"
+        ),
+        click.option("--max-spot-share", metavar="SHARE", help="Most of each class's requests on spot units."),
+        several("--site-power", metavar="REGION=POWER,...", help="Most power in a region, like us-east-1=2MW."),
+    ):
+        command = option(command)
+    return command
+
+
+def api_keywords(request: dict[str, Any]) -> dict[str, Any]:
+    """Return keywords of the API for options whose text is read here.
+
+    Raises:
+        InputError: A text that is not understood.
+    """
+    if "max_carbon" in request:
+        request["max_carbon_kg_per_hour"] = _kg_per_hour(request.pop("max_carbon"))
+    if "change_cost" in request:
+        request["change_usd_per_gpu"] = amount(request.pop("change_cost"), what="--change-cost")
+    if "site_power" in request:
+        request["site_power"] = _by_name(request["site_power"])
+    return request
+
+
+def _kg_per_hour(text: str) -> float:
+    for unit, kilograms in (("kg/h", 1.0), ("t/h", 1000.0), ("g/h", 1e-3)):
+        if text.strip().endswith(unit):
+            try:
+                return float(text.strip().removesuffix(unit)) * kilograms
+            except ValueError:
+                break
+    raise InputError(f"--max-carbon: {text!r} is not a rate of carbon; write it like 200kg/h")
+
+
+def _by_name(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in (p.strip() for p in text.split(",") if p.strip()):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value:
+            raise InputError(f"--site-power: {part!r} is not a region's power; write it like us-east-1=2MW")
+        if name in found:
+            raise InputError(f"--site-power: {name} is given twice")
+        found[name] = value
+    return found
