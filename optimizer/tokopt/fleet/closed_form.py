@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from tokopt.fleet.problem import FleetProblem, FleetSolution, Goal, Stop
+from tokopt.fleet.problem import Binding, FleetProblem, FleetSolution, Goal, GoalValue, Stop, Survive
 
 SAME = 1e-12  # relative difference below which two ratios are a tie
 
@@ -21,13 +21,9 @@ def closed_form(problem: FleetProblem) -> FleetSolution | None:
 
     Ties in cost per token go to the column that serves most within the limit, then to the first.
     """
-    free = not (
-        problem.offer_units
-        or problem.accelerator_stock
-        or problem.budget_usd_per_hour is not None
-        or problem.most_accelerator_types is not None
-    )
-    if problem.goal is not Goal.COST_PER_TOKEN or len(problem.demand) != 1 or problem.power_w is None or not free:
+    if problem.goal is not Goal.COST_PER_TOKEN or len(problem.demand) != 1 or problem.power_w is None:
+        return None
+    if not only_power_limits(problem):
         return None
     if not all(c.power_w > 0.0 and c.usd_per_hour > 0.0 for c in problem.columns):
         return None
@@ -45,12 +41,57 @@ def closed_form(problem: FleetProblem) -> FleetSolution | None:
         return None
     ratio, _, chosen, blocks = best
     count = range(len(problem.columns))
+    column = problem.columns[chosen]
+    fleet = tuple(blocks if j == chosen else 0 for j in count)
+    rates = tuple((column.requests_per_s[0] * blocks if j == chosen else 0.0,) for j in count)
+    used = column.power_w * blocks
     return FleetSolution(
         stop=Stop.OPTIMAL,
-        blocks=tuple(blocks if j == chosen else 0 for j in count),
-        rates=tuple((problem.columns[j].requests_per_s[0] * blocks if j == chosen else 0.0,) for j in count),
+        blocks=fleet,
+        rates=rates,
         objective=ratio,
         bound=ratio,
         gap=0.0,
         solver="closed form",
+        blocks_by_period=(fleet,),
+        rates_by_period=(rates,),
+        goals=(GoalValue(problem.goal, ratio, ratio, 0.0),),
+        usd_per_hour=column.usd_per_hour * blocks,
+        revenue_usd_per_hour=sum(problem.usd_per_request) * rates[chosen][0] * 3600.0,
+        power_w=used,
+        carbon_g_per_hour=column.carbon_g_per_hour * blocks,
+        binding=(
+            Binding(
+                name="power",
+                period=problem.periods[0].name,
+                used=used,
+                limit=problem.power_w,
+                slack=problem.power_w - used,
+            ),
+        ),
+        detail="no mix is cheaper a token than its cheapest column",
+    )
+
+
+def only_power_limits(problem: FleetProblem) -> bool:
+    """Return whether power is all that limits a fleet of one period."""
+    limits = (
+        problem.budget_usd_per_hour,
+        problem.most_accelerator_types,
+        problem.most_spot_share,
+        problem.carbon_g_per_hour,
+    )
+    return (
+        all(limit is None for limit in limits)
+        and not (problem.offer_units or problem.accelerator_stock or problem.site_power_w or problem.caps)
+        and not (problem.spot_reserve or problem.then or problem.change_usd_per_block_hour or problem.demand_by_period)
+        and problem.survive is Survive.NONE
+        and len(problem.periods) == 1
+        and all(
+            c.least_blocks == 0
+            and c.most_blocks is None
+            and c.first_period == 0
+            and not (c.usd_per_hour_by_period or c.carbon_g_per_hour_by_period)
+            for c in problem.columns
+        )
     )

@@ -1,144 +1,446 @@
-"""The mixed-integer program: variables, one function per constraint, objectives."""
+"""The mixed-integer program: variables, one function per constraint, objectives.
+
+Columns j, classes k, periods t; h_t is the period's share of the horizon. Columns with the same rates that are alike in
+what can fail or be taken away share their rate variables: such a *split* is i below, with r_ik and n_it = Σ_{j in i} n_jt.
+Sharing is exact, since the load of a split can be spread over its columns in proportion to their blocks.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
-from ortools.math_opt.python import mathopt
+import numpy as np
 
-from tokopt.fleet.problem import Column, FleetProblem
+from tokopt.fleet.problem import Cap, Counted, FleetProblem, Goal, Survive
+from tokopt.fleet.program import NONE, Floats, Ints, Program
+from tokopt.fleet.table import Table, distinct_rows
 
 MILLION_TOKENS_PER_HOUR = 3600.0 / 1e6  # of one token a second
+SCALED = (Goal.COST_PER_TOKEN, Goal.THROUGHPUT)
+ROOM = 1.0 + 1e-12  # rounding that a whole number of blocks may need to fit into a limit
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is lost in a period: one block of a split, or all blocks of a zone."""
+
+    period: int
+    split: int = NONE
+    zone: int = NONE
 
 
 @dataclass(slots=True)
 class Formulation:
-    """A model with its variables, by position of column and class."""
+    """A program with its variables, by position of column, split, class and period."""
 
-    model: Any
-    blocks: list[Any]  # n_j
-    rates: list[dict[int, Any]]  # x_jk where column j can serve class k
-    scale: Any | None  # s: multiple of the mix that is served, where the goal scales it
-    cost: Any  # Σ_j c_j n_j  [USD/h]
-    power: Any  # Σ_j w_j n_j  [W]
-    tokens: Any  # Σ_jk o_k x_jk · 3600/10⁶  [million output tokens/h]
-    rows: dict[str, Any]  # constraints whose shadow prices are asked for
+    program: Program
+    table: Table
+    n: Ints  # J x T: blocks; a column that is fixed over the horizon has one variable for all its periods
+    split: Ints  # J: number of the column's split
+    rates: Floats  # I x K: r_ik
+    x: Ints  # I x K x T: requests/s
+    scale: int  # s: multiple of the mix that is served, where the goal scales it
+    peak: int  # P: power of the period that needs most [kW], where it is a goal
+    changes: list[tuple[Ints, Floats]]  # |n - n0| by variables and weights
+    rows: dict[str, Ints]  # rows by name, for shadow prices
+
+    # Objectives, means over the horizon, as coefficients of the variables
+
+    def cost(self) -> Floats:
+        """Return  Σ_jt h_t c_jt n_jt   [USD/h]."""
+        return self.program.vector((self.n, self.table.cost * self.table.weight))
+
+    def energy(self) -> Floats:
+        """Return  Σ_jt h_t w_j n_jt   [kW]."""
+        return self.program.vector((self.n, self.table.power[:, None] * 1e-3 * self.table.weight))
+
+    def carbon(self) -> Floats:
+        """Return  Σ_jt h_t g_jt n_jt   [g/h]."""
+        return self.program.vector((self.n, np.nan_to_num(self.table.carbon) * self.table.weight))
+
+    def change(self) -> Floats:
+        """Return the penalty on changes   [USD/h]."""
+        usd = self.table.problem.change_usd_per_block_hour
+        return self.program.vector(*((v, usd * w) for v, w in self.changes))
+
+    def tokens(self) -> Floats:
+        """Return  Σ_ikt h_t o_k x_ikt · 3600/10⁶   [million output tokens/h]."""
+        each = self.table.tokens[None, :, None] * MILLION_TOKENS_PER_HOUR * self.table.weight
+        return self.program.vector((self.x, each))
+
+    def revenue(self) -> Floats:
+        """Return  Σ_ikt h_t p_k x_ikt · 3600   [USD/h]."""
+        each = self.table.revenue[None, :, None] * 3600.0 * self.table.weight
+        return self.program.vector((self.x, each))
 
 
-def formulate(problem: FleetProblem, *, scaled: bool, relaxed: bool = False) -> Formulation:
+def formulate(table: Table, failures: tuple[Failure, ...] = (), *, keep: frozenset[Goal] = frozenset()) -> Formulation:
     """Return the program with all its constraints and no objective.
 
     Args:
-        problem: Columns, demand and limits.
-        scaled: The mix is served to a multiple that is a variable, instead of exactly once.
-        relaxed: Blocks may be fractional: the linear relaxation, for bounds and shadow prices.
+        table: Columns, demand and limits.
+        failures: What has to be survived; more are added as they are found to matter.
+        keep: Goals that will be asked for, besides the problem's own; the peak of power is only there where it is one.
     """
-    model = mathopt.Model(name="fleet")
-    columns = problem.columns
-    add = model.add_variable if relaxed else model.add_integer_variable
-    blocks = [add(lb=0.0, ub=_most_blocks(problem, c), name=f"n[{c.name}]") for c in columns]
-    rates = [
-        {k: model.add_variable(lb=0.0, name=f"x[{c.name},{k}]") for k, rate in enumerate(c.requests_per_s) if rate > 0}
-        for c in columns
-    ]
-    scale = model.add_variable(lb=0.0, name="scale") if scaled else None
-    total = mathopt.fast_sum
+    problem = table.problem
+    program = Program()
+    columns, periods, classes = table.count, len(table.hours), table.rates.shape[1]
+    most = most_blocks(table)
+    split, rates = splits(table)
+    x = np.full((len(rates), classes, periods), NONE)
+    there = np.zeros((len(rates), periods), dtype=np.bool_)
+    np.logical_or.at(there, split, table.bought)
+    used = (rates > 0)[:, :, None] & there[:, None, :]
+    x[used] = program.add_variables(int(used.sum()))
     form = Formulation(
-        model=model,
-        blocks=blocks,
+        program=program,
+        table=table,
+        n=_blocks(program, table, most),
+        split=split,
         rates=rates,
-        scale=scale,
-        cost=total(c.usd_per_hour * n for c, n in zip(columns, blocks, strict=True)),
-        power=total(c.power_w * n for c, n in zip(columns, blocks, strict=True) if math.isfinite(c.power_w)),
-        tokens=total(
-            problem.tokens_per_request[k] * MILLION_TOKENS_PER_HOUR * x for row in rates for k, x in row.items()
-        ),
+        x=x,
+        scale=int(program.add_variables(1)[0]) if problem.goal in SCALED else NONE,
+        peak=NONE,
+        changes=[],
         rows={},
     )
-    serve_every_class(form, problem)
-    keep_within_capacity(form, problem)
-    keep_within_power(form, problem)
-    keep_within_budget(form, problem)
-    keep_within_stock(form, problem)
-    limit_accelerator_types(form, problem)
+    assert form.n.shape == (columns, periods)
+    serve_every_class(form, form.x)
+    keep_within_capacity(form, form.x)
+    keep_within_power(form)
+    keep_within_site_power(form)
+    keep_within_budget(form)
+    keep_within_stock(form)
+    keep_within_caps(form)
+    keep_within_spot_share(form)
+    keep_within_carbon(form)
+    limit_accelerator_types(form, most)
+    penalise_changes(form)
+    if Goal.POWER in (problem.goal, *problem.then, *keep):
+        bound_peak_power(form)
+    for failure in failures:
+        survive(form, failure, most)
     return form
 
 
-def serve_every_class(form: Formulation, problem: FleetProblem) -> None:
-    """Every class is served whole:  Σ_j x_jk = d_k  (or s·d_k)  for all k   [requests/s]."""
-    for k, wanted in enumerate(problem.demand):
-        served = mathopt.fast_sum(row[k] for row in form.rates if k in row)
-        target = wanted if form.scale is None else wanted * form.scale
-        form.rows[f"demand[{k}]"] = form.model.add_linear_constraint(served == target, name=f"demand[{k}]")
+def splits(table: Table) -> tuple[Ints, Floats]:
+    """Return each column's split, and the rates of splits."""
+    zone = table.labels["zone"] if table.problem.survive is Survive.ZONE else np.zeros(table.count)
+    number = distinct_rows(table.rates, table.spot, zone)
+    _, first = np.unique(number, return_index=True)
+    return number, table.rates[first]
 
 
-def keep_within_capacity(form: Formulation, problem: FleetProblem) -> None:
-    """Load adds up over classes:  Σ_k x_jk / r_jk ≤ n_j  for all j   (r: requests/s of a block within the limits)."""
-    for column, n, row in zip(problem.columns, form.blocks, form.rates, strict=True):
-        load = mathopt.fast_sum(x * (1.0 / column.requests_per_s[k]) for k, x in row.items())
-        form.model.add_linear_constraint(load <= n, name=f"capacity[{column.name}]")
+def _blocks(program: Program, table: Table, most: Floats) -> Ints:
+    """Add n_jt: one variable a period where a column is flexible, else one for all its periods."""
+    n = np.full(table.bought.shape, NONE)
+    each = table.bought & table.flexible[:, None]
+    upper = np.maximum(most, table.least[:, None])
+    lower = np.broadcast_to(table.least[:, None], n.shape)
+    n[each] = program.add_variables(int(each.sum()), lower=lower[each], upper=upper[each], integer=True)
+    fixed = ~table.flexible & table.bought.any(axis=1)
+    count = int(fixed.sum())
+    once = program.add_variables(count, lower=table.least[fixed], upper=upper[fixed].max(axis=1), integer=True)
+    n[fixed] = np.where(table.bought[fixed], once[:, None], NONE)
+    return n
 
 
-def keep_within_power(form: Formulation, problem: FleetProblem) -> None:
-    """Power stays below the limit:  Σ_j w_j n_j ≤ W   [kW]."""
-    if problem.power_w is None:
+def serve_every_class(form: Formulation, x: Ints) -> None:
+    """Every class is served whole:  Σ_i x_ikt = d_kt  (s·d_kt where the goal scales it, ≤ d_kt for profit)   [requests/s].
+
+    In a failure the same requests are served by what is left.
+    """
+    table = form.table
+    classes, periods = x.shape[1:]
+    row = np.arange(classes * periods).reshape(classes, periods)
+    demand = table.demand.T
+    first = "demand" not in form.rows
+    terms = [(row[None], x, 1.0)]
+    lower = upper = demand.ravel()
+    if form.scale != NONE:
+        terms.append((row, form.scale, -demand))
+        lower = upper = np.zeros(1)
+    elif table.problem.goal is Goal.PROFIT:
+        if not first:
+            terms.append((row[None], form.x, -1.0))
+        lower, upper = np.full(1, -np.inf if first else 0.0), upper if first else np.zeros(1)
+    rows = form.program.add_rows(classes * periods, *terms, lower=lower, upper=upper)
+    if first:
+        form.rows["demand"] = rows.reshape(classes, periods)
+
+
+def keep_within_capacity(form: Formulation, x: Ints) -> Ints:
+    """Load adds up over classes:  Σ_k x_ikt / r_ik ≤ (1 - reserve_i) Σ_{j in i} n_jt  for all i, t.
+
+    The reserve is the share of spot capacity that stays idle; it is zero for all others. Returns the rows, I x T.
+    """
+    table = form.table
+    count, _, periods = x.shape
+    row = np.arange(count * periods).reshape(count, periods)
+    with np.errstate(divide="ignore"):
+        load = np.where(form.rates > 0, 1.0 / form.rates, 0.0)
+    usable = 1.0 - table.problem.spot_reserve * table.spot
+    rows = form.program.add_rows(
+        count * periods,
+        (row[:, None, :], x, load[:, :, None]),
+        (row[form.split], form.n, -usable[:, None]),
+        upper=0.0,
+    )
+    return np.asarray(rows.reshape(count, periods))
+
+
+def keep_within_power(form: Formulation) -> None:
+    """Power stays below the limit in every period:  Σ_j w_j n_jt ≤ W   [kW]."""
+    if form.table.problem.power_w is not None:
+        # In kW: rows of like size keep the solver's tolerances meaningful.
+        every = np.ones(form.table.count, dtype=np.bool_)
+        form.rows["power"] = _sum_by_period(form, form.table.power * 1e-3, every, form.table.problem.power_w * 1e-3)
+
+
+def keep_within_site_power(form: Formulation) -> None:
+    """So does the power of each site:  Σ_{j at site} w_j n_jt ≤ W_site   [kW]."""
+    for site, limit in form.table.problem.site_power_w.items():
+        there = form.table.matches("site", site)
+        if there.any():
+            form.rows[f"power[{site}]"] = _sum_by_period(form, form.table.power * 1e-3, there, limit * 1e-3)
+
+
+def keep_within_budget(form: Formulation) -> None:
+    """Mean spending stays below the budget:  Σ_jt h_t c_jt n_jt ≤ B   [USD/h]."""
+    if form.table.problem.budget_usd_per_hour is not None:
+        form.rows["budget"] = np.array([form.program.at_most(form.cost(), form.table.problem.budget_usd_per_hour)])
+
+
+def keep_within_stock(form: Formulation) -> None:
+    """Stock is not exceeded:  Σ_{j of offer} u_j n_jt ≤ units,  Σ_{j of type} a_j n_jt ≤ accelerators  for all t."""
+    table = form.table
+    names, numbers = table.values["offer"], table.labels["offer"]
+    limits = np.array([table.problem.offer_units.get(name, math.inf) for name in names])
+    limited = np.unique(numbers[np.isfinite(limits[numbers])])
+    if len(limited):
+        position = np.full(len(names), NONE)
+        position[limited] = np.arange(len(limited))
+        (of,) = np.nonzero(position[numbers] != NONE)
+        periods = len(table.hours)
+        row = position[numbers[of]][:, None] * periods + np.arange(periods)
+        rows = form.program.add_rows(
+            len(limited) * periods,
+            (row, form.n[of], table.units[of][:, None]),
+            upper=np.repeat(limits[limited], periods),
+        ).reshape(len(limited), periods)
+        form.rows |= {f"offer[{names[o]}]": rows[i] for i, o in enumerate(limited.tolist())}
+    for accelerator, stock in table.problem.accelerator_stock.items():
+        of_type = table.matches("accelerator", accelerator)
+        if of_type.any():
+            form.rows[f"stock[{accelerator}]"] = _sum_by_period(form, table.accelerators * 1.0, of_type, float(stock))
+
+
+def keep_within_caps(form: Formulation) -> None:
+    """Quotas and commitments:  least ≤ Σ_{j matching} q_j n_jt ≤ most  for all t, with q what the cap counts."""
+    for cap in form.table.problem.caps:
+        matching, amount = cap_terms(form.table, cap)
+        if matching.any() or cap.least > 0:
+            form.rows[f"cap[{cap.name}]"] = _sum_by_period(form, amount, matching, cap.most, least=cap.least)
+
+
+def cap_terms(table: Table, cap: Cap) -> tuple[np.ndarray, Floats]:
+    """Return which columns a cap counts, and what a block of each counts for, by column or column and period."""
+    matching = np.ones(table.count, dtype=np.bool_)
+    for label in table.labels:
+        if getattr(cap, label):
+            matching &= table.matches(label, getattr(cap, label))
+    amount = {
+        Counted.UNITS: table.units * 1.0,
+        Counted.ACCELERATORS: table.accelerators * 1.0,
+        Counted.USD_PER_HOUR: table.cost,
+        Counted.POWER_W: table.power,
+    }[cap.counted]
+    return matching, amount
+
+
+def _sum_by_period(form: Formulation, amount: Floats, which: np.ndarray, most: float, *, least: float = 0.0) -> Ints:
+    """Add  least ≤ Σ_j a_j n_jt ≤ most  for all t and return the rows."""
+    (of,) = np.nonzero(which)
+    periods = len(form.table.hours)
+    each = amount[of] if amount.ndim == 2 else amount[of][:, None]
+    lower = least if least > 0 else -np.inf
+    return form.program.add_rows(periods, (np.arange(periods)[None], form.n[of], each), lower=lower, upper=most)
+
+
+def keep_within_spot_share(form: Formulation) -> None:
+    """Spot serves at most a share of each class:  (1-σ) Σ_{i spot} x_ikt ≤ σ Σ_{i other} x_ikt  for all k, t."""
+    share = form.table.problem.most_spot_share
+    if share is None or not form.table.spot.any():
         return
-    # In kW: rows of like size keep the solver's tolerances meaningful.
-    form.rows["power"] = form.model.add_linear_constraint(form.power * 1e-3 <= problem.power_w * 1e-3, name="power")
+    _, first = np.unique(form.split, return_index=True)
+    spot = form.table.spot[first]
+    classes, periods = form.x.shape[1:]
+    row = np.arange(classes * periods).reshape(classes, periods)
+    each = np.where(spot, 1.0 - share, -share)[:, None, None]
+    rows = form.program.add_rows(classes * periods, (row[None], form.x, each), upper=0.0)
+    form.rows["spot"] = rows.reshape(classes, periods)
 
 
-def keep_within_budget(form: Formulation, problem: FleetProblem) -> None:
-    """Spending stays below the budget:  Σ_j c_j n_j ≤ B   [USD/h]."""
+def keep_within_carbon(form: Formulation) -> None:
+    """Mean emissions stay below the limit:  Σ_jt h_t g_jt n_jt ≤ G   [kg/h]."""
+    limit = form.table.problem.carbon_g_per_hour
+    if limit is not None:
+        form.rows["carbon"] = np.array([form.program.at_most(form.carbon() * 1e-3, limit * 1e-3)])
+
+
+def limit_accelerator_types(form: Formulation, most: Floats) -> None:
+    """At most K types are used:  n_jt ≤ M_jt z_g  for all j of type g and t,  Σ_g z_g ≤ K,  z binary."""
+    limit, numbers = form.table.problem.most_accelerator_types, form.table.labels["accelerator"]
+    present = np.unique(numbers)
+    if limit is None or limit >= len(present):
+        return
+    used = np.full(len(form.table.values["accelerator"]), NONE)
+    used[present] = form.program.add_variables(len(present), upper=1.0, integer=True)
+    n, at = np.unique(form.n, return_index=True)
+    at = at[n != NONE]
+    j, t = np.unravel_index(at, form.n.shape)
+    variable = form.n[j, t]
+    each = np.where(form.table.flexible[j], most[j, t], most[j].max(axis=1))
+    row = np.arange(len(variable))
+    form.program.add_rows(len(variable), (row, variable, 1.0), (row, used[numbers[j]], -each), upper=0.0)
+    form.rows["types"] = form.program.add_rows(1, (np.zeros(len(present)), used[present], 1.0), upper=limit)
+
+
+def penalise_changes(form: Formulation) -> None:
+    """Changes from today's fleet:  δ_jt ≥ n_jt - n0_j,  δ_jt ≥ n0_j - n_jt;  δ = n where n0 = 0."""
+    table = form.table
+    if not table.problem.change_usd_per_block_hour:
+        return
+    weight = np.broadcast_to(table.weight, form.n.shape)
+    kept = (table.current > 0)[:, None] & (form.n != NONE)
+    new = (table.current == 0)[:, None] & (form.n != NONE)
+    form.changes.append((form.n[new], weight[new]))
+    # A column that is fixed over the horizon has one variable, and one δ with the weight of its periods.
+    variable, inverse = np.unique(form.n[kept], return_inverse=True)
+    total = np.bincount(inverse, weights=weight[kept], minlength=len(variable))
+    before = np.zeros(len(variable))
+    before[inverse] = np.broadcast_to(table.current[:, None], form.n.shape)[kept]
+    delta = form.program.add_variables(len(variable))
+    row = np.arange(len(variable))
+    form.program.add_rows(len(variable), (row, variable, 1.0), (row, delta, -1.0), upper=before)
+    form.program.add_rows(len(variable), (row, variable, 1.0), (row, delta, 1.0), lower=before)
+    form.changes.append((delta, total))
+
+
+def bound_peak_power(form: Formulation) -> None:
+    """The peak is no less than any period's power:  Σ_j w_j n_jt ≤ P  for all t   [kW]."""
+    form.peak = int(form.program.add_variables(1)[0])
+    periods = len(form.table.hours)
+    row = np.arange(periods)
+    power = form.table.power[:, None] * 1e-3
+    form.program.add_rows(periods, (row[None], form.n, power), (row, form.peak, -1.0), upper=0.0)
+
+
+def survive(form: Formulation, failure: Failure, most: Floats) -> None:
+    """After a failure in period t a new split y of the load serves everything:
+
+        Σ_i y_ik = Σ_i x_ikt  for all k
+        Σ_k y_ik / r_ik ≤ (1 - reserve_i) (n_it - u_it)   one block of split i lost, where any is in use:  n_jt ≤ M_j u_it
+        y_ik = 0                                          i in the zone that is lost
+
+    The spot reserve stays idle in a failure too; the limit on the spot share is not asked for then.
+    """
+    t = failure.period
+    gone = np.zeros(len(form.rates), dtype=np.bool_)
+    if failure.zone != NONE:
+        gone[np.unique(form.split[form.table.labels["zone"] == failure.zone])] = True
+    y = np.full(form.x.shape, NONE)
+    used = (form.x[:, :, t] != NONE) & ~gone[:, None]
+    one = np.full(used.shape, NONE)
+    one[used] = form.program.add_variables(int(used.sum()))
+    y[:, :, t] = one
+    only = [t] if y.shape[2] > 1 else [0]
+    sliced = _one_period(form, t)
+    serve_every_class(sliced, y[:, :, only])
+    rows = keep_within_capacity(sliced, y[:, :, only])
+    if failure.split != NONE:
+        inside = (form.split == failure.split) & (form.n[:, t] != NONE)
+        (lost,) = form.program.add_variables(1, upper=1.0, integer=True)
+        (members,) = np.nonzero(inside)
+        usable = 1.0 - form.table.problem.spot_reserve * float(form.table.spot[members[0]])
+        # The block that is lost:  n - u  instead of  n  in the split's row.
+        form.program.add_entries(rows[failure.split, 0], int(lost), usable)
+        row = np.arange(len(members))
+        limit = np.maximum(most[members, t] if form.table.flexible[members].all() else most[members].max(axis=1), 1.0)
+        form.program.add_rows(len(members), (row, form.n[members, t], 1.0), (row, lost, -limit), upper=0.0)
+
+
+def _one_period(form: Formulation, t: int) -> Formulation:
+    """Return a view of the same program with the demand, blocks and rates of one period."""
+    table = Table(
+        **{name: getattr(form.table, name) for name in Table.__slots__ if name not in ("hours", "demand")},
+        hours=form.table.hours[t : t + 1],
+        demand=form.table.demand[t : t + 1],
+    )
+    return Formulation(
+        form.program,
+        table,
+        form.n[:, t : t + 1],
+        form.split,
+        form.rates,
+        form.x[:, :, t : t + 1],
+        form.scale,
+        form.peak,
+        form.changes,
+        form.rows,
+    )
+
+
+def most_blocks(table: Table) -> Floats:
+    """Return J x T: the most blocks of a column that any sensible fleet has, what the tightest limit allows."""
+    problem, periods = table.problem, len(table.hours)
+    most = np.repeat(table.most[:, None], periods, axis=1)
+
+    def limit(amount: Floats, total: float | Floats, which: np.ndarray | None = None) -> None:
+        some = np.broadcast_to((amount > 0).T, most.T.shape).T if which is None else ((amount > 0).T & which).T
+        some = np.broadcast_to(some.reshape(table.count, -1), most.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            room = np.floor(np.asarray(total / amount * ROOM)).reshape(table.count, -1)
+        most[some] = np.minimum(most, room)[some]
+
+    if problem.power_w is not None:
+        limit(table.power, problem.power_w)
+    for site, watts in problem.site_power_w.items():
+        limit(table.power, watts, table.matches("site", site))
     if problem.budget_usd_per_hour is not None:
-        form.rows["budget"] = form.model.add_linear_constraint(form.cost <= problem.budget_usd_per_hour, name="budget")
+        # A block in one period alone, or in all periods that a fixed column stays for.
+        spent = np.where(table.flexible[:, None], table.cost * table.weight, table.mean_cost[:, None])
+        limit(spent, problem.budget_usd_per_hour)
+    units = np.array([problem.offer_units.get(name, math.inf) for name in table.values["offer"]])
+    limit(table.units * 1.0, units[table.labels["offer"]])
+    stock = np.array([problem.accelerator_stock.get(name, math.inf) for name in table.values["accelerator"]])
+    limit(table.accelerators * 1.0, stock[table.labels["accelerator"]])
+    for cap in problem.caps:
+        matching, amount = cap_terms(table, cap)
+        limit(amount, cap.most, matching)
+    if problem.goal not in SCALED:
+        most = np.minimum(most, _whole_demand(table, problem))
+    return np.asarray(np.maximum(most, table.least[:, None]))
 
 
-def keep_within_stock(form: Formulation, problem: FleetProblem) -> None:
-    """Stock is not exceeded:  Σ_{j of offer} u_j n_j ≤ units,  Σ_{j of type} a_j n_j ≤ accelerators."""
-    for offer, units in problem.offer_units.items():
-        used = [c.units_per_block * n for c, n in zip(problem.columns, form.blocks, strict=True) if c.offer == offer]
-        if used:
-            form.rows[f"offer[{offer}]"] = form.model.add_linear_constraint(
-                mathopt.fast_sum(used) <= units, name=f"offer[{offer}]"
-            )
-    for accelerator, stock in problem.accelerator_stock.items():
-        used = [
-            c.accelerators_per_block * n
-            for c, n in zip(problem.columns, form.blocks, strict=True)
-            if c.accelerator == accelerator
-        ]
-        if used:
-            form.rows[f"stock[{accelerator}]"] = form.model.add_linear_constraint(
-                mathopt.fast_sum(used) <= stock, name=f"stock[{accelerator}]"
-            )
-
-
-def limit_accelerator_types(form: Formulation, problem: FleetProblem) -> None:
-    """At most K types are used:  n_j ≤ M_j z_g  for all j of type g,  Σ_g z_g ≤ K,  z binary."""
-    if problem.most_accelerator_types is None:
-        return
-    used = {a: form.model.add_binary_variable(name=f"z[{a}]") for a in sorted({c.accelerator for c in problem.columns})}
-    for column, n in zip(problem.columns, form.blocks, strict=True):
-        most = _most_blocks(problem, column)
-        form.model.add_linear_constraint(n <= most * used[column.accelerator], name=f"type[{column.name}]")
-    form.model.add_linear_constraint(mathopt.fast_sum(used.values()) <= problem.most_accelerator_types, name="types")
-
-
-def _most_blocks(problem: FleetProblem, column: Column) -> float:
-    """Return the most blocks of a column that any sensible fleet has: what the tightest limit allows."""
-    most = math.inf
-    if problem.power_w is not None and math.isfinite(column.power_w) and column.power_w > 0:
-        most = min(most, math.floor(problem.power_w / column.power_w * (1 + 1e-12)))
-    if problem.budget_usd_per_hour is not None and column.usd_per_hour > 0:
-        most = min(most, math.floor(problem.budget_usd_per_hour / column.usd_per_hour * (1 + 1e-12)))
-    if column.offer in problem.offer_units:
-        most = min(most, problem.offer_units[column.offer] // column.units_per_block)
-    if column.accelerator in problem.accelerator_stock:
-        most = min(most, problem.accelerator_stock[column.accelerator] // column.accelerators_per_block)
-    if math.isinf(most):
-        # Serving everything alone needs this many; a demand that is only a mix has some other limit.
-        whole = sum(d / r for d, r in zip(problem.demand, column.requests_per_s, strict=True) if r > 0 and d > 0)
-        most = math.ceil(whole) + 1
-    return float(max(most, 0))
+def _whole_demand(table: Table, problem: FleetProblem) -> Floats:
+    """Return J x T: the blocks of a column that serve everything that it can serve, alone; more are never of use."""
+    with np.errstate(divide="ignore"):
+        load = np.where(table.rates > 0, 1.0 / table.rates, 0.0)
+    usable = np.where(table.spot, 1.0 - problem.spot_reserve, 1.0)
+    spare = 1.0 if problem.survive is Survive.NONE else 2.0
+    whole = np.ceil((load / np.maximum(usable, 1e-9)[:, None]) @ table.demand.T) + spare
+    wanted = np.where(np.isfinite(table.most), table.most, np.inf)[:, None]
+    # A commitment or today's fleet may be worth more blocks than the demand.
+    kept = np.maximum(whole, table.current[:, None] if problem.change_usd_per_block_hour else 0)
+    if any(cap.least > 0 for cap in problem.caps):
+        least = np.zeros_like(kept)
+        for cap in problem.caps:
+            matching, amount = cap_terms(table, cap)
+            each = np.broadcast_to(amount.reshape(table.count, -1), kept.shape)
+            some = matching[:, None] & (each > 0) & (cap.least > 0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                least[some] = np.maximum(least, np.ceil(cap.least / each) + 1)[some]
+        kept = np.maximum(kept, least)
+    return np.asarray(np.minimum(kept, wanted))

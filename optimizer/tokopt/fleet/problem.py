@@ -166,7 +166,7 @@ class Binding:
     slack: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class GoalValue:
     """What was reached of one goal, with its proven bound over the fleets that the goals before it leave."""
 
