@@ -9,7 +9,7 @@ from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.demand import WorkloadClass
 from tokopt.domain.offers import Offer, PriceList
-from tokopt.domain.plans import PlanRequest, PowerBasis
+from tokopt.domain.plans import Objective, PlanRequest, PowerBasis
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.search import SearchReport, SearchSpace, evaluated, find_candidates
@@ -80,6 +80,17 @@ def places_matter(request: PlanRequest) -> bool:
         or request.periods
         or request.current
         or any(goal.value == "carbon" for goal in (request.objective, *request.then))
+    )
+
+
+def needs_power(request: PlanRequest) -> bool:
+    """Whether a plan cannot do without knowing what its accelerators take."""
+    goals = {request.objective, *request.then}
+    return bool(
+        request.power_kw is not None
+        or request.site_power_kw
+        or request.most_carbon_kg_per_hour is not None
+        or goals & {Objective.POWER, Objective.CARBON}
     )
 
 
@@ -180,11 +191,11 @@ def _no_offer(prices: PriceList, request: PlanRequest) -> str:
 
 
 def _unusable(accelerator: Accelerator, request: PlanRequest, space: SearchSpace) -> str:
-    if request.power_kw is not None or request.site_power_kw:
+    if needs_power(request):
         each_w = provisioned_w(accelerator, request.power_basis)
         if each_w != each_w:
             missing = "all-in power" if request.power_basis is PowerBasis.UTILITY else "server power"
-            return f"the catalog has no {missing} for it, which a power limit needs"
+            return f"the catalog has no {missing} for it, which a limit on power or carbon, or such a goal, needs"
     if not supported(accelerator, space):
         return f"no framework in the catalog runs on it ({', '.join(f.name for f in space.frameworks)})"
     return ""
