@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tokopt.domain.demand import Survive
 from tokopt.domain.plans import NearestFeasible, Plan, PlanRequest, Status
-from tokopt.fleet import Column, FleetProblem, Goal, best_possible
+from tokopt.fleet import Column, FleetProblem, Goal, best_possible, solve_fleet
+from tokopt.fleet import Survive as Withstand
 from tokopt.units import KW, format_si
 
 from .answer import is_extrapolated, search_counts
 from .assumptions import assumptions_of, plan_provenance
 from .found import Found
+from .program import GRAMS
 
 
 def infeasible(found: Found, problem: FleetProblem | None) -> Plan:
@@ -118,17 +121,63 @@ def _nearest_sizes(found: Found, problem: FleetProblem) -> list[NearestFeasible]
             least, others = best_possible(free, goal), ", the other limits lifted"
         if least.feasible:
             nearest.append(_least_limit(request, goal, least.objective, f"serves the whole demand{others}"))
-    most = best_possible(problem, Goal.THROUGHPUT)
-    if most.feasible:
-        nearest.append(
-            NearestFeasible(
-                constraint="demand",
-                requested=_rates(found, 1.0),
-                nearest=_rates(found, most.objective),
-                detail="the most that fits within power, budget and stock",
+    nearest += _without_terms(found, problem)
+    if problem.power_w is not None or problem.budget_usd_per_hour is not None or _stock_limits(problem):
+        most = best_possible(problem, Goal.THROUGHPUT)
+        if most.feasible:
+            nearest.append(
+                NearestFeasible(
+                    constraint="demand",
+                    requested=_rates(found, 1.0),
+                    nearest=_rates(found, most.objective),
+                    detail="the most that fits within power, budget and stock",
+                )
             )
-        )
     return nearest or _smallest_unit(found, problem)
+
+
+def _stock_limits(problem: FleetProblem) -> bool:
+    """Whether stock alone keeps a fleet from growing without end."""
+    return all(c.offer in problem.offer_units or c.accelerator in problem.accelerator_stock for c in problem.columns)
+
+
+def _without_terms(found: Found, problem: FleetProblem) -> list[NearestFeasible]:
+    """Return which of a request's terms stands in the way alone: types, failures, carbon, spot, power of places."""
+    request = found.request
+    nearest = []
+
+    def add(constraint: str, requested: str, value: str, detail: str) -> None:
+        nearest.append(NearestFeasible(constraint=constraint, requested=requested, nearest=value, detail=detail))
+
+    if request.most_accelerator_types is not None:
+        free = solve_fleet(replace(problem, most_accelerator_types=None, goal=Goal.COST, then=()), shadow_prices=False)
+        if free.feasible:
+            used = {c.accelerator for c, n in zip(problem.columns, free.blocks, strict=True) if n}
+            add(
+                "types",
+                f"{request.most_accelerator_types}",
+                f"{len(used)}",
+                f"the cheapest fleet has {', '.join(used)}",
+            )
+    if request.survive is not Survive.NOTHING:
+        free = solve_fleet(replace(problem, survive=Withstand.NONE, goal=Goal.COST, then=()), shadow_prices=False)
+        if free.feasible:
+            add("survive", request.survive.value, "none", "without spare capacity the limits can be met")
+    if request.most_carbon_kg_per_hour is not None:
+        least = solve_fleet(replace(problem, carbon_g_per_hour=None, goal=Goal.CARBON, then=()), shadow_prices=False)
+        if least.feasible:
+            asked, value = request.most_carbon_kg_per_hour, least.objective / GRAMS
+            add("carbon", f"{asked:,.6g} kg/h", f"{value * (1 + 1e-6):,.6g} kg/h", "the least that serves the demand")
+    if request.most_spot_share is not None:
+        free = solve_fleet(replace(problem, most_spot_share=None, goal=Goal.COST, then=()), shadow_prices=False)
+        if free.feasible:
+            add("spot share", f"{request.most_spot_share:.0%}", "more", "with more on spot units the limits can be met")
+    if request.site_power_kw:
+        free = solve_fleet(replace(problem, site_power_w={}, goal=Goal.COST, then=()), shadow_prices=False)
+        if free.feasible:
+            said = ", ".join(f"{site} {kw:,.6g} kW" for site, kw in request.site_power_kw.items())
+            add("site power", said, "more", "with more power in these places the limits can be met")
+    return nearest
 
 
 def _rates(found: Found, share: float) -> str:

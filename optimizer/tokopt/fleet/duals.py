@@ -18,7 +18,9 @@ from tokopt.fleet.table import Table
 LONGEST_S = 60.0
 
 
-def relaxation(table: Table, failures: tuple[Failure, ...], objective: Floats | None = None) -> tuple[Formulation, Answer]:
+def relaxation(
+    table: Table, failures: tuple[Failure, ...], objective: Floats | None = None
+) -> tuple[Formulation, Answer]:
     """Return the relaxation and its optimum; what fills the limits has the most tokens as its goal.
 
     Raises:

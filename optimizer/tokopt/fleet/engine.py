@@ -98,7 +98,7 @@ def with_highs(program: Program, objective: Floats, effort: Effort, start: Start
         "mip_abs_gap": 1e-9,
     }
     if whole:
-        options |= {name: False for name in SUB_PROGRAMS} if effort.bound_first else {}
+        options |= dict.fromkeys(SUB_PROGRAMS, False) if effort.bound_first else {}
         options |= {"objective_target": effort.target} if math.isfinite(effort.target) else {}
         options |= {"mip_max_nodes": effort.nodes} if effort.nodes else {}
     elif program.variables >= INTERIOR_POINT_FROM:

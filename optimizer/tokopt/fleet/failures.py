@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tokopt.fleet.engine import LinearProgram
 from tokopt.fleet.formulation import Failure
 from tokopt.fleet.outcome import Outcome
 from tokopt.fleet.problem import Survive
 from tokopt.fleet.program import Floats, Program
-from tokopt.fleet.engine import LinearProgram
 
 SERVED = 1.0 - 1e-7  # share of the load that has to be served after a failure
 MOST_AT_ONCE = 40  # failures that are added to the program in one round, the worst ones first

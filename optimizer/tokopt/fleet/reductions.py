@@ -96,7 +96,9 @@ def _cheap_enough(table: Table, bound: Bools) -> Bools:
     stocks = np.array([table.problem.offer_units.get(name, math.inf) for name in table.values["offer"]])
     stock = stocks[offers]
     needed = _most_units(table, members, kind)
-    prices = np.where(table.flexible[:, None], table.cost, table.mean_cost[:, None])[first] / table.units[first][:, None]
+    prices = (
+        np.where(table.flexible[:, None], table.cost, table.mean_cost[:, None])[first] / table.units[first][:, None]
+    )
     shown = own.copy()
     for t in range(prices.shape[1] if table.flexible.any() else 1):
         ranked = np.lexsort((np.arange(len(first)), np.isfinite(stock), prices[:, t], kind))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from tokopt.fleet.duals import shadow_prices_of
 from tokopt.fleet.engine import minimise
 from tokopt.fleet.failures import not_survived
 from tokopt.fleet.formulation import SCALED, Failure, Formulation, formulate, most_blocks
-from tokopt.fleet.outcome import SAME, Outcome, objective_of, read, stated, value_of
+from tokopt.fleet.outcome import SAME, Outcome, objective_of, read, stated
 from tokopt.fleet.problem import FleetProblem, FleetSolution, Goal, GoalValue, Stop
 from tokopt.fleet.program import Floats
 from tokopt.fleet.ratio import cheapest_tokens

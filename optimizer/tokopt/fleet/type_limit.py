@@ -97,9 +97,7 @@ def _of(table: Table, types: frozenset[int]) -> np.ndarray:
     return np.isin(table.labels["accelerator"], sorted(types))
 
 
-def _relaxed(
-    table: Table, goal: Goal, search: Search, types: frozenset[int]
-) -> tuple[float, Floats, float] | None:
+def _relaxed(table: Table, goal: Goal, search: Search, types: frozenset[int]) -> tuple[float, Floats, float] | None:
     """Return the relaxation's bound over some types, how much it uses of each, and its blocks; None if infeasible."""
     some = table.take(_of(table, types))
     groups = grouped(some)
@@ -112,4 +110,3 @@ def _relaxed(
     use = np.zeros(len(table.values["accelerator"]))
     np.add.at(use, some.labels["accelerator"], blocks * np.abs(some.mean_cost))
     return answer.bound, use, float(blocks.sum())
-
