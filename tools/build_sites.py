@@ -153,7 +153,9 @@ def states(electricity: list[Row], carbon: list[Row]) -> list[Row]:
         region = inside.get(state)
         said = [f"Industrial retail average of {prices[state]['year']}." if price else "The price could not be read."]
         said.append(
-            f"Carbon is that of Google Cloud's {region}." if region else "Carbon is the country's; the state's is not known."
+            f"Carbon is that of Google Cloud's {region}."
+            if region
+            else "Carbon is the country's; the state's is not known."
         )
         found.append(
             row(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .checking import check, read_plan
     from .estimating import estimate
     from .frontiers import economics, frontier
+    from .owning import ownership_cost
     from .tables import estimate_many, estimate_table
     from .validating import validate
 
@@ -29,6 +30,7 @@ __all__ = [
     "frontier",
     "load_catalog",
     "make_request",
+    "ownership_cost",
     "plan",
     "read_plan",
     "silent",
@@ -44,6 +46,7 @@ _HOMES = {
     "estimate": "estimating",
     "economics": "frontiers",
     "frontier": "frontiers",
+    "ownership_cost": "owning",
     "estimate_many": "tables",
     "estimate_table": "tables",
     "validate": "validating",

@@ -208,6 +208,7 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
         )
     if request.ttft_by_default and request.sla.ttft_ms is not None:
         said.insert(1, f"TTFT limit {request.sla.ttft_ms / 1e3:.3g} s by default (2 s and 1 ms a prompt token)")
+    said.extend(_dated(found, items))
     if request.demand_requests_per_s is None:
         said.append("no demand given: the fleet fills its limits at the lowest cost per token")
     if request.power_kw is not None:
@@ -219,6 +220,28 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
         origin = "published for the first token" if chances else "an assumption"
         said.append(f"multi-token prediction of depth {depth}: acceptance is {origin}")
     return tuple(said)
+
+
+def _dated(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
+    """Return what is said of offers in the fleet that can be had from a date only."""
+    used = {(i.provider, i.region, i.market, i.instance_type, i.accelerator) for i in items}
+    dated = {
+        (row.offer.accelerator, row.offer.provider, row.offer.available_from)
+        for row in found.columns
+        if row.offer.available_from
+        and (
+            row.offer.provider,
+            row.offer.region,
+            row.offer.market.value,
+            row.offer.instance_type,
+            row.offer.accelerator,
+        )
+        in used
+    }
+    return [
+        f"{name} of {provider} can be had from {day}; the plan is for a time when it is there"
+        for name, provider, day in sorted(dated)
+    ]
 
 
 def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> Provenance:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tokopt.catalog import Catalog, load_catalog
+from tokopt.catalog.ownership import is_owned_file
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import ServingMode
 from tokopt.domain.offers import Market, PriceList
@@ -41,7 +42,8 @@ def make_request(
     model: str = DEFAULT_LLM,
     workload: str | Workload = DEFAULT_WORKLOAD,
     demand: str | None = None,
-    prices: str | Sequence[str] = DEFAULT_PRICES,
+    prices: str | Sequence[str] | None = None,
+    owned: str | Path | Sequence[str | Path] | None = None,
     gpus: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
     frameworks: str | Sequence[str] | None = None,
@@ -88,7 +90,7 @@ def make_request(
         demand_requests_per_s=None if demand is None else parse_demand(demand, shape.output_tokens),
         budget_usd_per_hour=budget_usd_per_hour,
         objective=Objective(goal),
-        prices=tuple(_price_list(name) for name in names(prices)),
+        prices=_price_lists(prices, owned),
         regions=names(regions),
         markets=tuple(_choice("--market", m, tuple(k.value for k in Market)) for m in names(markets)) or BY_DEFAULT,
         accelerators=tuple(catalog.accelerator(n).name for n in names(gpus)),
@@ -105,9 +107,24 @@ def make_request(
     )
 
 
+def _price_lists(
+    prices: str | Sequence[str] | None, owned: str | Path | Sequence[str | Path] | None
+) -> tuple[str, ...]:
+    """Return the price lists of a request: those named, and what is owned; the default where neither is given."""
+    own = tuple(_price_list(str(name)) for name in names(str(owned) if isinstance(owned, Path) else owned))
+    for name in own:
+        if not is_owned_file(name):
+            raise InputError(
+                f"--owned: {name!r} is not the path of a YAML file; price lists and profiles go in --prices"
+            )
+    listed = names(DEFAULT_PRICES if prices is None and not own else prices)
+    return tuple(dict.fromkeys((*(_price_list(name) for name in listed), *own)))
+
+
 def _price_list(name: str) -> str:
     """Return a price list's name, or the whole path of a file: a plan file is read from other folders too."""
-    return str(Path(name).resolve()) if "/" in name or name.lower().endswith(".csv") else name
+    is_file = "/" in name or name.lower().endswith(".csv") or is_owned_file(name)
+    return str(Path(name).resolve()) if is_file else name
 
 
 def _is_path(model: str) -> bool:

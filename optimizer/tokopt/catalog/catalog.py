@@ -17,8 +17,8 @@ from tokopt.domain.economics import PublishedEconomics
 from tokopt.domain.llms import Llm
 from tokopt.domain.measurements import MeasurementFamily, PowerReading
 from tokopt.domain.offers import Offer, OwnershipProfile, PriceList
-from tokopt.domain.sites import Site
 from tokopt.domain.provenance import Source
+from tokopt.domain.sites import Site
 from tokopt.domain.workloads import Benchmark, Workload
 from tokopt.errors import CatalogError, InputError, unknown_name
 
@@ -94,9 +94,10 @@ class Catalog:
         """Sites by name; the first one is the default. Entries of sites.yaml come before rows of sites/*.csv."""
         from tokopt.catalog.sites import read_site_table, site_record
 
-        tables = [read_site_table(path) for path in self._files("sites", "*.csv")]
         entries = self._table("sites.yaml", rows.SiteRow, site_record)
-        return entries | {name: site for table in tables for name, site in table.items() if name not in entries}
+        tables = {n: s for path in self._files("sites", "*.csv") for n, s in read_site_table(path).items()}
+        regions_last = sorted(tables.items(), key=lambda named: bool(named[1].provider))
+        return entries | {name: site for name, site in regions_last if name not in entries}
 
     def site_of(self, offer: Offer) -> Site | None:
         """Return where an offer's machines stand, None where that is not known."""

@@ -98,7 +98,7 @@ def site_for(
     """Return where a lot stands: the site asked for, its own, its profile's or the first; with the profile's figures.
 
     Args:
-        profile: Its figures of the site (PUE, electricity, carbon) replace those of the site.
+        profile: Its figures (PUE, electricity, carbon) replace those of the site, unless the lot has a site of its own.
         lot: A lot of it.
         sites: Sites by name; the first is the default.
         site: A site that was asked for: then the profile's figures are not used.
@@ -118,7 +118,8 @@ def site_for(
         base = sites[found[0]]
     else:
         base = next(iter(sites.values()))
-    return _with_figures(base, profile, named=bool(name))
+    elsewhere = lot is not None and bool(lot.site)  # the profile's figures are of its own site
+    return base if elsewhere else _with_figures(base, profile, named=bool(name))
 
 
 def _with_figures(base: Site, profile: OwnershipProfile, *, named: bool) -> Site:
@@ -140,9 +141,7 @@ def _with_figures(base: Site, profile: OwnershipProfile, *, named: bool) -> Site
         sources={**base.sources, **{key.removesuffix("_by_hour"): profile.source for key in stated}},
         **changed,
     )
-    return with_hours(
-        site, usd_per_kwh=profile.usd_per_kwh_by_hour, carbon_g_per_kwh=profile.carbon_g_per_kwh_by_hour
-    )
+    return with_hours(site, usd_per_kwh=profile.usd_per_kwh_by_hour, carbon_g_per_kwh=profile.carbon_g_per_kwh_by_hour)
 
 
 def owned_offers(
@@ -167,7 +166,7 @@ def owned_offers(
     """
     offers: list[Offer] = []
     rejected: list[RejectedRow] = []
-    for lot in _lots(profile):
+    for lot in profile_lots(profile):
         try:
             offers.append(_offer(profile, lot, accelerators, sites or {}, site, provider))
         except InputError as fault:
@@ -194,15 +193,12 @@ def owned_file_offers(
     return offers, []
 
 
-def _lots(profile: OwnershipProfile) -> tuple[OwnedLot, ...]:
-    return profile.lots or tuple(
-        OwnedLot(accelerator=name, capex=Capex()) for name in profile.usd_per_accelerator_hour
-    )
+def profile_lots(profile: OwnershipProfile) -> tuple[OwnedLot, ...]:
+    """Return the lots of a profile; of a published one, one an accelerator whose capex is not known."""
+    return profile.lots or tuple(OwnedLot(accelerator=name, capex=Capex()) for name in profile.usd_per_accelerator_hour)
 
 
-def lot_cost(
-    profile: OwnershipProfile, lot: OwnedLot, accelerator: Accelerator, site: Site | None
-) -> OwnershipCost:
+def lot_cost(profile: OwnershipProfile, lot: OwnedLot, accelerator: Accelerator, site: Site | None) -> OwnershipCost:
     """Return what an accelerator-hour of a lot costs, published or from components at a site.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -18,7 +19,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 PositiveShare = Annotated[float, Field(gt=0, le=1, strict=True)]
 Pue = Annotated[float, Field(ge=1, strict=True)]
 HourlyPrices = tuple[Positive, ...]
-_COSTS_MONEY = ("server", "network", "storage", "install", "undivided")
 
 
 class CapexRow(Row):
@@ -49,7 +49,7 @@ class CapexRow(Row):
     @property
     def total(self) -> float:
         """The sum of the parts. [USD]"""
-        return sum(getattr(self, part) for part in _COSTS_MONEY)
+        return math.fsum(getattr(self, part) for part in CapexRow.model_fields)
 
 
 class LotRow(Row):
@@ -79,9 +79,9 @@ class LotRow(Row):
 class OwnershipRow(SourcedRow):
     """What an accelerator-hour costs to own (ownership/<name>.yaml).
 
-    Either `usd_per_accelerator_hour` is published, or `capex_usd` or `lots` and what goes with them is given. A site is
-    rented (`colocation_usd_per_kw_month`) or built (`build_usd_per_mw` or `build_usd_per_kw` over `build_life_years`, at
-    the same cost of capital).
+    Either `usd_per_accelerator_hour` is published, or `capex_usd` or `lots` and what goes with them is given. A
+    site is rented (`colocation_usd_per_kw_month`) or built (`build_usd_per_mw` or `build_usd_per_kw` over
+    `build_life_years`, at the same cost of capital).
     """
 
     title: Text = Field(description="Name in words")
@@ -147,8 +147,8 @@ class OwnedFileRow(OwnershipRow):
     """A customer's own file: as a profile, but it need not say where its figures come from."""
 
     title: str = Field(default="", description="Name in words; empty = that of the file")
-    source: str = Field(default="", description="Where the figures come from; empty = the file")  # type: ignore[assignment]
-    observed_on: datetime.date | None = Field(default=None, description="Date of the figures")  # type: ignore[assignment]
+    source: str = Field(default="", description="Where the figures come from; empty = the file")
+    observed_on: datetime.date | None = Field(default=None, description="Date of the figures")  # type: ignore
 
 
 _CONTRACT_KEYS = frozenset({"market", "prepaid_fraction", "term_years", "cost_of_capital"})

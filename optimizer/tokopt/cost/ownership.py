@@ -212,9 +212,7 @@ def rent_usd_per_kw_month(profile: OwnershipProfile) -> float:
     return float(shell_usd_per_kw_month(build, cost_of_capital=rate, life_years=years))
 
 
-def ownership_cost(
-    profile: OwnershipProfile, lot: OwnedLot, accelerator: Accelerator, site: Site
-) -> OwnershipCost:
+def ownership_cost(profile: OwnershipProfile, lot: OwnedLot, accelerator: Accelerator, site: Site) -> OwnershipCost:
     """Return what an accelerator-hour of a lot costs under a component profile at a site.
 
     Capital is nothing where it is sunk. Idle hours cost what used ones do: each useful hour carries
@@ -257,9 +255,7 @@ def _capital_parts(profile: OwnershipProfile, lot: OwnedLot) -> dict[CostPart, f
         raise InputError(f"ownership profile {profile.name}: cost_of_capital and life_years are needed for capex")
     residual = profile.residual_fraction if lot.residual_fraction is None else lot.residual_fraction
     return {
-        part: float(
-            capital_usd_per_hour(usd, cost_of_capital=rate, life_years=years, residual_fraction=residual)
-        )
+        part: float(capital_usd_per_hour(usd, cost_of_capital=rate, life_years=years, residual_fraction=residual))
         for part, usd in capex.items()
         if usd
     }
@@ -275,6 +271,4 @@ def published_cost(profile: OwnershipProfile, accelerator: str) -> OwnershipCost
     if rate is None or years is None or not profile.prepaid_fraction:
         return OwnershipCost(parts={CostPart.PUBLISHED: published})
     factor = prepayment_factor(profile.prepaid_fraction, cost_of_capital=rate, term_years=years)
-    return OwnershipCost(
-        parts={CostPart.PUBLISHED: published, CostPart.PREPAYMENT: published * (float(factor) - 1.0)}
-    )
+    return OwnershipCost(parts={CostPart.PUBLISHED: published, CostPart.PREPAYMENT: published * (float(factor) - 1.0)})

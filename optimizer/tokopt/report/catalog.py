@@ -10,7 +10,6 @@ from rich.text import Text
 
 from tokopt.report.blocks import columns, pairs, section
 
-
 MOST_NAMES = 60  # of a table, in the list of tables
 
 
