@@ -73,7 +73,7 @@ def ownership_cost(
         if place is not None:
             sites[place.name] = place
     if not hours:
-        raise InputError(next(iter(left_out.values())))
+        raise InputError(f"{profile}: {next(iter(left_out.values()))}")
     return OwnershipBreakdown(
         profile=found.name,
         title=found.title,

@@ -117,6 +117,10 @@ def _price_lists(
             raise InputError(
                 f"--owned: {name!r} is not the path of a YAML file; price lists and profiles go in --prices"
             )
+    stems = [Path(name).stem for name in own]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise InputError(f"--owned: two files named {stem}; plans tell them by their names, so rename one")
     listed = names(DEFAULT_PRICES if prices is None and not own else prices)
     return tuple(dict.fromkeys((*(_price_list(name) for name in listed), *own)))
 

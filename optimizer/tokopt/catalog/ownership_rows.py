@@ -263,10 +263,10 @@ def _plausible(row: OwnershipRow) -> str:
 
 
 _RULES: tuple[Callable[[OwnershipRow], str], ...] = (
+    _plausible,
+    hourly_fault,
     _one_kind,
     _published_goes_alone,
     _capital_is_priced,
     _one_building,
-    _plausible,
-    hourly_fault,
 )

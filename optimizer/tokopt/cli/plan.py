@@ -42,7 +42,7 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
 @click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: agentic]")
 @lengths
 @several("--prices", metavar="LIST,...", help="Price lists or CSV files.  [default: ownership-hyperscaler]")
-@several("--owned", metavar="FILE,...", help="YAML files of what you own or would buy; joins --prices.")
+@several("--owned", metavar="FILE,...", help="YAML files of what you own or would buy; they join --prices, if any.")
 @several("--gpu", "gpus", help="Accelerators to choose from.  [default: all that have a price]")
 @several("--without", help="Accelerators to leave out.")
 @space
