@@ -32,8 +32,9 @@ from tokopt.catalog.files import Row
 from tokopt.catalog.llms import LlmRow
 from tokopt.catalog.measurement_files import MeasurementFamilyRow
 from tokopt.catalog.measurements import DEPLOYMENT, KNOWN, MEASURED, POWER, TEXTS
-from tokopt.catalog.ownership import OwnershipRow
+from tokopt.catalog.ownership_rows import CapexRow, LotRow, OwnershipRow
 from tokopt.catalog.price_lists import FORMATS
+from tokopt.catalog.sites import COLUMNS as SITE_COLUMNS
 from tokopt.domain.calibration import Novelty
 from tokopt.domain.offers import Market
 
@@ -130,6 +131,14 @@ name of these. Where the embedded snapshot comes from is said in `catalogs/price
 | --- | --- | --- |
 {columns}
 """
+SITES = """\
+## sites/&lt;table&gt;.csv
+
+States, countries and cloud regions, a site a row; an entry of `sites.yaml` replaces the row of its name. An offer finds
+its site by provider and region. The embedded tables are made by `tools/build_sites.py`. All columns are needed, cells
+may be empty but for `name` and `pue`: {columns}. A figure and its source (a key in sources.yaml) go together;
+`aliases` are separated by semicolons, and `place` names the site that a region lies in.
+"""
 MEASUREMENTS = """\
 ## measurements/&lt;family&gt;.csv
 
@@ -187,7 +196,7 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ("benchmarks.yaml", "published benchmark: lengths of its requests, limits of latency", rows.BenchmarkRow, ()),
     ("power_readings.yaml", "power that was read while an accelerator worked", rows.PowerReadingRow, ()),
     ("sites.yaml", "place that machines stand in", rows.SiteRow, ()),
-    ("ownership/<name>.yaml", "profile of what owning costs", OwnershipRow, ()),
+    ("ownership/<name>.yaml", "profile of what owning costs", OwnershipRow, (CapexRow, LotRow)),
     (
         "calibration/default.yaml",
         "constant of the performance model, with effects of traits, ranges and pedigree",
@@ -352,12 +361,15 @@ def page() -> str:
     """Return the whole page."""
     files = [(heading, said) for heading, said, _, _ in SECTIONS]
     files.insert(-2, ("prices/<provider>.csv", "price of a machine, in a place and a market"))
+    files.append(("sites/<table>.csv", "state, country or cloud region"))
     files.append(("measurements/<family>.csv", "published measurement of a deployment"))
     sections = [COMMON.format(table=key_table(rows.SourcedRow, keep_sourced=True))]
     for heading, _, row, nested in SECTIONS:
         if row is CalibrationRow:
             sections.append(price_section())
         sections.append(section(heading, row, nested))
+        if row is rows.SiteRow:
+            sections.append(SITES.format(columns=in_code(SITE_COLUMNS)))
     sections.append(measurement_section())
     listed = "\n".join(f"| `{name}` | {said} |" for name, said in files)
     return PAGE.format(files=listed, sections="\n".join(sections))

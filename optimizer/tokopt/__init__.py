@@ -13,12 +13,14 @@ if TYPE_CHECKING:
         estimate_many,
         frontier,
         load_catalog,
+        ownership_cost,
         plan,
         solve_request,
         validate,
     )
     from tokopt.domain.calibrating import CalibrationReport
     from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+    from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
     from tokopt.domain.validation import Validation
     from tokopt.domain.workloads import Sla, Workload
@@ -31,6 +33,7 @@ __all__ = [
     "InfeasibleError",
     "InputError",
     "Layout",
+    "OwnershipBreakdown",
     "Plan",
     "PlanRequest",
     "Pool",
@@ -46,6 +49,7 @@ __all__ = [
     "estimate_many",
     "frontier",
     "load_catalog",
+    "ownership_cost",
     "plan",
     "solve_request",
     "validate",
@@ -54,6 +58,7 @@ __all__ = [
 _HOMES = {
     "tokopt.domain.calibrating": ("CalibrationReport",),
     "tokopt.domain.deployments": ("Deployment", "Layout", "Pool", "ServingMode"),
+    "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
     "tokopt.domain.validation": ("Validation",),
     "tokopt.domain.workloads": ("Sla", "Workload"),

@@ -197,3 +197,61 @@ def test_what_is_refused(solve: Any, request_: dict[str, Any], said: str) -> Non
 def test_some_demands_and_not_others(solve: Any) -> None:
     with pytest.raises(InputError, match="code has no demand"):
         solve({"chat": CHAT, "code": {k: v for k, v in CODE.items() if k != "demand"}})
+
+
+CLOUD = """\
+provider,region,instance_type,accelerator,accelerator_count,market,usd_per_hour
+aws,us-east-1,h8,h100_sxm,8,on_demand,20.0
+aws,eu-north-1,h8,h100_sxm,8,on_demand,24.0
+aws,atlantis-1,h8,h100_sxm,8,on_demand,1.0
+"""
+
+
+@pytest.fixture(scope="module")
+def clouds(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("clouds") / "clouds.csv"
+    path.write_text(CLOUD, encoding="utf-8")
+    return str(path)
+
+
+def test_carbon_as_goal_limit_and_price(solve: Any, clouds: str) -> None:
+    """Sweden's electricity emits a ninth of Virginia's; what nobody knows the electricity of is not judged."""
+    where = {"prices": clouds, "gpus": "h100_sxm"}
+    cheap = solve({"chat": CHAT}, carbon_usd_per_tonne=1e-6, **where)
+    assert {i.region for i in cheap.fleet} == {"us-east-1"}
+    clean = solve({"chat": CHAT}, objective="carbon,cost", **where)
+    assert {i.region for i in clean.fleet} == {"eu-north-1"}
+    assert clean.carbon_kg_per_hour < cheap.carbon_kg_per_hour / 3
+    limited = solve({"chat": CHAT}, max_carbon_kg_per_hour=clean.carbon_kg_per_hour * 1.001, **where)
+    assert limited.carbon_kg_per_hour <= clean.carbon_kg_per_hour * 1.001
+    dear = solve({"chat": CHAT}, carbon_usd_per_tonne=5_000.0, **where)
+    assert {i.region for i in dear.fleet} == {"eu-north-1"}
+    charge = dear.carbon_kg_per_hour / 1000.0 * 5_000.0
+    assert cost(dear) == pytest.approx(sum(i.units * i.usd_per_unit_hour for i in dear.fleet) + charge)
+    none = solve({"chat": CHAT}, max_carbon_kg_per_hour=clean.carbon_kg_per_hour / 2, **where)
+    assert none.status is Status.INFEASIBLE and "carbon" in {n.constraint for n in none.nearest_feasible}
+
+
+OWNED = """\
+observed_on: 2026-11-24
+cost_of_capital: 0.1
+life_years: 4
+colocation_usd_per_kw_month: 160
+pue: 1.2
+usd_per_kwh_by_hour: [{hours}]
+carbon_g_per_kwh: 300
+lots:
+  - {{accelerator: h100_sxm, capex_usd: {{server: 30000, network: 4000, storage: 500, install: 500}}}}
+"""
+
+
+def test_electricity_by_the_hour_is_paid_by_the_hour(solve: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(OWNED.format(hours=", ".join(["0.02"] * 12 + ["0.18"] * 12)), encoding="utf-8")
+    halves = [{"name": "am", "hours": 12, "start_hour": 0}, {"name": "pm", "hours": 12, "start_hour": 12}]
+    own = {"prices": None, "owned": str(path), "gpus": "h100_sxm", "markets": "owned"}
+    plan, flat = solve({"chat": CHAT}, halves, **own), solve({"chat": CHAT}, **own)
+    assert cost(plan) == pytest.approx(cost(flat), rel=1e-6)
+    am, pm = plan.schedule
+    assert am.usd_per_hour < flat.usd_per_hour < pm.usd_per_hour
+    assert am.units == pm.units

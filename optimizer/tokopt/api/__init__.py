@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .checking import check, read_plan
     from .estimating import estimate
     from .frontiers import economics, frontier
+    from .owning import ownership_cost
     from .tables import estimate_many, estimate_table
     from .validating import validate
 
@@ -30,6 +31,7 @@ __all__ = [
     "frontier",
     "load_catalog",
     "make_request",
+    "ownership_cost",
     "plan",
     "read_plan",
     "silent",
@@ -45,6 +47,7 @@ _HOMES = {
     "estimate": "estimating",
     "economics": "frontiers",
     "frontier": "frontiers",
+    "ownership_cost": "owning",
     "estimate_many": "tables",
     "estimate_table": "tables",
     "validate": "validating",

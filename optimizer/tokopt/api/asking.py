@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tokopt.catalog import Catalog
+from tokopt.catalog.ownership import is_owned_file
 from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.deployments import ServingMode
 from tokopt.domain.offers import Market
@@ -36,7 +37,8 @@ def make_request(
     workload: str | Workload | None = None,
     workloads: str | Path | Mapping[str, Any] | None = None,
     demand: str | None = None,
-    prices: str | Sequence[str] = DEFAULT_PRICES,
+    prices: str | Sequence[str] | None = None,
+    owned: str | Path | Sequence[str | Path] | None = None,
     gpus: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
     frameworks: str | Sequence[str] | None = None,
@@ -55,6 +57,7 @@ def make_request(
     spot_reserve: float | str | None = None,
     survive: str = "none",
     max_carbon_kg_per_hour: float | None = None,
+    carbon_usd_per_tonne: float | None = None,
     max_quality_loss: float | str | None = None,
     current: Any = None,
     change_usd_per_gpu: float | None = None,
@@ -105,7 +108,7 @@ def make_request(
         budget_usd_per_hour=budget_usd_per_hour,
         objective=objectives[0],
         then=objectives[1:],
-        prices=tuple(_price_list(name) for name in names(prices)),
+        prices=_price_lists(prices, owned),
         regions=names(regions),
         markets=chosen,
         accelerators=tuple(catalog.accelerator(n).name for n in names(gpus)),
@@ -119,6 +122,7 @@ def make_request(
         spot_reserve=reserve if spot_reserve is None else parse_share(spot_reserve, "--spot-reserve"),
         survive=Survive(_choice("--survive", survive, tuple(Survive))),
         most_carbon_kg_per_hour=_above_zero(max_carbon_kg_per_hour, "--max-carbon", "kg/h"),
+        carbon_usd_per_tonne=_above_zero(carbon_usd_per_tonne, "--carbon-price", "USD a tonne") or 0.0,
         most_quality_loss=loss,
         current=current_units(catalog, current),
         change_usd_per_gpu=change_usd_per_gpu or 0.0,
@@ -176,9 +180,28 @@ def _no_doubles(**options: Any) -> None:
         raise InputError(f"--{given[0].replace('_', '-')} says what --workloads says too: give one of them")
 
 
+def _price_lists(
+    prices: str | Sequence[str] | None, owned: str | Path | Sequence[str | Path] | None
+) -> tuple[str, ...]:
+    """Return the price lists of a request: those named, and what is owned; the default where neither is given."""
+    own = tuple(_price_list(str(name)) for name in names(str(owned) if isinstance(owned, Path) else owned))
+    for name in own:
+        if not is_owned_file(name):
+            raise InputError(
+                f"--owned: {name!r} is not the path of a YAML file; price lists and profiles go in --prices"
+            )
+    stems = [Path(name).stem for name in own]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise InputError(f"--owned: two files named {stem}; plans tell them by their names, so rename one")
+    listed = names(DEFAULT_PRICES if prices is None and not own else prices)
+    return tuple(dict.fromkeys((*(_price_list(name) for name in listed), *own)))
+
+
 def _price_list(name: str) -> str:
     """Return a price list's name, or the whole path of a file: a plan file is read from other folders too."""
-    return str(Path(name).resolve()) if "/" in name or name.lower().endswith(".csv") else name
+    is_file = "/" in name or name.lower().endswith(".csv") or is_owned_file(name)
+    return str(Path(name).resolve()) if is_file else name
 
 
 def _is_path(model: str) -> bool:

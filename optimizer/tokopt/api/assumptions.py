@@ -22,6 +22,7 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
         "a unit (instance, node or rack) hosts replicas of one set-up only",
         *_of_several(request),
         *_of_spot(found),
+        *_of_dates(found, items),
     ]
     if request.robust:
         said.append(
@@ -95,6 +96,21 @@ def _of_spot(found: Found) -> list[str]:
         return []
     share = "" if request.most_spot_share is None else f", at most {request.most_spot_share:.0%} of each class on them"
     return [f"spot units can be taken away: {request.spot_reserve:.0%} of their capacity stays idle{share}"]
+
+
+def _of_dates(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
+    """Return what is said of offers in the fleet that can be had from a date only."""
+    used = {(i.provider, i.region, i.market, i.instance_type, i.accelerator) for i in items}
+    offers = [row.offer for row in found.columns if row.offer.available_from]
+    dated = {
+        (o.accelerator, o.provider, o.available_from)
+        for o in offers
+        if (o.provider, o.region, o.market.value, o.instance_type, o.accelerator) in used
+    }
+    when = "the plan is for a time when it is there"
+    if found.request.periods:
+        when = "it is used in periods that start on that day or later"
+    return [f"{name} of {provider} can be had from {day}; {when}" for name, provider, day in sorted(dated)]
 
 
 def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> Provenance:

@@ -103,10 +103,26 @@ def _workload_line(record: Any) -> str:
     return f"{record.input_tokens:,.0f} in, {record.output_tokens:,.0f} out"
 
 
+def _site_line(record: Any) -> str:
+    price = "" if record.usd_per_kwh is None else f"${record.usd_per_kwh:.3f}/kWh"
+    if record.usd_per_kwh_by_hour:
+        price += f" ({min(record.usd_per_kwh_by_hour):.3f} to {max(record.usd_per_kwh_by_hour):.3f} by hour)"
+    carbon = "" if record.carbon_g_per_kwh is None else f"{record.carbon_g_per_kwh:,.0f} g/kWh"
+    return ", ".join(part for part in (f"PUE {record.pue:g}", price, carbon) if part)
+
+
+def _ownership_line(record: Any) -> str:
+    if record.usd_per_accelerator_hour:
+        return f"published USD an hour of {len(record.usd_per_accelerator_hour)} accelerators, {record.market.value}"
+    return f"computed from components of {len(record.lots)} accelerators, {record.market.value}"
+
+
 SUMMARIES: dict[str, Callable[[Any], str]] = {
     "accelerators": _accelerator_line,
     "models": _llm_line,
     "workloads": _workload_line,
+    "sites": _site_line,
+    "ownership": _ownership_line,
 }
 
 
@@ -188,7 +204,24 @@ def _support_facts(support: Mapping[str, Any]) -> list[Fact]:
     ]
 
 
-NESTED: dict[str, Callable[[Any], list[Fact]]] = {"layers": _layer_facts, "support": _support_facts}
+def _lot_facts(lots: Any) -> list[Fact]:
+    facts = []
+    for lot in lots:
+        parts = [(name, getattr(lot.capex, name)) for name in ("server", "network", "storage", "install", "undivided")]
+        said = [f"{name} ${usd:,.0f}" for name, usd in parts if usd]
+        stock = f"{lot.available_units:,} units" if lot.available_units is not None else ""
+        since = f"from {lot.available_from}" if lot.available_from else ""
+        more = [part for part in (stock, since, lot.site, "paid for" if lot.sunk else "") if part]
+        label = f"{lot.accelerator}{' ' + lot.name if lot.name else ''}"
+        facts.append(Fact(field=f"capex of {label}", value=", ".join((*said, *more))))
+    return facts
+
+
+NESTED: dict[str, Callable[[Any], list[Fact]]] = {
+    "layers": _layer_facts,
+    "support": _support_facts,
+    "lots": _lot_facts,
+}
 
 
 def _counted(record: Any) -> list[Fact]:

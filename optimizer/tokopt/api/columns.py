@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tokopt.domain.accelerators import Accelerator
@@ -79,6 +79,7 @@ def priced(
     service: int = 0,
     services: int = 1,
     first: int = 0,
+    carbon: Callable[[Offer, Accelerator], float] | None = None,
 ) -> list[PricedCandidate]:
     """Return every candidate on every offer whose units can hold it.
 
@@ -93,11 +94,13 @@ def priced(
         service: Number of the class of requests that the candidates were found for.
         services: How many classes there are.
         first: Number of the first column.
+        carbon: Carbon of one unit of an offer, NaN where it is not known. [g/h]
     """
     rows: list[PricedCandidate] = []
     for offer in offers:
         accelerator = accelerators[offer.accelerator]
         unit = offer.accelerator_count
+        unit_g_per_hour = math.nan if carbon is None else carbon(offer, accelerator)
         for candidate in candidates.get(offer.accelerator, []):
             size = candidate.accelerators
             if size > unit and unit < accelerator.accelerators_per_node:
@@ -119,6 +122,7 @@ def priced(
                 units_per_block=units,
                 usd_per_hour=units * offer.usd_per_hour,
                 power_w=each_w * units * unit,
+                carbon_g_per_hour=unit_g_per_hour * units,
                 requests_per_s=tuple(rate if k == service else 0.0 for k in range(services)),
             )
             rows.append(

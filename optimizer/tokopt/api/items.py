@@ -120,6 +120,7 @@ def fleet_item(found: Found, bought: Bought, *, total: float) -> FleetItem:
     replicas, units = blocks * row.column.replicas_per_block, blocks * row.column.units_per_block
     gpus = units * offer.accelerator_count
     t = bought.fullest
+    charge = bought.column.usd_per_hour - row.column.usd_per_hour
     loaded = at_rate(candidate.profile, bought.rates[t] / (bought.blocks[t] * row.column.replicas_per_block))
     state = mean_state(candidate, workload, loaded)
     layout, _ = decode_layout(deployment)
@@ -161,7 +162,8 @@ def fleet_item(found: Found, bought: Bought, *, total: float) -> FleetItem:
         gpus_per_unit=offer.accelerator_count,
         nodes=math.ceil(gpus / accelerator.accelerators_per_node),
         usd_per_unit_hour=offer.usd_per_hour,
-        usd_per_hour=bought.usd_per_hour if found.request.periods else units * offer.usd_per_hour,
+        carbon_usd_per_unit_hour=charge / row.column.units_per_block,
+        usd_per_hour=bought.usd_per_hour if found.request.periods or charge else units * offer.usd_per_hour,
         power_kw=on_basis(accelerator, gpus, basis),
         provisioned_kw=kw(accelerator.all_in_w, gpus),
         rated_kw=kw(accelerator.server_w, gpus),

@@ -99,11 +99,11 @@ def parse_demand(text: str | float, output_tokens: float) -> float:
         raise InputError(f"{error} or 2Mtok/s of output") from None
 
 
-def names(values: str | Sequence[str] | None) -> tuple[str, ...]:
+def names(values: str | Sequence[object] | None) -> tuple[str, ...]:
     """Return names given as a list or separated by commas."""
     if values is None:
         return ()
-    pieces: Iterable[str] = values.split(",") if isinstance(values, str) else values
+    pieces: Iterable[str] = values.split(",") if isinstance(values, str) else (str(value) for value in values)
     return tuple(piece.strip() for piece in pieces if piece.strip())
 
 
@@ -159,6 +159,22 @@ def shape_of(workload: Workload) -> WorkloadShape:
         prefix_share=workload.prefix_share,
         arrival_cv2=workload.arrival_cv2,
     )
+
+
+def parse_rate(rate: float | str, what: str) -> float:
+    """Return a yearly rate written like 0.1 or 10%.
+
+    Raises:
+        InputError: Not a rate from 0 to below 1.
+    """
+    text = str(rate).strip()
+    try:
+        value = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        value = float("nan")
+    if not 0.0 <= value < 1.0:
+        raise InputError(f"{what}: {text!r} is not a rate from 0 to below 1; write it like 0.1 or 10%")
+    return value
 
 
 MOST_ROBUST = 0.9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,7 +15,8 @@ from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.search import SearchReport, SearchSpace, evaluated, find_candidates
 
-from .columns import PricedCandidate, allowed_offers, cheapest_offers, priced, provisioned_w
+from .columns import PricedCandidate, allowed_offers, cheapest_offers, offer_key, priced, provisioned_w
+from .electricity import carbon_g_per_hour, carbon_matters
 from .found import Found, Service
 from .progress import Progress, silent
 from .space import search_space, supported
@@ -42,11 +44,11 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
     for name in request.accelerators:
         if name not in units:
             excluded[name] = "no price for it in the price list"
-    columns = priced_services(services, offers, catalog.accelerators, request.power_basis)
+    columns = _with_carbon_known(request, priced_services(request, catalog, services, offers))
     used = {c.offer.accelerator for c in columns}
     for name in units:
         if name not in used and name not in excluded:
-            excluded[name] = "no unit on offer is large enough for a replica, and smaller instances cannot be joined"
+            excluded[name] = _why_no_column(request, name, services)
     return Found(
         request=request,
         catalog=catalog,
@@ -74,23 +76,21 @@ def places_matter(request: PlanRequest) -> bool:
     return bool(
         request.site_power_kw
         or request.survive.value == "zone"
-        or request.most_carbon_kg_per_hour is not None
+        or carbon_matters(request)
         or request.most_spot_share is not None
         or request.spot_reserve
         or request.periods
         or request.current
-        or any(goal.value == "carbon" for goal in (request.objective, *request.then))
     )
 
 
 def needs_power(request: PlanRequest) -> bool:
     """Whether a plan cannot do without knowing what its accelerators take."""
-    goals = {request.objective, *request.then}
     return bool(
         request.power_kw is not None
         or request.site_power_kw
-        or request.most_carbon_kg_per_hour is not None
-        or goals & {Objective.POWER, Objective.CARBON}
+        or carbon_matters(request)
+        or Objective.POWER in (request.objective, *request.then)
     )
 
 
@@ -166,16 +166,45 @@ def _with_standing(request: PlanRequest, catalog: Catalog, service: Service) -> 
 
 
 def priced_services(
-    services: Sequence[Service], offers: Sequence[Offer], accelerators: Mapping[str, Accelerator], basis: PowerBasis
+    request: PlanRequest, catalog: Catalog, services: Sequence[Service], offers: Sequence[Offer]
 ) -> list[PricedCandidate]:
     """Return the columns of all classes: each replica set-up serves the class that it was found for."""
+    matters = carbon_matters(request)
+    known: dict[str, float] = {}
+
+    def carbon(offer: Offer, accelerator: Accelerator) -> float:
+        key = offer_key(offer)
+        if key not in known:
+            known[key] = carbon_g_per_hour(catalog, offer, accelerator, look_up=matters)
+        return known[key]
+
     columns: list[PricedCandidate] = []
     for number, service in enumerate(services):
         candidates = {name: report.candidates for name, report in service.reports.items()}
         columns += priced(
-            candidates, offers, accelerators, basis, service=number, services=len(services), first=len(columns)
+            candidates,
+            offers,
+            catalog.accelerators,
+            request.power_basis,
+            service=number,
+            services=len(services),
+            first=len(columns),
+            carbon=carbon,
         )
     return columns
+
+
+def _with_carbon_known(request: PlanRequest, columns: list[PricedCandidate]) -> list[PricedCandidate]:
+    """Leave out what a request about carbon cannot judge: offers whose electricity is not known."""
+    if not carbon_matters(request):
+        return columns
+    return [row for row in columns if not math.isnan(row.column.carbon_g_per_hour)]
+
+
+def _why_no_column(request: PlanRequest, name: str, services: Sequence[Service]) -> str:
+    if carbon_matters(request) and any(s.reports[name].candidates for s in services if name in s.reports):
+        return "the carbon of its electricity is not known at any place on offer"
+    return "no unit on offer is large enough for a replica, and smaller instances cannot be joined"
 
 
 def _no_offer(prices: PriceList, request: PlanRequest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,24 +13,39 @@ from tokopt.domain.plans import PlanRequest
 from tokopt.fleet import Column
 
 from .columns import PricedCandidate
+from .electricity import carbon_factor, energy_factor
+
+GRAMS_PER_TONNE = 1e6
 
 
 def over_time(request: PlanRequest, row: PricedCandidate) -> Column:
-    """Return a column with its prices by period, and the period from which it can be had."""
-    column, periods = row.column, request.periods
-    if not periods:
-        return column
-    market = row.offer.market.value
-    prices = tuple(column.usd_per_hour * period.price_factors.get(market, 1.0) for period in periods)
-    carbon = column.carbon_g_per_hour
+    """Return a column with what it costs and emits in each period, and the period from which it can be had."""
+    column, offer = row.column, row.offer
+    charge = _carbon_charge(request, column)
+    if not request.periods:
+        return replace(column, usd_per_hour=column.usd_per_hour + charge) if charge else column
+    units = column.units_per_block
+    prices, carbon = [], []
+    for period in request.periods:
+        emitted = carbon_factor(period, offer.site)
+        market = period.price_factors.get(offer.market.value, 1.0)
+        energy = units * offer.energy_usd_per_hour * (energy_factor(period, offer.site) - 1.0)
+        prices.append(column.usd_per_hour * market + energy + charge * emitted)
+        carbon.append(column.carbon_g_per_hour * emitted)
     return replace(
         column,
-        first_period=_first_period(request, row.offer),
-        usd_per_hour_by_period=prices if len(set(prices)) > 1 or prices[0] != column.usd_per_hour else (),
-        carbon_g_per_hour_by_period=tuple(carbon * period.carbon_factor for period in periods)
-        if any(period.carbon_factor != 1.0 for period in periods)
-        else (),
+        first_period=_first_period(request, offer),
+        usd_per_hour=column.usd_per_hour + charge,
+        usd_per_hour_by_period=tuple(prices),
+        carbon_g_per_hour_by_period=() if math.isnan(column.carbon_g_per_hour) else tuple(carbon),
     )
+
+
+def _carbon_charge(request: PlanRequest, column: Column) -> float:
+    """Return what the carbon of a block costs at the price asked for. [USD/h]"""
+    if not request.carbon_usd_per_tonne:
+        return 0.0
+    return column.carbon_g_per_hour / GRAMS_PER_TONNE * request.carbon_usd_per_tonne
 
 
 def _first_period(request: PlanRequest, offer: Offer) -> int:

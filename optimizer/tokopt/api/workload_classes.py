@@ -64,7 +64,7 @@ def read_classes(
     periods = tuple(_period(where, each, names) for each in row.periods)
     if row.hourly_demand:
         periods = tuple(
-            PlanPeriod(name=f"{hour:02d}:00", hours=1.0, demand_factor=factor)
+            PlanPeriod(name=f"{hour:02d}:00", hours=1.0, start_hour=float(hour), demand_factor=factor)
             for hour, factor in enumerate(row.hourly_demand)
         )
     return Asked(classes=tuple(classes), periods=periods)
@@ -160,6 +160,7 @@ def _period(where: str, row: PeriodRow, names: set[str]) -> PlanPeriod:
         demand_factor=1.0 if isinstance(row.demand, dict) else row.demand,
         demand_factors=by_class,
         price_factors=row.prices,
+        start_hour=row.start_hour,
         starts_on=row.starts_on,
         usd_per_kwh_factor=row.electricity,
         carbon_factor=row.carbon,

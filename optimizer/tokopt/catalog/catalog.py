@@ -16,8 +16,9 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.economics import PublishedEconomics
 from tokopt.domain.llms import Llm
 from tokopt.domain.measurements import MeasurementFamily, PowerReading
-from tokopt.domain.offers import OwnershipProfile, PriceList, Site
+from tokopt.domain.offers import Offer, OwnershipProfile, PriceList
 from tokopt.domain.provenance import Source
+from tokopt.domain.sites import Site
 from tokopt.domain.workloads import Benchmark, Workload
 from tokopt.errors import CatalogError, InputError, unknown_name
 
@@ -90,8 +91,19 @@ class Catalog:
 
     @cached_property
     def sites(self) -> Mapping[str, Site]:
-        """Sites by name; the first one is the default."""
-        return self._table("sites.yaml", rows.SiteRow, hardware.site_record)
+        """Sites by name; the first one is the default. Entries of sites.yaml come before rows of sites/*.csv."""
+        from tokopt.catalog.sites import read_site_table, site_record
+
+        entries = self._table("sites.yaml", rows.SiteRow, site_record)
+        tables = {n: s for path in self._files("sites", "*.csv") for n, s in read_site_table(path).items()}
+        regions_last = sorted(tables.items(), key=lambda named: bool(named[1].provider))
+        return entries | {name: site for name, site in regions_last if name not in entries}
+
+    def site_of(self, offer: Offer) -> Site | None:
+        """Return where an offer's machines stand, None where that is not known."""
+        from tokopt.catalog.sites import site_of
+
+        return site_of(offer, self.sites)
 
     @cached_property
     def published_economics(self) -> Mapping[str, PublishedEconomics]:

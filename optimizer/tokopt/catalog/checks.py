@@ -63,7 +63,7 @@ def _unknown_files(catalog: Catalog) -> Iterator[str]:
 
 
 def _unknown_sources(catalog: Catalog) -> Iterator[str]:
-    for table in (*_ALIASED, "power_readings", "published_economics"):
+    for table in (*_ALIASED, "power_readings", "published_economics", "ownership"):
         for name, record in getattr(catalog, table).items():
             for field, key in _source_keys(record):
                 if key not in catalog.sources:
@@ -107,6 +107,12 @@ def _unknown_references(catalog: Catalog) -> Iterator[str]:
             yield from _missing(f"{here}: kv_precisions", support.kv_precisions, catalog.kv_precisions)
     for name, llm in catalog.llms.items():
         yield from _missing(f"llms: {name}", (llm.native_precision, *llm.precisions), catalog.precisions)
+    for name, profile in catalog.ownership.items():
+        where = f"ownership: {name}"
+        yield from _missing(where, (*profile.usd_per_accelerator_hour, *profile.critical_w), catalog.accelerators)
+        yield from _missing(where, (lot.accelerator for lot in profile.lots), catalog.accelerators)
+        places = {profile.site, *(lot.site for lot in profile.lots)} - {""}
+        yield from _missing(f"{where}: site", sorted(places), catalog.sites)
     for name, table in catalog.published_economics.items():
         where = f"published_economics: {name}"
         yield from _missing(f"{where}: ownership", (table.ownership,), catalog.ownership)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tokopt.errors import CatalogError
 
 RowT = TypeVar("RowT", bound=BaseModel)
+MANY_KEYS = 25  # of a row; more are no help in one line
 
 
 class Row(BaseModel):
@@ -88,11 +90,20 @@ def validate(row: type[RowT], data: Any, *, where: str) -> RowT:
         key = ".".join(str(part) for part in first["loc"])
         said = {"missing": "missing", "extra_forbidden": "unknown key"}.get(first["type"], first["msg"])
         if first["type"] == "extra_forbidden":
-            said += f" (allowed: {', '.join(row.model_fields)})" if len(first["loc"]) == 1 else ""
+            said += _allowed(key, row) if len(first["loc"]) == 1 else ""
         elif first["type"] != "missing":
             said += f", not {first['input']!r}"
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise CatalogError(f"{where}: {key}: {said}{more}") from None
+
+
+def _allowed(key: str, row: type[BaseModel]) -> str:
+    """Return what may stand in place of an unknown key: of many keys only those that look alike, if any do."""
+    if len(row.model_fields) > MANY_KEYS:
+        near = difflib.get_close_matches(key, row.model_fields, n=3, cutoff=0.6)
+        if near:
+            return f"; did you mean {' or '.join(near)}?"
+    return f" (allowed: {', '.join(row.model_fields)})"
 
 
 def _unique_key_loader() -> type:

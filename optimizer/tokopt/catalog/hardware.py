@@ -18,7 +18,6 @@ from tokopt.catalog.rows import (
     KvPrecisionRow,
     PowerReadingRow,
     PrecisionRow,
-    SiteRow,
     SourcedRow,
     SourceRow,
     WorkloadRow,
@@ -34,7 +33,6 @@ from tokopt.domain.accelerators import (
 )
 from tokopt.domain.economics import EconomicsFigures, EconomicsLine, PublishedEconomics
 from tokopt.domain.measurements import PowerReading
-from tokopt.domain.offers import Site
 from tokopt.domain.provenance import Source
 from tokopt.domain.workloads import Benchmark, Workload
 from tokopt.errors import CatalogError
@@ -202,22 +200,6 @@ def benchmark_record(name: str, row: BenchmarkRow) -> Benchmark:
         ttft_ms=row.ttft_ms,
         tpot_ms=row.tpot_ms,
         statistic=row.statistic,
-        source=row.source,
-        sources=_sources(row),
-        observed_on=row.observed_on.isoformat(),
-        note=row.note,
-    )
-
-
-def site_record(name: str, row: SiteRow) -> Site:
-    """Return the record of one site."""
-    return Site(
-        name=name,
-        title=row.title,
-        aliases=row.aliases,
-        pue=row.pue,
-        usd_per_kwh=row.usd_per_kwh,
-        carbon_g_per_kwh=row.carbon_g_per_kwh,
         source=row.source,
         sources=_sources(row),
         observed_on=row.observed_on.isoformat(),

@@ -21,6 +21,7 @@ KNOWN_ENTRIES: Final = (
     "precisions.yaml",
     "prices",
     "published_economics.yaml",
+    "sites",
     "sites.yaml",
     "sources.yaml",
     "workloads.yaml",

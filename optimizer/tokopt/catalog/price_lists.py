@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tokopt.catalog.files import read_csv
-from tokopt.catalog.ownership import owned_offers
+from tokopt.catalog.names import folded, name_index
+from tokopt.catalog.ownership import is_owned_file, owned_file_offers, owned_offers
 from tokopt.domain.accelerators import Accelerator
-from tokopt.domain.offers import Market, Offer, OwnershipProfile, PriceList, RejectedRow, Site
+from tokopt.domain.offers import Market, Offer, OwnershipProfile, PriceList, RejectedRow
+from tokopt.domain.sites import Site
 from tokopt.errors import CatalogError, InputError, unknown_name
 
 ALL_PROVIDERS = "all"
@@ -72,7 +74,7 @@ def read_price_lists(
 
     Args:
         names: Providers (`aws`), `all`, ownership profiles (`ownership-hyperscaler`, `rental-3y`; a component profile
-            at a site, `ownership-mine@virginia`), or paths of CSV files (`./mine.csv`).
+            at a site, `ownership-mine@virginia`), or paths of CSV files (`./mine.csv`) and owned files (`./mine.yaml`).
         directories: Directories of `<provider>.csv`; a later one's file replaces an earlier one's.
         accelerators: Catalog of accelerators; names and aliases are matched regardless of case.
         ownership: Ownership profiles by name.
@@ -89,7 +91,9 @@ def read_price_lists(
     wanted = [name for name in dict.fromkeys(names) if name not in snapshot or ALL_PROVIDERS not in names]
     for name in wanted:
         kept, turned_down = len(reader.offers), len(reader.rejected)
-        if _is_path(name):
+        if is_owned_file(name):
+            reader.add(*owned_file_offers(name, accelerators=accelerators, sites=sites or {}))
+        elif _is_path(name):
             reader.read_file(Path(name), said=name)
         elif name == ALL_PROVIDERS:
             for provider in sorted(snapshot):
@@ -98,7 +102,7 @@ def read_price_lists(
             reader.read_file(snapshot[name], said=f"{name}.csv")
         else:
             profile, site = _profile_and_site(name, snapshot, ownership, sites or {})
-            reader.add(*owned_offers(profile, accelerators=accelerators, site=site))
+            reader.add(*owned_offers(profile, accelerators=accelerators, sites=sites or {}, site=site))
         if len(reader.offers) == kept:
             raise _nothing_left(name, reader.rejected[turned_down:])
     dates = sorted({offer.as_of for offer in reader.offers if offer.as_of})
@@ -132,15 +136,18 @@ def _profile_and_site(
         owned = (f"{OWNERSHIP_PREFIX}{other}" for other in ownership)
         error = unknown_name("price list", name, {*snapshot, *ownership, *owned, ALL_PROVIDERS})
         raise InputError(f"{error} (a file needs a path that ends in .csv)")
-    if not profile.capex_usd:
+    if not profile.lots:
         if at:
             raise InputError(f"price list {name!r}: {stem} is published per hour and takes no site; write {stem}")
         return profile, None
     if not sites:
         raise InputError(f"price list {name!r}: computed from components, which need a site, and no sites are known")
-    if at and place not in sites:
+    if not at:
+        return profile, None
+    found = name_index(sites).get(folded(place), ())
+    if len(found) != 1:
         raise unknown_name("site", place, sites)
-    return profile, sites[place or next(iter(sites))]
+    return profile, sites[found[0]]
 
 
 class _Reader:

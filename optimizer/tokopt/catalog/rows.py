@@ -216,13 +216,22 @@ class PowerReadingRow(SourcedRow):
 
 
 class SiteRow(SourcedRow):
-    """A place that machines stand in (sites.yaml)."""
+    """A place that machines stand in (sites.yaml).
+
+    A price or carbon intensity that changes over the day is given by hour instead; the mean of the day is computed.
+    """
 
     title: Text = Field(description="Name in words")
     aliases: tuple[Text, ...] = Field(default=(), description="Other names that people type")
     pue: Annotated[float, Field(ge=1, strict=True)] = Field(description="Power usage effectiveness")
     usd_per_kwh: OptionalPositive = Field(default=None, description="Price of electricity [USD/kWh]")
+    usd_per_kwh_by_hour: tuple[Positive, ...] = Field(
+        default=(), description="The same by local hour of the day, 24 values [USD/kWh]"
+    )
     carbon_g_per_kwh: OptionalPositive = Field(default=None, description="Carbon intensity of electricity [g/kWh]")
+    carbon_g_per_kwh_by_hour: tuple[Positive, ...] = Field(
+        default=(), description="The same by local hour of the day, 24 values [g/kWh]"
+    )
 
 
 class EconomicsFiguresRow(Row):

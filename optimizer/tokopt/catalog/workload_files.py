@@ -70,6 +70,7 @@ class PeriodRow(Row):
     hours: float = Field(gt=0)
     demand: float | dict[str, float] = 1.0  # factor on every class, or by class
     prices: dict[str, float] = Field(default_factory=dict)  # factor by market
+    start_hour: float | None = Field(default=None, ge=0, lt=24)  # for electricity that is priced by the hour
     starts_on: str = ""
     electricity: float = Field(default=1.0, ge=0)
     carbon: float = Field(default=1.0, ge=0)

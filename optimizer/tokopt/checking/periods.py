@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokopt.checking.case import TOLERANCE, Case, number, same, within
+from tokopt.checking.purchase import matching
 from tokopt.domain.plans import Plan
 from tokopt.units import KW
 
@@ -53,16 +54,25 @@ def rates_over_periods(case: Case) -> list[str]:
 
 
 def prices_over_periods(case: Case) -> list[str]:
-    """Check that each period's cost is its units at the offer's price, times the period's factor for the market."""
+    """Check each period's cost: units at the offer's price, with the period's factors on market, energy and carbon.
+
+    price · market factor + energy part · (energy factor - 1) + carbon charge · carbon factor   [USD/h]
+    """
     item = case.item
+    offers = [o for o in matching(item, case.inputs.offers) if same(o.usd_per_hour, item.usd_per_unit_hour)]
+    energy, site = (offers[0].energy_usd_per_hour, offers[0].site) if offers else (0.0, None)
     faults = []
     for period, stated in zip(case.request.periods, item.by_period, strict=False):
-        factor = period.price_factors.get(item.market, 1.0)
-        if period.usd_per_kwh_factor != 1.0 and item.market == "owned":
-            continue  # electricity is a part of what owning costs: its share is in the offer, not here
-        usd = stated.units * item.usd_per_unit_hour * factor
-        why = f"{stated.units:,} units at ${number(item.usd_per_unit_hour)}/h x {number(factor)}"
-        faults += case.differs(f"usd_per_hour in {period.name}", stated.usd_per_hour, usd, why)
+        power, carbon = period.usd_per_kwh_factor, period.carbon_factor
+        if site is not None and period.start_hour is not None:
+            if site.usd_per_kwh and site.usd_per_kwh_by_hour:
+                power = (site.usd_per_kwh_over(period.start_hour, period.hours) or 0.0) / site.usd_per_kwh
+            if site.carbon_g_per_kwh and site.carbon_g_per_kwh_by_hour:
+                carbon = (site.carbon_g_per_kwh_over(period.start_hour, period.hours) or 0.0) / site.carbon_g_per_kwh
+        each = item.usd_per_unit_hour * period.price_factors.get(item.market, 1.0)
+        each += energy * (power - 1.0) + item.carbon_usd_per_unit_hour * carbon
+        why = f"{stated.units:,} units at ${number(each)}/h"
+        faults += case.differs(f"usd_per_hour in {period.name}", stated.usd_per_hour, stated.units * each, why)
     return faults
 
 

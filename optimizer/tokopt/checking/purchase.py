@@ -113,8 +113,9 @@ def units_paid(case: Case) -> list[str]:
     """Check that usd_per_hour = units · usd_per_unit_hour; with periods, that it is the mean of theirs."""
     item, periods = case.item, case.request.periods
     if not periods:
-        why = f"{item.units:,} units at ${number(item.usd_per_unit_hour)}/h"
-        return case.differs("usd_per_hour", item.usd_per_hour, item.units * item.usd_per_unit_hour, why)
+        each = item.usd_per_unit_hour + item.carbon_usd_per_unit_hour
+        why = f"{item.units:,} units at ${number(each)}/h"
+        return case.differs("usd_per_hour", item.usd_per_hour, item.units * each, why)
     hours = sum(period.hours for period in periods)
     mean = sum(p.hours * i.usd_per_hour for p, i in zip(periods, item.by_period, strict=False)) / hours
     return case.differs("usd_per_hour", item.usd_per_hour, mean, "mean over the periods")

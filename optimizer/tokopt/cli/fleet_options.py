@@ -39,6 +39,7 @@ def terms(command: CommandT) -> CommandT:
             metavar="FILE",
             help="Today's fleet: a plan file, or YAML with a list `fleet`. Changes are shown, and cost --change-cost.",
         ),
+        click.option("--carbon-price", metavar="MONEY", help="Price of a tonne of carbon, added to costs, like $80."),
         click.option("--max-carbon", metavar="RATE", help="Most carbon, mean over the horizon, like 200kg/h."),
         click.option(
             "--survive",
@@ -64,6 +65,8 @@ def api_keywords(request: dict[str, Any]) -> dict[str, Any]:
     """
     if "max_carbon" in request:
         request["max_carbon_kg_per_hour"] = _kg_per_hour(request.pop("max_carbon"))
+    if "carbon_price" in request:
+        request["carbon_usd_per_tonne"] = amount(request.pop("carbon_price"), what="--carbon-price")
     if "change_cost" in request:
         request["change_usd_per_gpu"] = amount(request.pop("change_cost"), what="--change-cost")
     if "site_power" in request:

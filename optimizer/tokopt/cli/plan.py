@@ -45,6 +45,7 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
 @lengths
 @demands
 @several("--prices", metavar="LIST,...", help="Price lists or CSV files.  [default: ownership-hyperscaler]")
+@several("--owned", metavar="FILE,...", help="YAML files of what you own or would buy; they join --prices, if any.")
 @several("--gpu", "gpus", help="Accelerators to choose from.  [default: all that have a price]")
 @several("--without", help="Accelerators to leave out.")
 @space

@@ -1,6 +1,7 @@
 """Dollars: what an accelerator-hour costs to own, and what tokens cost at a price and a rate."""
 
 from tokopt.cost.ownership import (
+    CostPart,
     OwnershipCost,
     capital_recovery_factor,
     capital_usd_per_hour,
@@ -9,11 +10,16 @@ from tokopt.cost.ownership import (
     facility_usd_per_hour,
     maintenance_usd_per_hour,
     ownership_cost,
+    prepayment_factor,
+    provisioned_critical_w,
+    published_cost,
+    rent_usd_per_kw_month,
     shell_usd_per_kw_month,
 )
 from tokopt.cost.tokens import pflops_per_usd, tokens_per_s_per_mw, usd_per_million_tokens
 
 __all__ = [
+    "CostPart",
     "OwnershipCost",
     "capital_recovery_factor",
     "capital_usd_per_hour",
@@ -23,6 +29,10 @@ __all__ = [
     "maintenance_usd_per_hour",
     "ownership_cost",
     "pflops_per_usd",
+    "prepayment_factor",
+    "provisioned_critical_w",
+    "published_cost",
+    "rent_usd_per_kw_month",
     "shell_usd_per_kw_month",
     "tokens_per_s_per_mw",
     "usd_per_million_tokens",

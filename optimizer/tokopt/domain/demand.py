@@ -78,6 +78,7 @@ class PlanPeriod(BaseModel):
     demand_factor: float = Field(default=1.0, ge=0, allow_inf_nan=False)  # of every class's demand
     demand_factors: dict[str, float] = Field(default_factory=dict)  # by class, instead
     price_factors: dict[str, float] = Field(default_factory=dict)  # by market: prices that fall or rise
+    start_hour: float | None = Field(default=None, ge=0, lt=24)  # of the day, where it is a part of one
     starts_on: str = ""  # YYYY-MM-DD: machines that come to market by then can be had; empty = no date
     usd_per_kwh_factor: float = Field(default=1.0, ge=0, allow_inf_nan=False)  # electricity against its yearly mean
     carbon_factor: float = Field(default=1.0, ge=0, allow_inf_nan=False)

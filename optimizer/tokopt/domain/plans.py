@@ -73,6 +73,7 @@ class PlanRequest(BaseModel):
     spot_reserve: float = Field(default=0.0, ge=0, lt=1)  # share of spot capacity kept idle, for interruptions
     survive: Survive = Survive.NOTHING
     most_carbon_kg_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    carbon_usd_per_tonne: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # added to what units cost
     most_quality_loss: float | None = Field(default=None, ge=0, lt=1)  # of a precision, against the original
     site_power_kw: dict[str, float] = Field(default_factory=dict)  # region or site -> most power there
     current: tuple[CurrentUnits, ...] = ()  # today's fleet
@@ -145,6 +146,7 @@ class FleetItem(Record):
     gpus_per_unit: int
     nodes: int
     usd_per_unit_hour: float
+    carbon_usd_per_unit_hour: float = 0.0  # at the price of carbon asked for, on top
     usd_per_hour: float
     power_kw: float | None  # on the request's basis
     provisioned_kw: float | None

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from tokopt.report.blocks import columns, pairs, section
 
+MOST_NAMES = 60  # of a table, in the list of tables
+
 
 class Listed(Protocol):
     """One line of a list."""
@@ -73,8 +75,14 @@ class Described(Protocol):
 
 def tables_report(found: Mapping[str, Sequence[Listed]]) -> RenderableType:
     """Return what tables there are, with the names of their entries."""
-    rows = [(name, str(len(entries)), ", ".join(entry.name for entry in entries)) for name, entries in found.items()]
+    rows = [(name, str(len(entries)), _names(entries)) for name, entries in found.items()]
     return columns(("table", "entries", "names"), rows, left=(0, 2))
+
+
+def _names(entries: Sequence[Listed]) -> str:
+    more = len(entries) - MOST_NAMES
+    shown = ", ".join(entry.name for entry in entries[:MOST_NAMES])
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def entries_report(found: Mapping[str, Sequence[Listed]]) -> RenderableType:

@@ -214,7 +214,7 @@ def test_framework_that_describes_one_accelerator_twice(tmp_path):
         ("kv_precision", "fp5", "unknown KV precision"),
         ("framework", "vlm", "did you mean vllm?"),
         ("workload", "chatt", "did you mean chat?"),
-        ("site", "texsa", "did you mean texas?"),
+        ("site", "texsa", "did you mean texas"),
         ("llm", "deepseek-r2", "unknown language model 'deepseek-r2'; did you mean"),
         ("ownership_profile", "hyperscalar", "unknown ownership profile"),
     ],

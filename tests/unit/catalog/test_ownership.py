@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tokopt.catalog.ownership import load_ownership, owned_offers
+from tokopt.catalog.ownership import load_ownership, lot_cost, owned_offers, site_for
+from tokopt.cost import rent_usd_per_kw_month
 from tokopt.domain.accelerators import Accelerator, PurchaseUnit, Topology
-from tokopt.domain.offers import Market, Site
+from tokopt.domain.offers import Market
+from tokopt.domain.sites import Site
 from tokopt.errors import CatalogError, InputError
 
 SHIPPED = Path(__file__).parents[3] / "catalogs" / "ownership"
@@ -84,24 +86,61 @@ def test_published_profiles_repeat_the_published_table(shipped, name, column):
     for key, row in PUBLISHED.items():
         assert by_name[key].usd_per_accelerator_hour == pytest.approx(row[column], rel=1e-12)
         assert ("placeholder" in by_name[key].note) == (key in profile.placeholders)
-    assert {(o.provider, o.market) for o in offers} == {("owned", Market.OWNED)}
+    terms = ("rented", Market.RESERVED_3Y) if name == "rental-3y" else ("owned", Market.OWNED)
+    assert {(o.provider, o.market) for o in offers} == {terms}
     assert (by_name["gb300_nvl72"].instance_type, by_name["gb300_nvl72"].accelerator_count) == ("rack of 72", 72)
     assert (by_name["h200_sxm"].instance_type, by_name["h200_sxm"].accelerator_count) == ("node of 8", 8)
 
 
-def test_computed_cost_lands_near_the_published_one(shipped):
-    profile = shipped["components-hyperscaler"]
-    offers, rejected = owned_offers(profile, accelerators=ACCELERATORS, site=TEXAS)
+@pytest.mark.parametrize("gpu", PUBLISHED)
+@pytest.mark.parametrize(("name", "column"), [("hyperscaler", 0), ("neocloud", 1), ("rental-3y", 2)])
+def test_components_land_near_the_published_cost(catalog, name, column, gpu):
+    profile = catalog.ownership[f"components-{name}"]
+    offers, rejected = owned_offers(profile, accelerators=catalog.accelerators, sites=catalog.sites)
     assert not rejected
     assert {offer.accelerator for offer in offers} == set(PUBLISHED)
+    (offer,) = (offer for offer in offers if offer.accelerator == gpu)
+    assert offer.usd_per_accelerator_hour == pytest.approx(PUBLISHED[gpu][column], rel=0.15)
+
+
+def test_the_table_of_the_page_is_what_comes_out(catalog):
+    page = (SHIPPED.parents[1] / "docs" / "ownership.md").read_text(encoding="utf-8")
+    for gpu in PUBLISHED:
+        cells = []
+        for name in ("hyperscaler", "neocloud", "rental-3y"):
+            published = catalog.ownership[name].usd_per_accelerator_hour[gpu]
+            (lot,) = (lot for lot in catalog.ownership[f"components-{name}"].lots if lot.accelerator == gpu)
+            profile = catalog.ownership[f"components-{name}"]
+            site = site_for(profile, lot, catalog.sites)
+            cost = lot_cost(profile, lot, catalog.accelerators[gpu], site).usd_per_accelerator_hour
+            cells += [f"{published:g}", f"{cost:.2f}", f"{cost / published - 1:+.1%}".replace("%", " %")]
+        assert f"| `{gpu}` | {' | '.join(cells)} |" in page
+
+
+def test_every_input_of_a_component_profile_has_a_source(catalog):
+    for name, profile in catalog.ownership.items():
+        assert profile.source in catalog.sources, name
+        assert set(profile.sources.values()) <= set(catalog.sources), name
+
+
+def test_the_financed_rental_is_the_published_one_with_its_capital(catalog):
+    plain, financed = catalog.ownership["rental-3y"], catalog.ownership["rental-3y-financed"]
+    assert plain.usd_per_accelerator_hour == financed.usd_per_accelerator_hour
+    assert (plain.prepaid_fraction, plain.term_years, plain.cost_of_capital) == (0.25, 3.0, None)
+    factor = 0.75 + 0.25 * 3 * 0.1 / (1 - 1.1**-3)
+    offers, _ = owned_offers(financed, accelerators=catalog.accelerators)
     for offer in offers:
-        assert offer.usd_per_accelerator_hour == pytest.approx(PUBLISHED[offer.accelerator][0], rel=0.15)
+        published = plain.usd_per_accelerator_hour[offer.accelerator]
+        assert offer.usd_per_accelerator_hour == pytest.approx(published * factor, rel=1e-12)
 
 
 def test_capex_follows_from_the_stated_inference(shipped):
     factor = 0.1 / (1 - 1.1**-4)
-    for name, capex in shipped["components-hyperscaler"].capex_usd.items():
-        assert capex == pytest.approx(0.8 * PUBLISHED[name][0] * 8760 / factor, abs=500)
+    for lot in shipped["components-hyperscaler"].lots:
+        assert lot.capex.total == pytest.approx(0.8 * PUBLISHED[lot.accelerator][0] * 8760 / factor, abs=500)
+        assert lot.capex.network / lot.capex.total == pytest.approx(13 / 56.25, abs=0.002)
+    neocloud = {lot.accelerator: lot.capex for lot in shipped["components-neocloud"].lots}
+    assert neocloud == {lot.accelerator: lot.capex for lot in shipped["components-hyperscaler"].lots}
 
 
 def test_a_component_profile_needs_a_site(shipped):
@@ -125,7 +164,7 @@ def test_no_directory_no_profiles(tmp_path):
 def test_a_built_shell_becomes_a_monthly_rent(tmp_path):
     text = COMPONENTS.replace("colocation_usd_per_kw_month: 100", "build_usd_per_kw: 12000\nbuild_life_years: 20")
     (tmp_path / "mine.yaml").write_text(text)
-    rent = load_ownership(tmp_path)["mine"].colocation_usd_per_kw_month
+    rent = rent_usd_per_kw_month(load_ownership(tmp_path)["mine"])
     assert rent == pytest.approx(12000 * 0.1 / (1 - 1.1**-20) / 12)
 
 
@@ -137,11 +176,23 @@ def test_a_built_shell_becomes_a_monthly_rent(tmp_path):
         ("life_years: 4", "life_years: 0", "life_years: "),
         ("life_years: 4", "life_year: 4", "life_year: unknown key"),
         ("cost_of_capital: 0.1", "cost_of_capital: 10", "cost_of_capital: "),
-        ("{h200_sxm: 31000}", "{h200_sxm: -1}", "capex_usd.h200_sxm: "),
-        ("capex_usd: {h200_sxm: 31000}", "", "exactly one of usd_per_accelerator_hour and capex_usd"),
+        ("{h200_sxm: 31000}", "{h200_sxm: -1}", "capex_usd.h200_sxm.undivided: "),
+        (
+            "capex_usd: {h200_sxm: 31000}",
+            "",
+            "either usd_per_accelerator_hour, or capex_usd or lots is needed; neither",
+        ),
         ("life_years: 4", "life_years: 4\nplaceholders: [l4]", "placeholders: l4 has no figure"),
-        ("colocation_usd_per_kw_month: 100", "", "exactly one of colocation_usd_per_kw_month and build_usd_per_kw"),
-        ("colocation_usd_per_kw_month: 100", "build_usd_per_kw: 1", "go together"),
+        (
+            "colocation_usd_per_kw_month: 100",
+            "",
+            "one of colocation_usd_per_kw_month, build_usd_per_mw and build_usd_per_kw is needed; none",
+        ),
+        (
+            "colocation_usd_per_kw_month: 100",
+            "build_usd_per_kw: 1",
+            "build_life_years: missing, build_usd_per_kw needs it",
+        ),
         ("capex_usd: {h200_sxm: 31000}", "usd_per_accelerator_hour: {h200_sxm: 1}", "goes with capex_usd"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 from tokopt.catalog.ownership import load_ownership
 from tokopt.catalog.price_lists import read_price_lists
 from tokopt.domain.accelerators import Accelerator, PurchaseUnit, Topology
-from tokopt.domain.offers import Market, OwnershipProfile, Site
+from tokopt.domain.offers import Capex, Market, OwnedLot, OwnershipProfile
+from tokopt.domain.sites import Site
 from tokopt.errors import CatalogError, InputError
 
 CATALOGS = Path(__file__).parents[3] / "catalogs"
@@ -58,7 +59,7 @@ COMPONENTS = OwnershipProfile(
     title="Mine",
     source="s",
     observed_on="2026-11-23",
-    capex_usd={"h200_sxm": 31_000.0},
+    lots=(OwnedLot(accelerator="h200_sxm", capex=Capex(undivided=31_000.0)),),
     cost_of_capital=0.1,
     life_years=4.0,
     colocation_usd_per_kw_month=100.0,
@@ -253,7 +254,7 @@ def test_a_component_profile_takes_its_site_after_an_at():
     (offer,) = read("ownership-mine@texas").offers
     assert offer.region == "texas"
     assert offer.usd_per_accelerator_hour == pytest.approx(
-        1.1164 + 1.73 / 1.1 * 100 / 730 + 1.73 * 0.8 * 0.066, abs=1e-4
+        1.1164 + 1.73 / 1.15 * 100 / 730 + 1.73 / 1.15 * 1.1 * 0.8 * 0.066, abs=1e-4
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokopt.cost import (
+    CostPart,
     capital_recovery_factor,
     capital_usd_per_hour,
     critical_w,
@@ -23,7 +25,8 @@ from tokopt.cost import (
     usd_per_million_tokens,
 )
 from tokopt.domain.accelerators import Accelerator, PurchaseUnit, Topology
-from tokopt.domain.offers import OwnershipProfile, Site
+from tokopt.domain.offers import Capex, OwnedLot, OwnershipProfile
+from tokopt.domain.sites import Site
 from tokopt.errors import InputError
 
 H200 = Accelerator(
@@ -53,13 +56,14 @@ PROFILE = OwnershipProfile(
     title="Mine",
     source="test",
     observed_on="2026-11-23",
-    capex_usd={"h200_sxm": 31_000.0},
+    lots=(OwnedLot(accelerator="h200_sxm", capex=Capex(undivided=31_000.0)),),
     cost_of_capital=0.10,
     life_years=4.0,
     colocation_usd_per_kw_month=100.0,
     maintenance_fraction_per_year=0.02,
     load_factor=0.8,
 )
+(LOT,) = PROFILE.lots
 SITE = Site(
     name="texas", title="Texas", pue=1.1, usd_per_kwh=0.066, carbon_g_per_kwh=None, source="test", observed_on="2023"
 )
@@ -128,33 +132,30 @@ def test_critical_power_is_never_below_the_server():
 
 
 def test_ownership_cost_adds_up():
-    cost = ownership_cost(PROFILE, H200, SITE)
-    assert cost.capital_usd_per_hour == pytest.approx(1.1164, abs=1e-4)
-    assert cost.facility_usd_per_hour == pytest.approx(1.73 / 1.1 * 100 / 730)
-    assert cost.energy_usd_per_hour == pytest.approx(1.73 * 0.8 * 0.066)
-    assert cost.maintenance_usd_per_hour == pytest.approx(31_000 * 0.02 / 8760)
-    parts = (
-        cost.capital_usd_per_hour,
-        cost.facility_usd_per_hour,
-        cost.energy_usd_per_hour,
-        cost.maintenance_usd_per_hour,
-    )
-    assert cost.usd_per_accelerator_hour == pytest.approx(sum(parts))
-    half = ownership_cost(dataclasses.replace(PROFILE, utilisation=0.5), H200, SITE)
-    assert half.usd_per_accelerator_hour == pytest.approx(2 * sum(parts))
+    cost = ownership_cost(PROFILE, LOT, H200, SITE)
+    assert cost.parts[CostPart.CAPITAL] == pytest.approx(1.1164, abs=1e-4)
+    assert cost.parts[CostPart.FACILITY] == pytest.approx(1.73 / 1.15 * 100 / 730)
+    assert cost.parts[CostPart.ENERGY] == pytest.approx(1.73 / 1.15 * 1.1 * 0.8 * 0.066)
+    assert cost.parts[CostPart.MAINTENANCE] == pytest.approx(31_000 * 0.02 / 8760)
+    assert cost.parts[CostPart.IDLE] == 0.0
+    assert cost.usd_per_accelerator_hour == math.fsum(cost.parts.values())
+    half = ownership_cost(dataclasses.replace(PROFILE, utilisation=0.5), LOT, H200, SITE)
+    assert half.usd_per_accelerator_hour == pytest.approx(2 * cost.usd_per_accelerator_hour)
+    assert half.parts[CostPart.IDLE] == pytest.approx(cost.usd_per_accelerator_hour)
 
 
 @pytest.mark.parametrize(
     ("profile", "accelerator", "site", "said"),
     [
         (PROFILE, dataclasses.replace(H200, all_in_w=None), SITE, ("h200_sxm", "all_in_w")),
-        (PROFILE, dataclasses.replace(H200, name="l4"), SITE, ("mine", "capex_usd", "l4")),
+        (dataclasses.replace(PROFILE, life_years=None), H200, SITE, ("mine", "life_years")),
+        (dataclasses.replace(PROFILE, colocation_usd_per_kw_month=None), H200, SITE, ("mine", "build_usd_per_kw")),
         (PROFILE, H200, dataclasses.replace(SITE, usd_per_kwh=None), ("texas", "usd_per_kwh")),
         (dataclasses.replace(PROFILE, cost_of_capital=None), H200, SITE, ("mine", "cost_of_capital")),
     ],
 )
 def test_a_missing_figure_is_named(profile, accelerator, site, said):
     with pytest.raises(InputError) as caught:
-        ownership_cost(profile, accelerator, site)
+        ownership_cost(profile, LOT, accelerator, site)
     assert all(word in str(caught.value) for word in said)
     assert "\n" not in str(caught.value)
