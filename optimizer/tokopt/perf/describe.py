@@ -14,7 +14,7 @@ from tokopt.perf.memory import memory_use, resident_tokens
 from tokopt.perf.power import PowerShares, drawn_w
 from tokopt.perf.replica import Worker
 from tokopt.perf.serving import Steady, steady_state, workload_lengths
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def steady_at(
     *,
     running: float,
     prefill: bool,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Steady:
     """Return one worker's steady state with `running` decoding sequences."""
     return steady_state(

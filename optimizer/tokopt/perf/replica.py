@@ -17,7 +17,7 @@ from tokopt.perf.machine import Machine
 from tokopt.perf.memory import cache_bytes_per_request
 from tokopt.perf.queueing import PrefillPool, Profile
 from tokopt.perf.serving import Lengths, steady_state, workload_lengths
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 KNOT_SHARE = 3, 20  # a knot is at most 3/20 above the one before: between them figures are smooth and interpolated
 
@@ -69,7 +69,7 @@ def aggregated_profile(
     workload: Workload,
     *,
     slots: int,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Profile:
     """Return the profile of a replica that prefills and decodes on the same accelerators.
 
@@ -139,7 +139,7 @@ def prefill_times(
     size: Lengths,
     chunk_tokens: Floats,
     *,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> PrefillTimes:
     """Return the time of a batch of prompts that fills the chunk, and the rate at which one queue takes prompts.
 
@@ -150,21 +150,9 @@ def prefill_times(
     chunk = np.minimum(size.new * batch, chunk_tokens)
     single = np.minimum(size.new, chunk_tokens)
 
-    def pass_s(tokens: Floats) -> Floats:
-        step = source(
-            model,
-            machine,
-            layouts,
-            sequences=0.0,
-            width=1.0,
-            context=0.0,
-            prefill_tokens=tokens,
-            prefill_context=size.prefill_context,
-        )
-        return step.total
-
-    batch_s = pass_s(chunk) * size.new * batch / chunk
-    single_s = pass_s(single) * size.new / single
+    steps = source(model, machine, layouts, width=1.0, context=0.0, prefill_context=size.prefill_context)
+    batch_s = steps(sequences=0.0, prefill_tokens=chunk).total * size.new * batch / chunk
+    single_s = steps(sequences=0.0, prefill_tokens=single).total * size.new / single
     rate = machine.prefill_pool_efficiency * batch / batch_s
     return PrefillTimes(batch_s=batch_s, single_s=single_s, requests_per_s=rate)
 
@@ -177,7 +165,7 @@ def prefill_pool(
     *,
     workers: int,
     transfer_s: float,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> PrefillPool:
     """Return a pool of `workers` prefill workers: each rank and stage takes a batch of prompts at a time."""
     times = prefill_times(model, machine, worker.layouts, size, float(worker.chunk_tokens), source=source)
@@ -215,7 +203,7 @@ def disaggregated_profile(
     decode_workers: int,
     workload: Workload,
     slots: int,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Profile:
     """Return the profile of a replica with a pool of prefill workers and a pool of decode workers.
 

@@ -21,7 +21,7 @@ from tokopt.perf.memory import MemoryUse, memory_use, resident_tokens, weight_by
 from tokopt.perf.replica import prefill_times, transfer_s
 from tokopt.perf.serving import Lengths, steady_state
 from tokopt.perf.static_batch import static_batch
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 # What someone who must make a model fit leaves of the memory: drivers and buffers only.
 MOST_MEMORY = 0.98
@@ -163,7 +163,7 @@ def predict_aggregated(
     measured: bool = False,
     start: Floats | None = None,
     steps: int = MOST_STEPS,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Predicted:
     """Return closed-loop predictions of aggregated rows."""
     slots = _slots(model, machine, rows, role="agg", measured=measured)
@@ -196,7 +196,7 @@ def predict_aggregated(
 
 
 def predict_static(
-    model: LlmArithmetic, machine: Machine, rows: Rows, *, measured: bool = False, source: StepSource = step_time
+    model: LlmArithmetic, machine: Machine, rows: Rows, *, measured: bool = False, source: StepSource = worker_steps
 ) -> Predicted:
     """Return predictions of static batches: all prompts at once, then all outputs."""
     slots = _slots(model, machine, rows, role="agg", measured=measured)
@@ -230,7 +230,7 @@ def predict_disaggregated(
     measured: bool = False,
     start: Floats | None = None,
     steps: int = MOST_STEPS,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Predicted:
     """Return closed-loop predictions of disaggregated rows; `constants` hold the habits for rows with gaps."""
     slots = _slots(model, machine, rows, role="decode", measured=measured)
