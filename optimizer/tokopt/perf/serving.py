@@ -133,6 +133,8 @@ def steady_state(
     """
     queues = layouts.queues
     sequences = running / queues
+    if decode is not None and not prefill:
+        return _decode_only(running, decode, size, accepted)
     steps = source(
         model,
         machine,

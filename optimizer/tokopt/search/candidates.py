@@ -19,11 +19,12 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Workload
+from tokopt.perf.arrays import keep_freed_memory
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import Limits, Profile, capacity, capped
 from tokopt.search.pools import disaggregated_pairs
-from tokopt.search.screening import Screened, screen
+from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, Setups, families, setups
 
 
@@ -113,13 +114,15 @@ def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tu
     Returns:
         Candidates by size, and counts of what was looked at.
     """
+    keep_freed_memory()
     report = SearchReport()
     leads: list[_Leads] = []
     for family in families_in(space, accelerator):
+        decode = decode_steps(family, space.workload, space.widest)
         if ServingMode.AGG in space.modes:
-            leads.append(_aggregated(family, space, report))
+            leads.append(_aggregated(family, space, report, decode))
         if ServingMode.DISAGG in space.modes and "disagg" in family.features:
-            leads.append(_disaggregated(family, space, report))
+            leads.append(_disaggregated(family, space, report, decode))
     _evaluate(leads, unit_sizes, report)
     return report
 
@@ -233,8 +236,9 @@ def _candidate(
     )
 
 
-def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Leads:
-    screened = screen(family, setups(family, space.widest, role="agg"), space.workload, space.limits, prefill=True)
+def _aggregated(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Leads:
+    every = setups(family, space.widest, role="agg")
+    screened = screen(family, every, space.workload, space.limits, prefill=True, decode=steps)
     report.count(screened)
     chosen = screened.setups
 
@@ -257,8 +261,9 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Le
     return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build, twin)
 
 
-def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Leads:
-    decode = screen(family, setups(family, space.widest, role="decode"), space.workload, space.limits, prefill=False)
+def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Leads:
+    every = setups(family, space.widest, role="decode")
+    decode = screen(family, every, space.workload, space.limits, prefill=False, decode=steps)
     report.count(decode)
     pairs = disaggregated_pairs(family, decode, space.workload, space.limits, space.widest)
     report.considered += pairs.considered

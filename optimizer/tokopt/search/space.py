@@ -55,6 +55,7 @@ class Setups:
     depth: NDArray[np.float64]
     accepted: NDArray[np.float64]
     chunk_tokens: NDArray[np.float64]
+    decoding: NDArray[np.intp]  # number of layout and depth: set-ups that share it decode alike
 
     @property
     def layouts(self) -> Layouts:
@@ -76,7 +77,7 @@ class Setups:
 
     def values(self, row: int) -> tuple[float, ...]:
         """Return the degrees and settings of one set-up."""
-        return tuple(float(getattr(self, name)[row]) for name in Setups.__slots__)
+        return tuple(float(getattr(self, name)[row]) for name in Setups.__slots__ if name != "decoding")
 
     def pick(self, mask: NDArray[np.bool_] | NDArray[np.intp]) -> Setups:
         """Return the set-ups that a mask or an index selects."""
@@ -195,8 +196,8 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
     choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
     chunks = np.array(choices, dtype=float)
-    index, depth, chunk = (grid.ravel() for grid in np.meshgrid(np.arange(len(layouts)), depths, chunks, indexing="ij"))
-    chosen = layouts[index.astype(int)]
+    decoding = np.repeat(np.arange(len(layouts) * depths.size), chunks.size)
+    chosen, depth = layouts[decoding // depths.size], depths[decoding % depths.size]
     return Setups(
         tp=chosen[:, 0],
         pp=chosen[:, 1],
@@ -204,5 +205,6 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
         dp=chosen[:, 3],
         depth=depth,
         accepted=family.accepted[depth.astype(int)] if role != "prefill" else np.ones_like(depth),
-        chunk_tokens=chunk,
+        chunk_tokens=np.tile(chunks, len(layouts) * depths.size),
+        decoding=decoding,
     )
