@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -81,41 +82,65 @@ def aggregated_profile(
         slots: Requests that may be in service at a time: what memory holds, or fewer.
         source: What says how long a step takes.
     """
+    profile_of = aggregated_profiles(model, machine, [worker], workload, slots=[slots], source=source)
+    return profile_of(0)
+
+
+def aggregated_profiles(
+    model: LlmArithmetic,
+    machine: Machine,
+    workers: Sequence[Worker],
+    workload: Workload,
+    *,
+    slots: Sequence[int],
+    source: StepSource = worker_steps,
+) -> Callable[[int], Profile]:
+    """Return what gives the profile of `aggregated_profile` by the number of its worker: steady states of all at once.
+
+    `slots` are those of each worker.
+    """
     size = workload_lengths(workload)
-    running = knots(slots)
+    running = knots(max(slots))
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.array([[float(getattr(worker, name))] for worker in workers])
+
     state = steady_state(
         model,
         machine,
-        worker.layouts,
+        Layouts(tp=column("tp"), pp=column("pp"), ep=column("ep"), dp=column("dp")),
         size,
         running=running,
-        depth=float(worker.depth),
-        accepted=worker.accepted,
-        chunk_tokens=float(worker.chunk_tokens),
+        depth=column("depth"),
+        accepted=column("accepted"),
+        chunk_tokens=column("chunk_tokens"),
         source=source,
     )
-    occupancy = np.arange(1.0, slots + 1.0)
-    # Requests in prefill hold slots too: read every figure off at the occupancy that it belongs to.
-    held = np.maximum.accumulate(np.asarray(state.in_service))
 
-    def at(values: object) -> NDArray[np.float64]:
-        column = np.asarray(values, dtype=float)
-        # Below one decoding sequence everything scales with the occupancy.
-        return np.asarray(np.interp(occupancy, held, column), dtype=float)
+    def profile(number: int) -> Profile:
+        occupancy = np.arange(1.0, slots[number] + 1.0)
+        own = len(_knots(slots[number]))
+        # Requests in prefill hold slots too: read every figure off at the occupancy that it belongs to.
+        held = np.maximum.accumulate(np.asarray(state.in_service)[number, :own])
 
-    first = np.asarray(state.requests_per_s)[0] / held[0]
-    rates = np.where(occupancy < held[0], occupancy * first, at(state.requests_per_s))
-    return Profile(
-        requests_per_s=rates,
-        tpot_s=at(state.tpot_s),
-        stall_s=at(state.stall_s),
-        prompt_s=at(state.prefill_s),
-        front_s=machine.request_overhead_s + 0.5 * at(state.decode_step_s),
-        decoded=float(size.decoded),
-        input_cv=workload.input_cv,
-        output_cv=workload.output_cv,
-        arrival_cv2=workload.arrival_cv2,
-    )
+        def at(values: Floats) -> NDArray[np.float64]:
+            # Below one decoding sequence everything scales with the occupancy.
+            return np.asarray(np.interp(occupancy, held, np.asarray(values)[number, :own]), dtype=float)
+
+        first = np.asarray(state.requests_per_s)[number, 0] / held[0]
+        return Profile(
+            requests_per_s=np.where(occupancy < held[0], occupancy * first, at(state.requests_per_s)),
+            tpot_s=at(state.tpot_s),
+            stall_s=at(state.stall_s),
+            prompt_s=at(state.prefill_s),
+            front_s=machine.request_overhead_s + 0.5 * at(state.decode_step_s),
+            decoded=float(size.decoded),
+            input_cv=workload.input_cv,
+            output_cv=workload.output_cv,
+            arrival_cv2=workload.arrival_cv2,
+        )
+
+    return profile
 
 
 def prompts_a_batch(size: Lengths, chunk_tokens: Floats) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,12 @@ from tokopt.perf.arrays import keep_freed_memory
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import Limits, Profile, capacity, capped
+from tokopt.perf.replica import Worker, aggregated_profiles
 from tokopt.search.pools import disaggregated_pairs
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, Setups, families, setups
+
+FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ class _Leads:
     sizes: NDArray[np.intp]
     bounds: NDArray[np.float64]
     build: Callable[[int, float], Candidate | None]  # of a row, if it can serve more than a rate
+    foresee: Callable[[NDArray[np.intp]], None]  # told the rows that are built next, to compute them at once
     twin: Callable[[int], Hashable]  # of a row: rows with equal keys serve exactly the same
 
 
@@ -146,10 +151,16 @@ def _evaluate(leads: list[_Leads], unit_sizes: tuple[int, ...], report: SearchRe
         floor = min((best_per_unit[u] / share for u, share in shares.items() if share > 0), default=np.inf)
         best: Candidate | None = None
         seen: set[Hashable] = set()
-        for index in order[start:end]:
+        for place in range(start, end):
+            index = order[place]
             reached = max(floor, best.capacity_requests_per_s if best else 0.0)
             if bounds[index] <= reached:
                 break
+            if (place - start) % FORESEEN == 0:
+                ahead = order[place : min(place + FORESEEN, end)]
+                ahead = ahead[bounds[ahead] > reached]
+                for number in np.unique(owner[ahead]):
+                    leads[number].foresee(row[ahead[owner[ahead] == number]])
             lead, k = leads[owner[index]], int(row[index])
             # Frameworks with the same constants offer the same set-up twice.
             key = (bounds[index], lead.twin(k))
@@ -173,6 +184,19 @@ def replicas_per_unit(size: int, unit: int) -> float:
 def layout_of(chosen: Setups, row: int) -> Layout:
     """Return the layout of one set-up."""
     return Layout(tp=int(chosen.tp[row]), pp=int(chosen.pp[row]), ep=int(chosen.ep[row]), dp=int(chosen.dp[row]))
+
+
+def worker_of(chosen: Setups, row: int) -> Worker:
+    """Return the worker of one set-up."""
+    return Worker(
+        tp=int(chosen.tp[row]),
+        pp=int(chosen.pp[row]),
+        ep=int(chosen.ep[row]),
+        dp=int(chosen.dp[row]),
+        depth=int(chosen.depth[row]),
+        accepted=float(chosen.accepted[row]),
+        chunk_tokens=int(chosen.chunk_tokens[row]),
+    )
 
 
 def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deployment:
@@ -219,9 +243,9 @@ def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profil
 
 
 def _candidate(
-    family: Family, space: SearchSpace, deployment: Deployment, slots: int, above: float
+    family: Family, space: SearchSpace, deployment: Deployment, full: Profile, above: float
 ) -> Candidate | None:
-    profile = capped_profile(family, deployment, space.workload, space.limits, slots)
+    profile = capped(full, space.limits)
     if profile is None:
         return None
     rate = capacity(profile, space.limits, above=above)
@@ -241,6 +265,13 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport, steps:
     screened = screen(family, every, space.workload, space.limits, prefill=True, decode=steps)
     report.count(screened)
     chosen = screened.setups
+    profiles: dict[int, Callable[[], Profile]] = {}
+
+    def foresee(rows: NDArray[np.intp]) -> None:
+        workers = [worker_of(chosen, row) for row in rows]
+        slots = [int(most) for most in screened.most[rows]]
+        profile_of = aggregated_profiles(family.model, family.machine, workers, space.workload, slots=slots)
+        profiles.update({int(row): partial(profile_of, number) for number, row in enumerate(rows)})
 
     def build(row: int, above: float) -> Candidate | None:
         deployment = deployment_of(
@@ -251,14 +282,14 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport, steps:
             speculation_depth=int(chosen.depth[row]),
             chunk_tokens=int(chosen.chunk_tokens[row]),
         )
-        return _candidate(family, space, deployment, int(screened.most[row]), above)
+        return _candidate(family, space, deployment, profiles.pop(row)(), above)
 
     like = _alike(family)
 
     def twin(row: int) -> Hashable:
         return like, chosen.values(row), int(screened.most[row])
 
-    return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build, twin)
+    return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build, foresee, twin)
 
 
 def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Leads:
@@ -283,7 +314,9 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, ste
             speculation_depth=int(decode.setups.depth[d]),
             chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
         )
-        return _candidate(family, space, deployment, int(decode.most[d]), above)
+        return _candidate(
+            family, space, deployment, _profile(family, deployment, space.workload, int(decode.most[d])), above
+        )
 
     like = _alike(family)
 
@@ -292,7 +325,8 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, ste
         counts = int(pairs.prefill_workers[row]), int(pairs.decode_workers[row])
         return like, pairs.prefills.values(p), decode.setups.values(d), counts, int(decode.most[d])
 
-    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build, twin)
+    # Most pairs are not in time and never evaluated: nothing is computed ahead for them.
+    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build, lambda rows: None, twin)
 
 
 def _alike(family: Family) -> Hashable:
