@@ -16,11 +16,11 @@ from tokopt.domain.plans import (
     Status,
 )
 from tokopt.fleet import FleetProblem, FleetSolution, Goal, Stop
-from tokopt.perf.constants import constants_for, weakest_origin
+from tokopt.perf.constants import weakest_origin
 
 from .found import Found
 from .items import fleet_item, usd_per_million
-from .margins import binding_constraints, marginal_values
+from .margins import binding_constraints, gain_of_a_millisecond, marginal_values
 from .ranges import THROUGHPUT, factors, named_traits, outside, together
 
 SEED = 0  # nothing in a plan is random; recorded so that it stays true
@@ -47,6 +47,7 @@ def assemble(
     power = _total([item.power_kw for item in items])
     per_mw = None if not power else output / (power / 1e3)
     price = usd_per_million(usd, output)
+    gain = gain_of_a_millisecond(found, items[0])
     plan = Plan(
         status=status_of(solution, request),
         gap=solution.gap,
@@ -63,8 +64,8 @@ def assemble(
         drawn_power_kw=_total([item.drawn_kw for item in items]),
         tokens_per_s_per_mw=per_mw,
         fleet=items,
-        binding=binding_constraints(found, problem, solution, items),
-        marginal=marginal_values(found, problem, solution, items),
+        binding=binding_constraints(found, problem, solution, items, gain),
+        marginal=marginal_values(found, problem, solution, items, gain),
         runner_up=_runner_up(found, second, problem.goal, solution.objective),
         interval=_intervals(found, problem, items, usd, output, price, per_mw),
         extrapolated=is_extrapolated(found, items),
@@ -238,25 +239,13 @@ def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> 
     sources[found.llm.name] = found.llm.source
     known = found.catalog.workloads.get(found.workload.name)
     sources[f"workload {found.workload.name}"] = known.source if known else "the request"
-    origins = [
-        weakest_origin(
-            constants_for(
-                calibration,
-                used[i.accelerator],
-                found.catalog.frameworks[i.framework],
-                found.catalog.precisions[i.precision],
-                found.llm.name,
-            )
-        )
-        for i in items
-    ]
     return Provenance(
         tokopt_version=importlib.metadata.version("tokopt"),
         catalog_version=found.catalog.version,
         calibration=calibration.version,
         calibration_made_on=calibration.made_on,
         calibration_summary=calibration.summary,
-        constants_origin=max((o.value for o in origins), default="prior"),
+        constants_origin=weakest_origin(entry.origin for entry in calibration.entries.values()).value,
         price_lists=found.request.prices,
         prices_as_of=found.prices.as_of,
         rejected_price_rows=rejected,

@@ -17,10 +17,13 @@ CLOSE = 0.01  # a limit that less than this share is left of counts as binding
 
 
 def binding_constraints(
-    found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...]
+    found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...], gain: float
 ) -> tuple[Binding, ...]:
-    """Return the constraints that bind: sizes of the fleet first, then the main item's own limits."""
-    return (*_sizes(found, problem, solution), *_latencies(found, items[0]))
+    """Return the constraints that bind: sizes of the fleet first, then the main item's own limits.
+
+    `gain` is the main item's `gain_of_a_millisecond`.
+    """
+    return (*_sizes(found, problem, solution), *_latencies(found, items[0], gain))
 
 
 def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list[Binding]:
@@ -66,7 +69,7 @@ def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list
     return rows
 
 
-def _latencies(found: Found, item: FleetItem) -> list[Binding]:
+def _latencies(found: Found, item: FleetItem, gain: float) -> list[Binding]:
     """Return the main item's own limits: latency, load and memory."""
     sla, row = found.request.sla, _row_of(found, item)
     name = sla.statistic.value
@@ -80,7 +83,6 @@ def _latencies(found: Found, item: FleetItem) -> list[Binding]:
         if limit is not None and value is not None and value >= limit * 0.97:
             detail = f"{name} {what.upper()} of {item.accelerator} is {value:,.1f} of {limit:,.1f} ms"
             rows.append(Binding(constraint=f"sla {what}", detail=detail, slack=limit - value))
-    gain = _gain_of_a_millisecond(found, row)
     if sla.tpot_ms is not None and gain > 1e-4 and not any(r.constraint == "sla tpot" for r in rows):
         full = float(row.candidate.profile.tpot_s[-1]) / MS
         detail = (
@@ -108,9 +110,12 @@ def _row_of(found: Found, item: FleetItem) -> PricedCandidate:
 
 
 def marginal_values(
-    found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...]
+    found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...], gain: float
 ) -> tuple[Marginal, ...]:
-    """Return what one more MW, ms and unit of each scarce offer is worth, from the linear relaxation's duals."""
+    """Return what one more MW, ms and unit of each scarce offer is worth, from the linear relaxation's duals.
+
+    `gain` is the main item's `gain_of_a_millisecond`.
+    """
     prices = solution.shadow_prices
     rows = []
     filling = problem.goal in (Goal.COST_PER_TOKEN, Goal.THROUGHPUT)
@@ -162,7 +167,7 @@ def marginal_values(
                         note="one more unit in stock",
                     )
                 )
-    rows.extend(_latency_worth(found, items[0]))
+    rows.extend(_latency_worth(found, items[0], gain))
     return tuple(rows)
 
 
@@ -174,9 +179,9 @@ def _slower_pool(row: PricedCandidate) -> str:
     return "prefill pool" if prompts <= profile.workers * float(profile.requests_per_s[-1]) else "decode pool"
 
 
-def _gain_of_a_millisecond(found: Found, row: PricedCandidate) -> float:
+def gain_of_a_millisecond(found: Found, item: FleetItem) -> float:
     """Return the relative gain in capacity from one more millisecond of TPOT, the set-up unchanged but for its cap."""
-    sla = found.request.sla
+    sla, row = found.request.sla, _row_of(found, item)
     if sla.tpot_ms is None:
         return 0.0
     limits: Limits = replace(found.space.limits, tpot_s=(sla.tpot_ms + 1.0) * MS)
@@ -186,11 +191,10 @@ def _gain_of_a_millisecond(found: Found, row: PricedCandidate) -> float:
     return max(capacity(looser, limits) / row.candidate.capacity_requests_per_s - 1.0, 0.0)
 
 
-def _latency_worth(found: Found, item: FleetItem) -> list[Marginal]:
+def _latency_worth(found: Found, item: FleetItem, worth: float) -> list[Marginal]:
     """Return what one more millisecond of TPOT is worth on the main item."""
     if found.request.sla.tpot_ms is None:
         return []
-    worth = _gain_of_a_millisecond(found, _row_of(found, item))
     price = item.usd_per_hour / (item.output_tokens_per_s * 3600.0 / 1e6)
     return [
         Marginal(

@@ -14,7 +14,7 @@ from tokopt.perf.arrays import keep_freed_memory
 from tokopt.perf.replica import prefill_times, transfer_s
 from tokopt.perf.serving import workload_lengths
 from tokopt.search.candidates import SearchReport, SearchSpace, deployment_of, families_in, layout_of
-from tokopt.search.pools import fitting_prefills, worker_counts
+from tokopt.search.pools import worker_counts
 from tokopt.search.screening import DecodeSteps, decode_steps, fitting, grid_state, in_blocks
 from tokopt.search.space import BATCH_GRID, Family, Setups, setups
 
@@ -79,9 +79,10 @@ class _Grid:
 def _grid(
     family: Family, space: SearchSpace, report: SearchReport, decode: DecodeSteps | None, *, prefill: bool
 ) -> _Grid | None:
-    chosen = setups(family, space.widest, role="agg" if prefill else "decode")
+    role = "agg" if prefill else "decode"
+    chosen = setups(family, space.widest, role=role)
     report.considered += len(chosen) * BATCH_GRID.size
-    fits, slots = fitting(family, chosen, space.workload, prefill=prefill)
+    fits, slots = fitting(family, chosen, space.workload, role=role)
     report.did_not_fit += int((~fits).sum()) * BATCH_GRID.size
     chosen, slots = chosen.pick(fits), slots[fits]
     if not len(chosen):
@@ -147,7 +148,8 @@ def _disaggregated_points(
 ) -> list[OperatingPoint]:
     """Match each good decode point with the prefill pool that keeps up with it at the fewest accelerators a request."""
     grid = _grid(family, space, report, steps, prefill=False)
-    prefills = fitting_prefills(family, space.workload, space.widest)
+    every = setups(family, space.widest, role="prefill")
+    prefills = every.pick(fitting(family, every, space.workload, role="prefill")[0])
     if grid is None or not len(prefills):
         return []
     size = workload_lengths(space.workload)

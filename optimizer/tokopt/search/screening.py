@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.domain.workloads import Workload
-from tokopt.perf.memory import memory_use, resident_tokens
+from tokopt.perf.memory import serving_memory
 from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
 from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
 from tokopt.perf.step import StepTime
@@ -55,7 +55,7 @@ class DecodeSteps:
 def decode_steps(family: Family, workload: Workload, widest: int) -> DecodeSteps | None:
     """Return the decode steps of all set-ups of a family that fit in memory; None if none does."""
     chosen = setups(family, widest, role="decode")
-    fits, _ = fitting(family, chosen, workload, prefill=False)
+    fits, _ = fitting(family, chosen, workload, role="decode")
     kept = chosen.pick(fits)
     if not len(kept):
         return None
@@ -89,7 +89,7 @@ def screen(
     """
     size = workload_lengths(workload)
     considered = len(chosen) * BATCH_GRID.size
-    fits, slots = fitting(family, chosen, workload, prefill=prefill)
+    fits, slots = fitting(family, chosen, workload, role="agg" if prefill else "decode")
     kept, slots = chosen.pick(fits), slots[fits]
     none = np.zeros(0)
     missing = (len(chosen) - len(kept)) * BATCH_GRID.size
@@ -179,19 +179,19 @@ def _idle_front_s(family: Family, state: Steady) -> NDArray[np.float64]:
 
 
 def fitting(
-    family: Family, setups: Setups, workload: Workload, *, prefill: bool
+    family: Family, setups: Setups, workload: Workload, *, role: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return which set-ups hold at least one request a rank and stage, and how many requests each holds."""
-    use = memory_use(
+    use = serving_memory(
         family.model,
         family.machine,
         setups.flat_layouts,
-        chunk_tokens=setups.chunk_tokens if prefill else 0.0,
+        role=role,
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+        output_cv=workload.output_cv,
+        chunk_tokens=setups.chunk_tokens,
         draft_depth=setups.depth,
-        mean_resident_tokens=resident_tokens(
-            workload.input_tokens, workload.output_tokens, workload.output_cv, reserved=family.machine.reserved_output
-        ),
-        longest_tokens=workload.input_tokens + workload.output_tokens,
     )
     slots = slot_limit(np.asarray(use.sequences), setups)
     return slots >= setups.dp * setups.pp, slots

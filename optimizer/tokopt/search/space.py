@@ -13,7 +13,7 @@ from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.llms import Llm
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
-from tokopt.perf.constants import acceptance_chances, constants_for
+from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.speculation import accepted_tokens
@@ -100,35 +100,34 @@ def families(
     vendor's accelerators exist in are tried.
     """
     chances = acceptance_chances(calibration, llm.name)
-    for framework in frameworks:
-        support = framework.support.get(accelerator.name)
-        if support is None:
-            continue
+    kinds = [
+        (framework, support, precision)
+        for framework in frameworks
+        if (support := framework.support.get(accelerator.name)) is not None
+        for precision in precisions
+        if precision.name in support.precisions and precision.name in llm.precisions
+        if chosen_precisions or precision.name == llm.native_precision or accelerator.vendor in precision.converted_for
+    ]
+    traits = [traits_of(accelerator, framework, precision, llm.name) for framework, _, precision in kinds]
+    for (framework, support, precision), constants in zip(kinds, each_constants(calibration, traits), strict=True):
         features = frozenset(support.features)
         speculates = "mtp" in features and llm.mtp_layers > 0
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
-        for precision in precisions:
-            if precision.name not in support.precisions or precision.name not in llm.precisions:
+        rates = machine(accelerator, framework, precision, constants)
+        for kv_precision, bits in kv_bits.items():
+            if kv_precision not in support.kv_precisions:
                 continue
-            converted = precision.name != llm.native_precision and not chosen_precisions
-            if converted and accelerator.vendor not in precision.converted_for:
-                continue
-            constants = constants_for(calibration, accelerator, framework, precision, llm.name)
-            rates = machine(accelerator, framework, precision, constants)
-            for kv_precision, bits in kv_bits.items():
-                if kv_precision not in support.kv_precisions:
-                    continue
-                yield Family(
-                    accelerator=accelerator,
-                    framework=framework,
-                    precision=precision,
-                    kv_precision=kv_precision,
-                    machine=rates,
-                    model=llm_arithmetic(llm, precision, bits),
-                    features=features,
-                    depths=depths,
-                    accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
-                )
+            yield Family(
+                accelerator=accelerator,
+                framework=framework,
+                precision=precision,
+                kv_precision=kv_precision,
+                machine=rates,
+                model=llm_arithmetic(llm, precision, bits),
+                features=features,
+                depths=depths,
+                accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
+            )
 
 
 def powers_of_two(limit: int) -> list[int]:
