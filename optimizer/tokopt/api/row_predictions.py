@@ -217,7 +217,9 @@ def _predict_entries(
         some = [entries[place] for place in mine]
         columns = constant_columns(calibration, entry_traits(some))
         with np.errstate(all="ignore"):
-            predicted, rows, changed = _predict(kind, some, stacked_constants(columns), measured, database or worker_steps)
+            predicted, rows, changed = _predict(
+                kind, some, stacked_constants(columns), measured, database or worker_steps
+            )
         at = np.array(mine)
         answers.wide[at] = changed
         shares = np.nan if predicted.loop is None else np.asarray(predicted.loop.compute_share)

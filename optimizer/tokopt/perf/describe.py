@@ -27,9 +27,7 @@ class MemoryShares:
     free: float
 
 
-def _memory(
-    model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, prefill: bool
-) -> MemoryUse:
+def _memory(model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, prefill: bool) -> MemoryUse:
     return serving_memory(
         model,
         machine,

@@ -235,9 +235,7 @@ def _experts(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: F
     held = model.experts / stage
     read_s = passes * model.expert_bytes / machine.expert_bytes_per_s
     multiplied_s = (
-        imbalance
-        * (passes * 2.0 * model.active_experts * model.expert_parameters / machine.expert_flop_per_s)
-        / stage
+        imbalance * (passes * 2.0 * model.active_experts * model.expert_parameters / machine.expert_flop_per_s) / stage
     )
 
     def seconds(tokens: Floats) -> tuple[Floats, Floats]:

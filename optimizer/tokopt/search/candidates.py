@@ -326,7 +326,7 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, ste
         return like, pairs.prefills.values(p), decode.setups.values(d), counts, int(decode.most[d])
 
     # Most pairs are not in time and never evaluated: nothing is computed ahead for them.
-    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build, lambda rows: None, twin)
+    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build, lambda _: None, twin)
 
 
 def _alike(family: Family) -> Hashable:
