@@ -1,4 +1,4 @@
-"""The one type of perf functions' arguments: numbers or arrays of them, broadcast like NumPy."""
+"""The one type of perf functions' arguments, numbers or arrays of them, broadcast like NumPy; and their memory."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def worker_steps(
 
 # Each part of a step is a function of the step's load; what the layout alone decides is worked out beforehand.
 Part: TypeAlias = Callable[[Floats], Floats]  # -> its time [s]
-Rooflined: TypeAlias = Callable[[Floats], tuple[Floats, Floats]]  # -> its time, and its arithmetic's share of it [s]
+Rooflined: TypeAlias = Callable[[Floats], tuple[Floats, Floats]]  # -> its time, and that of its arithmetic alone [s]
 
 
 def _dense(
