@@ -315,12 +315,13 @@ def reasons(facts: Facts) -> str:
     return "\n".join(f"- {rows:,}: {reason}" for reason, rows in count.most_common()) or "Every row is predicted."
 
 
+RESIDENT_TOKENS = memory.resident_tokens
 # What of the model is left out -> where, and what stands in its place.
 TRIALS: Mapping[str, tuple[Any, str, Callable[..., Any]]] = {
     "reservation of the whole output (TensorRT-LLM)": (
-        rows_module,
+        memory,
         "resident_tokens",
-        lambda given, out, cv, *, reserved: memory.resident_tokens(given, out, cv, reserved=0.0 * reserved),
+        lambda given, out, cv, *, reserved: RESIDENT_TOKENS(given, out, cv, reserved=0.0 * reserved),
     ),
     "waves of closed loops": (closed_loop, "_in_step", lambda size: 0.0 * size.new),
     "queues before decode engines": (
@@ -328,7 +329,7 @@ TRIALS: Mapping[str, tuple[Any, str, Callable[..., Any]]] = {
         "_engine_limit",
         lambda rows, *_: np.full(len(rows.concurrency), np.inf),
     ),
-    "traffic of activations": (step, "_activations_s", lambda *given: 0.0 * given[2]),
+    "traffic of activations": (step, "_activations", lambda *_: lambda tokens: 0.0 * tokens),
     "rounded corner of the roofline": (step, "roofline_s", np.maximum),
     "effects of the harness": (row_predictions, "entry_traits", lambda entries: without_harness(entries)),
 }

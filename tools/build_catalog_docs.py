@@ -242,7 +242,8 @@ MEANINGS = {
         "summary": "What was done and how well it predicts, in words",
         "fitted_to": "What it was fitted to, in words and numbers",
         "constants": "One entry a constant, all of them",
-        "effects": "How traits of a deployment shift constants: constant to trait to level to effect",
+        "effects": "How traits of a deployment shift constants: constant to trait to level to effect. The effects of a "
+        "trait may be a text with a line for each level: its name, `shift`, `sd` and `rows`",
         "intervals": "80 % ranges of figures",
         "measured": "What the measurements cover; a deployment outside of it is `extrapolated`",
         "cross_validation": "Errors on rows that a fit had not seen, one mapping a set of rows",

@@ -14,7 +14,7 @@ from .assumptions import assumptions_of, plan_provenance
 from .bought import FILLING, bought
 from .found import Found
 from .items import fleet_items, peak_kw, usd_per_million
-from .margins import binding_constraints, marginal_values
+from .margins import binding_constraints, gain_of_a_millisecond, marginal_values
 from .outlook import carbon_kg_per_hour, changes, class_plans, schedule
 from .ranges import THROUGHPUT, Factors, factors, named_traits, outside, together
 
@@ -38,6 +38,7 @@ def assemble(
     price = usd_per_million(usd, output)
     carbon = carbon_kg_per_hour(rows, problem)
     earned = sum(i.requests_per_s * found.classes[found.service_of(i)].usd_per_request for i in items) * 3600.0
+    gain = gain_of_a_millisecond(found, items[0])
     return Plan(
         status=status_of(solution, request),
         gap=solution.gap,
@@ -54,8 +55,8 @@ def assemble(
         drawn_power_kw=_total([item.drawn_kw for item in items]),
         tokens_per_s_per_mw=per_mw,
         fleet=items,
-        binding=binding_constraints(found, problem, solution, items),
-        marginal=marginal_values(found, problem, solution, items),
+        binding=binding_constraints(found, problem, solution, items, gain),
+        marginal=marginal_values(found, problem, solution, items, gain),
         runner_up=_runner_up(second, problem.goal, solution.objective),
         classes=class_plans(found, items) if request.classes or earned else (),
         schedule=schedule(found, problem, rows, items),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokopt.domain.demand import Survive
 from tokopt.domain.plans import FleetItem, PlanRequest, PowerBasis, Provenance
-from tokopt.perf.constants import constants_for, weakest_origin
+from tokopt.perf.constants import weakest_origin
 
 from .found import Found
 
@@ -131,25 +131,13 @@ def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> 
         sources[service.llm.name] = service.llm.source
         known = found.catalog.workloads.get(service.workload.name)
         sources[f"workload {service.workload.name}"] = known.source if known else "the request"
-    origins = [
-        weakest_origin(
-            constants_for(
-                calibration,
-                used[i.accelerator],
-                found.catalog.frameworks[i.framework],
-                found.catalog.precisions[i.precision],
-                found.services[found.service_of(i)].llm.name,
-            )
-        )
-        for i in items
-    ]
     return Provenance(
         tokopt_version=importlib.metadata.version("tokopt"),
         catalog_version=found.catalog.version,
         calibration=calibration.version,
         calibration_made_on=calibration.made_on,
         calibration_summary=calibration.summary,
-        constants_origin=max((o.value for o in origins), default="prior"),
+        constants_origin=weakest_origin(entry.origin for entry in calibration.entries.values()).value,
         price_lists=found.request.prices,
         prices_as_of=found.prices.as_of,
         rejected_price_rows=rejected,

@@ -18,7 +18,7 @@ from tokopt.perf.queueing import (
     at_rate,
     saturation,
 )
-from tokopt.perf.step import step_time
+from tokopt.perf.step import worker_steps
 from tokopt.silicon import SiliconSteps
 from tokopt.units import GIB, KW, REQUEST_RATE, parse_quantity
 
@@ -191,7 +191,7 @@ def estimate_deployment(
         return _unfit(catalog, resolved, deployment, workload, said)
     if database is not None:
         refuse_unknown(database, deployment)
-    source = database or step_time
+    source = database or worker_steps
     profile = replica_profile(
         resolved.model,
         resolved.machine,
@@ -256,7 +256,7 @@ def _estimate(
         workload,
         running=figures.running / workers,
         prefill=agg,
-        source=database or step_time,
+        source=database or worker_steps,
     )
     shares = time_shares(state)
     memory = memory_shares(resolved.model, resolved.machine, worker, workload, slots=slots, prefill=agg)

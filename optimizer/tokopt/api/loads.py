@@ -15,7 +15,7 @@ from tokopt.perf.layouts import Layouts
 from tokopt.perf.queueing import FirstToken, lognormal_factor, normal_quantile
 from tokopt.perf.rows import Predicted, Rows, predict_aggregated, predict_disaggregated, worker_memory
 from tokopt.perf.serving import lengths
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 from .resolved import Resolved
 
@@ -102,7 +102,7 @@ def closed_loop_figures(
     concurrency: float,
     slots: int,
     *,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Figures:
     """Return means and percentiles with `concurrency` requests in flight; `slots` of a decoding worker."""
     rows = _one_row(resolved, deployment, workload, concurrency, slots)

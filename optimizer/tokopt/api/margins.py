@@ -21,10 +21,13 @@ SAID_APART = ("power", "demand", "budget", "stock", "inventory")  # by `_sizes_n
 
 
 def binding_constraints(
-    found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...]
+    found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...], gain: float
 ) -> tuple[Binding, ...]:
-    """Return the constraints that bind: sizes of the fleet first, then the main item's own limits."""
-    return (*_sizes(found, problem, solution), *_latencies(found, items[0]))
+    """Return the constraints that bind: sizes of the fleet first, then the main item's own limits.
+
+    `gain` is the main item's `gain_of_a_millisecond`.
+    """
+    return (*_sizes(found, problem, solution), *_latencies(found, items[0], gain))
 
 
 def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list[Binding]:
@@ -97,7 +100,7 @@ def _sizes_now(names: Sequence[str], problem: FleetProblem, solution: FleetSolut
     return rows
 
 
-def _latencies(found: Found, item: FleetItem) -> list[Binding]:
+def _latencies(found: Found, item: FleetItem, gain: float) -> list[Binding]:
     """Return the main item's own limits: latency, load and memory."""
     row = _row_of(found, item)
     sla = found.classes[row.service].sla
@@ -112,7 +115,6 @@ def _latencies(found: Found, item: FleetItem) -> list[Binding]:
         if limit is not None and value is not None and value >= limit * 0.97:
             detail = f"{name} {what.upper()} of {item.accelerator} is {value:,.1f} of {limit:,.1f} ms"
             rows.append(Binding(constraint=f"sla {what}", detail=detail, slack=limit - value))
-    gain = _gain_of_a_millisecond(found, row)
     if sla.tpot_ms is not None and gain > 1e-4 and not any(r.constraint == "sla tpot" for r in rows):
         full = float(row.candidate.profile.tpot_s[-1]) / MS
         detail = (
@@ -142,9 +144,12 @@ def _row_of(found: Found, item: FleetItem) -> PricedCandidate:
 
 
 def marginal_values(
-    found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...]
+    found: Found, problem: FleetProblem, solution: FleetSolution, items: tuple[FleetItem, ...], gain: float
 ) -> tuple[Marginal, ...]:
-    """Return what one more MW, ms and unit of each scarce offer is worth, from the linear relaxation's duals."""
+    """Return what one more MW, ms and unit of each scarce offer is worth, from the linear relaxation's duals.
+
+    `gain` is the main item's `gain_of_a_millisecond`.
+    """
     prices = solution.shadow_prices
     rows = []
     filling = problem.goal in (Goal.COST_PER_TOKEN, Goal.THROUGHPUT)
@@ -187,7 +192,7 @@ def marginal_values(
                         note="one more unit in stock",
                     )
                 )
-    rows.extend(_latency_worth(found, items[0]))
+    rows.extend(_latency_worth(found, items[0], gain))
     return tuple(rows)
 
 
@@ -215,8 +220,9 @@ def _slower_pool(row: PricedCandidate) -> str:
     return "prefill pool" if prompts <= profile.workers * float(profile.requests_per_s[-1]) else "decode pool"
 
 
-def _gain_of_a_millisecond(found: Found, row: PricedCandidate) -> float:
+def gain_of_a_millisecond(found: Found, item: FleetItem) -> float:
     """Return the relative gain in capacity from one more millisecond of TPOT, the set-up unchanged but for its cap."""
+    row = _row_of(found, item)
     sla, service = found.classes[row.service].sla, found.services[row.service]
     if sla.tpot_ms is None:
         return 0.0
@@ -227,12 +233,11 @@ def _gain_of_a_millisecond(found: Found, row: PricedCandidate) -> float:
     return max(capacity(looser, limits) / row.candidate.capacity_requests_per_s - 1.0, 0.0)
 
 
-def _latency_worth(found: Found, item: FleetItem) -> list[Marginal]:
+def _latency_worth(found: Found, item: FleetItem, worth: float) -> list[Marginal]:
     """Return what one more millisecond of TPOT is worth on the main item."""
     row = _row_of(found, item)
     if found.classes[row.service].sla.tpot_ms is None:
         return []
-    worth = _gain_of_a_millisecond(found, row)
     price = item.usd_per_hour / (item.output_tokens_per_s * 3600.0 / 1e6)
     return [
         Marginal(

@@ -161,7 +161,7 @@ def estimate_provenance(
     constants = resolved.constants
     return EstimateProvenance(
         calibration=catalog.calibration.version,
-        constants_origin=weakest_origin(constants).value,
+        constants_origin=weakest_origin(constants.origins.values()).value,
         constants={
             name: f"{origin.value}: {constants.sources.get(name, '')}" for name, origin in constants.origins.items()
         },

@@ -36,7 +36,7 @@ from tokopt.perf.rows import (
     widened,
     with_habits,
 )
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 from tokopt.silicon import SiliconSteps
 from tokopt.units import KW
 
@@ -217,7 +217,9 @@ def _predict_entries(
         some = [entries[place] for place in mine]
         columns = constant_columns(calibration, entry_traits(some))
         with np.errstate(all="ignore"):
-            predicted, rows, changed = _predict(kind, some, stacked_constants(columns), measured, database or step_time)
+            predicted, rows, changed = _predict(
+                kind, some, stacked_constants(columns), measured, database or worker_steps
+            )
         at = np.array(mine)
         answers.wide[at] = changed
         shares = np.nan if predicted.loop is None else np.asarray(predicted.loop.compute_share)
@@ -234,7 +236,7 @@ def _predict_entries(
             _say_source(database, some, rows, predicted, at, answers)
         if kind == "limited":
             with np.errstate(all="ignore"):
-                _limit(some, at, columns, rows.decode, answers, database or step_time)
+                _limit(some, at, columns, rows.decode, answers, database or worker_steps)
         _draw(some, at, stacked_constants(columns), predicted.accelerators, answers)
 
 

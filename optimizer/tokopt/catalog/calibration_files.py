@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tokopt.errors import CatalogError
 CONSTANT_NAMES = tuple(f.name for f in fields(Constants) if f.name not in ("origins", "sources"))
 TRAITS = ("accelerator", "generation", "vendor", "framework", "precision", "llm", "harness", "era", "month", "mode")
 FIGURES = ("output_tok_s_per_gpu", "tpot_ms", "ttft_ms")
-NUMBERS = ("shift", "sd", "rows")  # of an effect that is written as a list
+NUMBERS = ("shift", "sd", "rows")  # of an effect, the columns of a table of them
 ANY = "any"
 MODES = (ANY, "agg", "disagg", "gaps")  # gaps: rows of tables that leave out workers or speculation
 
@@ -105,7 +106,7 @@ def load_calibration(path: Path) -> Calibration:
     """
     data = read_yaml(path)
     if isinstance(data, dict):
-        data = {**data, "made_on": str(data.get("made_on", ""))}
+        data = {**data, "made_on": str(data.get("made_on", "")), "effects": _read_tables(path, data.get("effects", {}))}
     row = validate(CalibrationRow, data, where=str(path))
     _check_names(path, row)
     for name, entry in row.constants.items():
@@ -141,12 +142,44 @@ def load_calibration(path: Path) -> Calibration:
     )
 
 
+def _read_tables(path: Path, effects: Any) -> Any:
+    """Return effects with the levels of every trait as a mapping, also where they are written as a table."""
+    if not isinstance(effects, dict):
+        return effects
+    return {
+        constant: {
+            trait: _levels(levels, f"{path}: effects.{constant}.{trait}") if isinstance(levels, str) else levels
+            for trait, levels in traits.items()
+        }
+        if isinstance(traits, dict)
+        else traits
+        for constant, traits in effects.items()
+    }
+
+
+def _levels(table: str, where: str) -> dict[str, list[str]]:
+    """Return the numbers of each level of a table: YAML reads one text much faster than a thousand small lists.
+
+    Raises:
+        CatalogError: A line is not a level and its numbers, or a level appears twice.
+    """
+    levels: dict[str, list[str]] = {}
+    for line in table.splitlines():
+        level, *numbers = line.split() or [""]
+        if len(numbers) != len(NUMBERS):
+            raise CatalogError(f"{where}: a line is a level with its {', '.join(NUMBERS)}, not {line!r}")
+        if level in levels:
+            raise CatalogError(f"{where}: level {level!r} appears twice")
+        levels[level] = numbers
+    return levels
+
+
 HEADER = """# Constants of the performance model, fitted to measurements by `{command}`: not edited by hand.
 #
 # A constant is its value and the sum of the effects of a deployment's traits, on the scale of `link`: log for positive
 # numbers, logit for shares, excess (ln(x - 1)) for ratios from one. `spread` is the prior's standard deviation on that
-# scale, `sd` the fit's. An effect is [shift, sd, number of measurements that it stands on], where its source is that of
-# the constant. Ranges are factors on a prediction.
+# scale, `sd` the fit's. Fitted effects of a trait are a table: level, shift, sd, number of measurements that it stands
+# on; its source is that of the constant. Ranges are factors on a prediction.
 """
 
 
@@ -163,20 +196,10 @@ def calibration_text(calibration: Calibration, command: str) -> str:
         pedigree = f"origin: {entry.origin.value}, source: {entry.source}, note: {_scalar(entry.note)}"
         lines.append(f"  {name}: {{{own}, effects: {{{effects}}}, {pedigree}}}")
     lines += ["", "effects:" if calibration.effects else "effects: {}"]
-    constant = trait = ""
-    for effect in calibration.effects:
-        if effect.constant != constant:
-            lines.append(f"  {effect.constant}:")
-            constant, trait = effect.constant, ""
-        if effect.trait != trait:
-            lines.append(f"    {effect.trait}:")
-            trait = effect.trait
-        numbers = [_scalar(getattr(effect, name)) for name in NUMBERS]
-        if effect.origin is Origin.FITTED and effect.source == calibration.entries[effect.constant].source:
-            lines.append(f"      {effect.level}: [{', '.join(numbers)}]")
-            continue
-        own = ", ".join(f"{name}: {number}" for name, number in zip(NUMBERS, numbers, strict=True))
-        lines.append(f"      {effect.level}: {{{own}, origin: {effect.origin.value}, source: {effect.source}}}")
+    for constant, of_constant in groupby(calibration.effects, key=lambda effect: effect.constant):
+        lines.append(f"  {constant}:")
+        for trait, of_trait in groupby(of_constant, key=lambda effect: effect.trait):
+            lines += _trait_lines(trait, list(of_trait), calibration.entries[constant].source)
     lines += ["", "intervals:"]
     for i in calibration.intervals:
         novelty = i.novelty.value if i.novelty else ANY
@@ -198,6 +221,21 @@ def calibration_text(calibration: Calibration, command: str) -> str:
         given = ", ".join(_scalar(chance) for chance in chances)
         lines.append(f"  {llm}: {{chances: [{given}], source: {calibration.acceptance_sources[llm]}}}")
     return "\n".join(lines) + "\n"
+
+
+def _trait_lines(trait: str, effects: list[Effect], source: str) -> list[str]:
+    """Return the effects of a trait as lines: a table where all are fitted and of the constant's source."""
+    rows = [(e, [_scalar(getattr(e, name)) for name in NUMBERS]) for e in effects]
+    if all(e.origin is Origin.FITTED and e.source == source for e in effects):
+        return [f"    {trait}: |", *(f"      {e.level} {' '.join(numbers)}" for e, numbers in rows)]
+    return [
+        f"    {trait}:",
+        *(
+            f"      {e.level}: {{{', '.join(f'{name}: {n}' for name, n in zip(NUMBERS, numbers, strict=True))}, "
+            f"origin: {e.origin.value}, source: {e.source}}}"
+            for e, numbers in rows
+        ),
+    ]
 
 
 def _scalar(value: str | float) -> str:

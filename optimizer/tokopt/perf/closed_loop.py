@@ -14,7 +14,7 @@ from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import Lengths, Steady, steady_state
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 MOST_STEPS = 60  # of the search for the running batch; about eight are needed, thirty where a prefill pool is full
 CLOSE_ENOUGH = 1e-12  # in the logarithm of what is solved for
@@ -51,7 +51,7 @@ def aggregated_closed_loop(
     chunk_tokens: Floats,
     start: Floats | None = None,
     steps: int = MOST_STEPS,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> ClosedLoop:
     """Return means of an aggregated replica with `concurrency` requests in flight, `slots` of them in service.
 
@@ -125,7 +125,7 @@ def disaggregated_closed_loop(
     chunk_tokens: Floats,
     start: Floats | None = None,
     steps: int = MOST_STEPS,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> ClosedLoop:
     """Return means of a disaggregated replica with `concurrency` requests in flight.
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 
 from tokopt.perf.arrays import Floats
 from tokopt.perf.machine import Machine
+
+TimeOf: TypeAlias = Callable[[Floats], Floats]  # what is sent -> time [s]
 
 
 def scale_up_share(machine: Machine, group: Floats) -> Floats:
@@ -26,8 +31,8 @@ def scale_out_rate(machine: Machine) -> Floats:
     return np.where(np.asarray(machine.scale_out_bytes_per_s) > 0.0, machine.scale_out_bytes_per_s, np.nan)
 
 
-def all_reduce_s(machine: Machine, group: Floats, message_bytes: Floats) -> Floats:
-    """Time of one all-reduce of `message_bytes` over `group` accelerators.
+def all_reduce_s(machine: Machine, group: Floats) -> TimeOf:
+    """Time of one all-reduce over `group` accelerators, by the bytes of the message.
 
     t = 2 (g - 1)/g · bytes / bandwidth + latency · (1 + growth · log2(g/2))
 
@@ -43,27 +48,27 @@ def all_reduce_s(machine: Machine, group: Floats, message_bytes: Floats) -> Floa
     grown = machine.scale_up_latency_s * (1.0 + machine.latency_growth * doublings)
     latency = np.where(inside, grown, machine.scale_out_latency_s)
     per_byte = np.where(group > 1, 2.0 * (group - 1.0) / group / rate, 0.0)
-    return np.where(group > 1, latency, 0.0) + per_byte * message_bytes
+    fixed = np.where(group > 1, latency, 0.0)
+    return lambda message_bytes: fixed + per_byte * message_bytes
 
 
 def all_to_all_s(
-    machine: Machine, *, tokens: Floats, group: Floats, choices: Floats, bytes_per_token: Floats, slices: Floats
-) -> Floats:
-    """Time of sending every token to its experts and the results back, for one layer.
+    machine: Machine, *, group: Floats, choices: Floats, bytes_per_token: Floats, slices: Floats
+) -> TimeOf:
+    """Time of sending every token to its experts and the results back, for one layer, by the tokens of an accelerator.
 
     A token goes once to each distinct accelerator among its `choices` experts, g·(1 - (1 - 1/g)^k) of them on average,
     and once to each distinct scale-up domain beyond its own, from where it is forwarded inside; the slower of both
     links bounds the time (dispatch and combine of DeepEP; DeepSeek-V3 report, arXiv 2412.19437, §3.2.2).
 
     Args:
-        tokens: Tokens that one accelerator sends.
         group: Accelerators that the experts are spread over (`ep`).
         choices: Experts a token goes to.
         bytes_per_token: Bytes of one copy of a token, dispatch and combine together. [B]
         slices: Tensor-parallel slices of an expert: each needs its own copy.
 
     Returns:
-        Time of dispatch and combine. [s]
+        Time of dispatch and combine, of the tokens that one accelerator sends. [s]
     """
     group = np.asarray(group, dtype=float)
     domain = np.asarray(machine.scale_up_size, dtype=float)
@@ -74,12 +79,14 @@ def all_to_all_s(
     inside_s = copies * bytes_per_token / up_rate
     outside_s = np.where(domains > 1, far * bytes_per_token / scale_out_rate(machine), 0.0)
     latency = 2.0 * np.where(domains > 1, machine.scale_out_latency_s, machine.exchange_latency_s)
-    return np.where(group > 1, latency, 0.0) + np.where(group > 1, np.maximum(inside_s, outside_s), 0.0) * tokens
+    fixed = np.where(group > 1, latency, 0.0)
+    per_token = np.where(group > 1, np.maximum(inside_s, outside_s), 0.0)
+    return lambda tokens: fixed + per_token * tokens
 
 
-def point_to_point_s(machine: Machine, *, message_bytes: Floats, worker: Floats) -> Floats:
-    """Time of handing activations to the next pipeline stage: inside the domain if the worker fits in it. [s]"""
+def point_to_point_s(machine: Machine, *, worker: Floats) -> TimeOf:
+    """Time of handing a message to the next pipeline stage, by its bytes: inside the domain if the worker fits. [s]"""
     inside = np.asarray(worker) <= machine.scale_up_size
     rate = np.where(inside, machine.scale_up_bytes_per_s, scale_out_rate(machine))
     latency = np.where(inside, machine.scale_up_latency_s, machine.scale_out_latency_s)
-    return latency + message_bytes / rate
+    return lambda message_bytes: latency + message_bytes / rate

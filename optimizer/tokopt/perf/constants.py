@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,12 +66,22 @@ def constants_for(
 
     The pedigree travels along: each constant keeps the origin and source of its base value.
     """
-    values = constant_columns(calibration, [traits_of(accelerator, framework, precision, llm_name)])
-    return Constants(
-        **{name: float(column[0]) for name, column in values.items()},
-        origins={name: entry.origin for name, entry in calibration.entries.items()},
-        sources={name: entry.source for name, entry in calibration.entries.items()},
-    )
+    return each_constants(calibration, [traits_of(accelerator, framework, precision, llm_name)])[0]
+
+
+def each_constants(calibration: Calibration, traits: Sequence[Mapping[str, str]]) -> list[Constants]:
+    """Return the constants of each of several kinds of deployments with these traits."""
+    columns = constant_columns(calibration, traits)
+    origins = {name: entry.origin for name, entry in calibration.entries.items()}
+    sources = {name: entry.source for name, entry in calibration.entries.items()}
+    return [
+        Constants(
+            **{name: float(column[row]) for name, column in columns.items()},
+            origins=origins,
+            sources=sources,
+        )
+        for row in range(len(traits))
+    ]
 
 
 def constant_columns(calibration: Calibration, traits: Sequence[Mapping[str, str]]) -> dict[str, NDArray[np.float64]]:
@@ -103,10 +113,10 @@ def stacked_constants(values: Mapping[str, NDArray[np.float64]]) -> Constants:
     return Constants(**stacked)
 
 
-def weakest_origin(constants: Constants) -> Origin:
-    """Return the weakest origin among the constants: a sum is only as good as its worst ingredient."""
+def weakest_origin(origins: Iterable[Origin]) -> Origin:
+    """Return the weakest of the origins of constants: a sum is only as good as its worst ingredient."""
     order = list(Origin)
-    return max(constants.origins.values(), key=order.index, default=Origin.PRIOR)
+    return max(origins, key=order.index, default=Origin.PRIOR)
 
 
 def acceptance_chances(calibration: Calibration, llm_name: str) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.machine import Machine
 from tokopt.perf.queueing import Profile
 from tokopt.perf.replica import Worker, aggregated_profile, disaggregated_profile
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 
 def decode_layout(deployment: Deployment) -> tuple[Layout, int]:
@@ -52,7 +52,7 @@ def replica_profile(
     *,
     accepted: float,
     slots: int,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Profile:
     """Return the profile of a replica whose decode workers each serve up to `slots` requests at a time.
 

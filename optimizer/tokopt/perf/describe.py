@@ -10,11 +10,11 @@ from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.machine import Machine
-from tokopt.perf.memory import memory_use, resident_tokens
+from tokopt.perf.memory import MemoryUse, serving_memory
 from tokopt.perf.power import PowerShares, drawn_w
 from tokopt.perf.replica import Worker
 from tokopt.perf.serving import Steady, steady_state, workload_lengths
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,20 @@ class MemoryShares:
     free: float
 
 
+def _memory(model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, prefill: bool) -> MemoryUse:
+    return serving_memory(
+        model,
+        machine,
+        worker.layouts,
+        role="agg" if prefill else "decode",
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+        output_cv=workload.output_cv,
+        chunk_tokens=float(worker.chunk_tokens),
+        draft_depth=float(worker.depth),
+    )
+
+
 def memory_shares(
     model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, slots: int, prefill: bool
 ) -> MemoryShares:
@@ -34,17 +48,7 @@ def memory_shares(
 
     `other` is what the framework keeps for itself and a prefill chunk's activations (none in a decode pool).
     """
-    use = memory_use(
-        model,
-        machine,
-        worker.layouts,
-        chunk_tokens=float(worker.chunk_tokens) if prefill else 0.0,
-        draft_depth=float(worker.depth),
-        mean_resident_tokens=resident_tokens(
-            workload.input_tokens, workload.output_tokens, workload.output_cv, reserved=machine.reserved_output
-        ),
-        longest_tokens=workload.input_tokens + workload.output_tokens,
-    )
+    use = _memory(model, machine, worker, workload, prefill=prefill)
     weights = float(use.weights)
     kv = slots / worker.dp * float(use.per_sequence)
     memory = float(machine.memory_bytes)
@@ -54,17 +58,7 @@ def memory_shares(
 
 def memory_slots(model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, prefill: bool) -> float:
     """Return the requests that a worker's memory holds; 0 if it cannot hold one."""
-    use = memory_use(
-        model,
-        machine,
-        worker.layouts,
-        chunk_tokens=float(worker.chunk_tokens) if prefill else 0.0,
-        draft_depth=float(worker.depth),
-        mean_resident_tokens=resident_tokens(
-            workload.input_tokens, workload.output_tokens, workload.output_cv, reserved=machine.reserved_output
-        ),
-        longest_tokens=workload.input_tokens + workload.output_tokens,
-    )
+    use = _memory(model, machine, worker, workload, prefill=prefill)
     return float(use.sequences)
 
 
@@ -76,7 +70,7 @@ def steady_at(
     *,
     running: float,
     prefill: bool,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Steady:
     """Return one worker's steady state with `running` decoding sequences."""
     return steady_state(

@@ -105,6 +105,47 @@ def memory_use(
     )
 
 
+def serving_memory(
+    model: LlmArithmetic,
+    machine: Machine,
+    layouts: Layouts,
+    *,
+    role: str,
+    input_tokens: Floats,
+    output_tokens: Floats,
+    output_cv: Floats,
+    chunk_tokens: Floats,
+    draft_depth: Floats,
+) -> MemoryUse:
+    """Return the memory of a worker for its role: `agg`, `prefill` (prompts only) or `decode` (no chunk).
+
+    Args:
+        model: Bytes of the model.
+        machine: Memory of one accelerator.
+        layouts: Parallel degrees.
+        role: What the worker does.
+        input_tokens: Mean prompt.
+        output_tokens: Mean output.
+        output_cv: Coefficient of variation of the output.
+        chunk_tokens: Prompt tokens in one step, where there are any.
+        draft_depth: Depth of speculation.
+    """
+    if role == "prefill":
+        resident = longest = input_tokens
+    else:
+        resident = resident_tokens(input_tokens, output_tokens, output_cv, reserved=machine.reserved_output)
+        longest = input_tokens + output_tokens
+    return memory_use(
+        model,
+        machine,
+        layouts,
+        chunk_tokens=0.0 if role == "decode" else chunk_tokens,
+        draft_depth=draft_depth,
+        mean_resident_tokens=resident,
+        longest_tokens=longest,
+    )
+
+
 def cache_bytes_per_request(model: LlmArithmetic, input_tokens: Floats) -> Floats:
     """Cache that moves from prefill to decode for one request, before copies. [B]"""
     return resident_kv_bytes(model, input_tokens)

@@ -288,7 +288,9 @@ def capped(profile: Profile, limits: Limits) -> Profile | None:
     """
     n = np.arange(1.0, profile.slots + 1.0)
     full = profile.tpot_s + limits.safety * profile.stall_s * np.sqrt(n)
-    first = at_rate(profile, 0.0, (limits.statistic,)).ttft_s[limits.statistic]
+    idle = _first_token(profile, 0.0, (n == 1.0).astype(float))  # whoever comes to an idle replica is alone in it
+    q = limits.quantile
+    first = idle.mean() if q is None else idle.quantile(q, profile.input_cv)
     allowed = float(limits.tpot_within(first, profile.decoded, profile.output_cv))
     slots = int(np.searchsorted(np.maximum.accumulate(full), allowed, side="right"))
     if slots < 1:
@@ -310,13 +312,13 @@ def capacity(profile: Profile, limits: Limits, *, above: float = 0.0, load_limit
     high = load_limit * saturation(profile)
     if high <= above:
         return 0.0
+    low = above if above > 0.0 else high * 1e-6
+    under = excess(low)  # first, since most replicas of a search do not get beyond it
+    if under > 0.0:
+        return 0.0
     over = excess(high)
     if over <= 0.0:
         return high
-    low = above if above > 0.0 else high * 1e-6
-    under = excess(low)
-    if under > 0.0:
-        return 0.0
     kept = 0  # which end the last step left in place
     for step in range(MOST_STEPS):
         if high - low <= CLOSE_ENOUGH * high:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +18,7 @@ from tokopt.perf.machine import Machine
 from tokopt.perf.memory import cache_bytes_per_request
 from tokopt.perf.queueing import PrefillPool, Profile
 from tokopt.perf.serving import Lengths, steady_state, workload_lengths
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 KNOT_SHARE = 3, 20  # a knot is at most 3/20 above the one before: between them figures are smooth and interpolated
 
@@ -69,7 +70,7 @@ def aggregated_profile(
     workload: Workload,
     *,
     slots: int,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Profile:
     """Return the profile of a replica that prefills and decodes on the same accelerators.
 
@@ -81,41 +82,65 @@ def aggregated_profile(
         slots: Requests that may be in service at a time: what memory holds, or fewer.
         source: What says how long a step takes.
     """
+    profile_of = aggregated_profiles(model, machine, [worker], workload, slots=[slots], source=source)
+    return profile_of(0)
+
+
+def aggregated_profiles(
+    model: LlmArithmetic,
+    machine: Machine,
+    workers: Sequence[Worker],
+    workload: Workload,
+    *,
+    slots: Sequence[int],
+    source: StepSource = worker_steps,
+) -> Callable[[int], Profile]:
+    """Return what gives the profile of `aggregated_profile` by the number of its worker: steady states of all at once.
+
+    `slots` are those of each worker.
+    """
     size = workload_lengths(workload)
-    running = knots(slots)
+    running = knots(max(slots))
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.array([[float(getattr(worker, name))] for worker in workers])
+
     state = steady_state(
         model,
         machine,
-        worker.layouts,
+        Layouts(tp=column("tp"), pp=column("pp"), ep=column("ep"), dp=column("dp")),
         size,
         running=running,
-        depth=float(worker.depth),
-        accepted=worker.accepted,
-        chunk_tokens=float(worker.chunk_tokens),
+        depth=column("depth"),
+        accepted=column("accepted"),
+        chunk_tokens=column("chunk_tokens"),
         source=source,
     )
-    occupancy = np.arange(1.0, slots + 1.0)
-    # Requests in prefill hold slots too: read every figure off at the occupancy that it belongs to.
-    held = np.maximum.accumulate(np.asarray(state.in_service))
 
-    def at(values: object) -> NDArray[np.float64]:
-        column = np.asarray(values, dtype=float)
-        # Below one decoding sequence everything scales with the occupancy.
-        return np.asarray(np.interp(occupancy, held, column), dtype=float)
+    def profile(number: int) -> Profile:
+        occupancy = np.arange(1.0, slots[number] + 1.0)
+        own = len(_knots(slots[number]))
+        # Requests in prefill hold slots too: read every figure off at the occupancy that it belongs to.
+        held = np.maximum.accumulate(np.asarray(state.in_service)[number, :own])
 
-    first = np.asarray(state.requests_per_s)[0] / held[0]
-    rates = np.where(occupancy < held[0], occupancy * first, at(state.requests_per_s))
-    return Profile(
-        requests_per_s=rates,
-        tpot_s=at(state.tpot_s),
-        stall_s=at(state.stall_s),
-        prompt_s=at(state.prefill_s),
-        front_s=machine.request_overhead_s + 0.5 * at(state.decode_step_s),
-        decoded=float(size.decoded),
-        input_cv=workload.input_cv,
-        output_cv=workload.output_cv,
-        arrival_cv2=workload.arrival_cv2,
-    )
+        def at(values: Floats) -> NDArray[np.float64]:
+            # Below one decoding sequence everything scales with the occupancy.
+            return np.asarray(np.interp(occupancy, held, np.asarray(values)[number, :own]), dtype=float)
+
+        first = np.asarray(state.requests_per_s)[number, 0] / held[0]
+        return Profile(
+            requests_per_s=np.where(occupancy < held[0], occupancy * first, at(state.requests_per_s)),
+            tpot_s=at(state.tpot_s),
+            stall_s=at(state.stall_s),
+            prompt_s=at(state.prefill_s),
+            front_s=machine.request_overhead_s + 0.5 * at(state.decode_step_s),
+            decoded=float(size.decoded),
+            input_cv=workload.input_cv,
+            output_cv=workload.output_cv,
+            arrival_cv2=workload.arrival_cv2,
+        )
+
+    return profile
 
 
 def prompts_a_batch(size: Lengths, chunk_tokens: Floats) -> Floats:
@@ -139,7 +164,7 @@ def prefill_times(
     size: Lengths,
     chunk_tokens: Floats,
     *,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> PrefillTimes:
     """Return the time of a batch of prompts that fills the chunk, and the rate at which one queue takes prompts.
 
@@ -150,21 +175,9 @@ def prefill_times(
     chunk = np.minimum(size.new * batch, chunk_tokens)
     single = np.minimum(size.new, chunk_tokens)
 
-    def pass_s(tokens: Floats) -> Floats:
-        step = source(
-            model,
-            machine,
-            layouts,
-            sequences=0.0,
-            width=1.0,
-            context=0.0,
-            prefill_tokens=tokens,
-            prefill_context=size.prefill_context,
-        )
-        return step.total
-
-    batch_s = pass_s(chunk) * size.new * batch / chunk
-    single_s = pass_s(single) * size.new / single
+    steps = source(model, machine, layouts, width=1.0, context=0.0, prefill_context=size.prefill_context)
+    batch_s = steps(sequences=0.0, prefill_tokens=chunk).total * size.new * batch / chunk
+    single_s = steps(sequences=0.0, prefill_tokens=single).total * size.new / single
     rate = machine.prefill_pool_efficiency * batch / batch_s
     return PrefillTimes(batch_s=batch_s, single_s=single_s, requests_per_s=rate)
 
@@ -177,7 +190,7 @@ def prefill_pool(
     *,
     workers: int,
     transfer_s: float,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> PrefillPool:
     """Return a pool of `workers` prefill workers: each rank and stage takes a batch of prompts at a time."""
     times = prefill_times(model, machine, worker.layouts, size, float(worker.chunk_tokens), source=source)
@@ -215,7 +228,7 @@ def disaggregated_profile(
     decode_workers: int,
     workload: Workload,
     slots: int,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Profile:
     """Return the profile of a replica with a pool of prefill workers and a pool of decode workers.
 

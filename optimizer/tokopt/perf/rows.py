@@ -17,11 +17,11 @@ from tokopt.perf.arrays import Floats
 from tokopt.perf.closed_loop import MOST_STEPS, ClosedLoop, aggregated_closed_loop, disaggregated_closed_loop
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
-from tokopt.perf.memory import MemoryUse, memory_use, resident_tokens, weight_bytes
+from tokopt.perf.memory import MemoryUse, serving_memory, weight_bytes
 from tokopt.perf.replica import prefill_times, transfer_s
 from tokopt.perf.serving import Lengths, steady_state
 from tokopt.perf.static_batch import static_batch
-from tokopt.perf.step import StepSource, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 # What someone who must make a model fit leaves of the memory: drivers and buffers only.
 MOST_MEMORY = 0.98
@@ -104,20 +104,17 @@ def with_habits(rows: Rows, constants: Constants) -> Rows:
 def worker_memory(
     model: LlmArithmetic, machine: Machine, layouts: Layouts, rows: Rows, *, role: str, depth: Floats
 ) -> MemoryUse:
-    """Return the memory of one worker for its role: `agg`, `prefill` (prompts only) or `decode` (no chunk)."""
-    whole = rows.input_tokens + rows.output_tokens
-    prompt_only = role == "prefill"
-    resident = resident_tokens(
-        rows.input_tokens, rows.output_tokens, rows.size.output_cv, reserved=machine.reserved_output
-    )
-    return memory_use(
+    """Return the memory of one worker of rows for its role; see `serving_memory`."""
+    return serving_memory(
         model,
         machine,
         layouts,
-        chunk_tokens=0.0 if role == "decode" else rows.chunk_tokens,
+        role=role,
+        input_tokens=rows.input_tokens,
+        output_tokens=rows.output_tokens,
+        output_cv=rows.size.output_cv,
+        chunk_tokens=rows.chunk_tokens,
         draft_depth=depth,
-        mean_resident_tokens=rows.input_tokens if prompt_only else resident,
-        longest_tokens=rows.input_tokens if prompt_only else whole,
     )
 
 
@@ -163,7 +160,7 @@ def predict_aggregated(
     measured: bool = False,
     start: Floats | None = None,
     steps: int = MOST_STEPS,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Predicted:
     """Return closed-loop predictions of aggregated rows."""
     slots = _slots(model, machine, rows, role="agg", measured=measured)
@@ -196,7 +193,7 @@ def predict_aggregated(
 
 
 def predict_static(
-    model: LlmArithmetic, machine: Machine, rows: Rows, *, measured: bool = False, source: StepSource = step_time
+    model: LlmArithmetic, machine: Machine, rows: Rows, *, measured: bool = False, source: StepSource = worker_steps
 ) -> Predicted:
     """Return predictions of static batches: all prompts at once, then all outputs."""
     slots = _slots(model, machine, rows, role="agg", measured=measured)
@@ -230,7 +227,7 @@ def predict_disaggregated(
     measured: bool = False,
     start: Floats | None = None,
     steps: int = MOST_STEPS,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> Predicted:
     """Return closed-loop predictions of disaggregated rows; `constants` hold the habits for rows with gaps."""
     slots = _slots(model, machine, rows, role="decode", measured=measured)

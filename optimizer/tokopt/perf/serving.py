@@ -11,7 +11,7 @@ from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
-from tokopt.perf.step import StepSource, StepTime, step_time
+from tokopt.perf.step import StepSource, StepTime, worker_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,8 @@ def steady_state(
     accepted: Floats,
     chunk_tokens: Floats,
     prefill: bool = True,
-    source: StepSource = step_time,
+    decode: StepTime | None = None,
+    source: StepSource = worker_steps,
 ) -> Steady:
     """Return the steady state of a worker that decodes `running` sequences and prefills their successors.
 
@@ -127,35 +128,34 @@ def steady_state(
         accepted: Tokens a step yields at that depth.
         chunk_tokens: Token budget of a prefill chunk, a rank.
         prefill: False for a decode worker of a disaggregated deployment.
+        decode: The step without prefill work, where it is known already.
         source: What says how long a step takes.
     """
     queues = layouts.queues
     sequences = running / queues
-    width = 1.0 + depth
-
-    def time(decoding: Floats, prompt_tokens: Floats) -> StepTime:
-        return source(
-            model,
-            machine,
-            layouts,
-            sequences=decoding,
-            width=width,
-            context=size.decode_context,
-            prefill_tokens=prompt_tokens,
-            prefill_context=size.prefill_context,
-            draft_depth=depth,
-        )
-
-    decode = time(sequences, 0.0)
+    if decode is not None and not prefill:
+        return _decode_only(running, decode, size, accepted)
+    steps = source(
+        model,
+        machine,
+        layouts,
+        width=1.0 + depth,
+        context=size.decode_context,
+        prefill_context=size.prefill_context,
+        draft_depth=depth,
+    )
+    decode = steps(sequences=sequences, prefill_tokens=0.0) if decode is None else decode
     if not prefill:
         return _decode_only(running, decode, size, accepted)
     base = decode.total
     prompts = running * accepted / size.decoded  # a step, whole worker
     prompt_tokens = prompts * size.new / queues  # a step, a rank and micro-batch
-    chunk = np.maximum(np.minimum(prompt_tokens, chunk_tokens), np.minimum(size.new, chunk_tokens))
+    chunk = np.minimum(size.new, chunk_tokens)
+    if np.any(chunk < chunk_tokens):  # else every prompt fills its chunks, whatever else runs
+        chunk = np.maximum(np.minimum(prompt_tokens, chunk_tokens), chunk)
     chunks = prompt_tokens / chunk
-    mixed = time(sequences, chunk)
-    alone = time(0.0, chunk)
+    mixed = steps(sequences=sequences, prefill_tokens=chunk)
+    alone = steps(sequences=0.0, prefill_tokens=chunk)
     extra, own = mixed.total - base, alone.total
     rides = machine.mixing * np.minimum(1.0, 1.0 / np.maximum(chunks, 1e-300))
     per_chunk = rides * extra + (1.0 - rides) * own

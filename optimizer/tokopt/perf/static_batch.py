@@ -11,7 +11,7 @@ from tokopt.perf.arrays import Floats
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.serving import Lengths
-from tokopt.perf.step import StepSource, StepTime, step_time
+from tokopt.perf.step import StepSource, worker_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ def static_batch(
     batch: Floats,
     slots: Floats,
     chunk_tokens: Floats,
-    source: StepSource = step_time,
+    source: StepSource = worker_steps,
 ) -> StaticBatch:
     """Return the time of a batch of `batch` equal requests, of which at most `slots` fit at a time.
 
@@ -44,21 +44,12 @@ def static_batch(
     prompt_tokens = batch * size.new / queues
     chunk = np.minimum(prompt_tokens, np.maximum(chunk_tokens, 1.0))
 
-    def time(sequences: Floats, tokens: Floats) -> StepTime:
-        return source(
-            model,
-            machine,
-            layouts,
-            sequences=sequences,
-            width=1.0,
-            context=size.decode_context,
-            prefill_tokens=tokens,
-            prefill_context=size.prefill_context,
-        )
-
+    steps = source(
+        model, machine, layouts, width=1.0, context=size.decode_context, prefill_context=size.prefill_context
+    )
     loads = np.maximum(batch / slots, 1.0)
-    passes_s = time(0.0, chunk).total * prompt_tokens / chunk
-    step_s = time(np.minimum(batch, slots) / queues, 0.0).total
+    passes_s = steps(sequences=0.0, prefill_tokens=chunk).total * prompt_tokens / chunk
+    step_s = steps(sequences=np.minimum(batch, slots) / queues, prefill_tokens=0.0).total
     return StaticBatch(
         ttft_s=machine.request_overhead_s + passes_s / loads,
         tpot_s=step_s,

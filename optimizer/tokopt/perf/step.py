@@ -6,8 +6,9 @@ same weights. All arguments are per micro-batch and per attention-data-parallel 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -39,8 +40,15 @@ class StepTime:
         return self.dense + self.experts + self.attention + self.collectives + self.overhead
 
 
+class Steps(Protocol):
+    """What says how long a step of one kind of worker takes, whatever is in it."""
+
+    def __call__(self, *, sequences: Floats, prefill_tokens: Floats) -> StepTime:
+        """Return the time of one step by part; the arguments are those of `step_time`."""
+
+
 class StepSource(Protocol):
-    """What says how long a step takes: `step_time`, or measured tables that are asked like it."""
+    """What says how long steps take: `worker_steps`, or measured tables that are asked like it."""
 
     def __call__(
         self,
@@ -48,14 +56,12 @@ class StepSource(Protocol):
         machine: Machine,
         layouts: Layouts,
         *,
-        sequences: Floats,
         width: Floats,
         context: Floats,
-        prefill_tokens: Floats,
         prefill_context: Floats,
         draft_depth: Floats = 0.0,
-    ) -> StepTime:
-        """Return the time of one step by part; the arguments are those of `step_time`."""
+    ) -> Steps:
+        """Return what times the steps of workers; the arguments are those of `step_time`."""
 
 
 def roofline_s(memory: Floats, compute: Floats) -> Floats:
@@ -105,43 +111,80 @@ def step_time(
     Returns:
         The step's time by part. [s]
     """
-    decode = sequences * width
-    tokens = decode + prefill_tokens
-    dense_s, dense_compute = _dense_s(model, machine, layouts, tokens, sequences * width, draft_depth)
-    expert_s, expert_compute = _experts_s(model, machine, layouts, tokens * layouts.dp, draft_depth)
-    # A plain zero means that the step has no such part at all: most steps are one or the other.
-    nothing: Floats = 0.0
-    decode_s, decode_compute = (
-        (nothing, nothing)
-        if isinstance(sequences, float) and sequences == 0.0
-        else _decode_attention_s(model, machine, layouts, sequences, width, context)
+    steps = worker_steps(
+        model,
+        machine,
+        layouts,
+        width=width,
+        context=context,
+        prefill_context=prefill_context,
+        draft_depth=draft_depth,
     )
-    prefill_s = (
-        nothing
-        if isinstance(prefill_tokens, float) and prefill_tokens == 0.0
-        else _prefill_attention_s(model, machine, layouts, prefill_tokens, prefill_context)
-    )
-    collective_s = _collectives_s(model, machine, layouts, tokens, draft_depth)
-    dense_s = dense_s + _activations_s(model, machine, tokens)
-    overhead_s = _overhead_s(model, machine, layouts, sequences, draft_depth)
+    return steps(sequences=sequences, prefill_tokens=prefill_tokens)
+
+
+def worker_steps(
+    model: LlmArithmetic,
+    machine: Machine,
+    layouts: Layouts,
+    *,
+    width: Floats,
+    context: Floats,
+    prefill_context: Floats,
+    draft_depth: Floats = 0.0,
+) -> Steps:
+    """Return what times the steps of workers: `step_time` with all that does not depend on a step's load worked out.
+
+    A steady state asks for several steps of the same workers, and most of what goes into a step follows from the
+    layout alone. The arguments are those of `step_time`.
+    """
+    dense = _dense(model, machine, layouts, draft_depth)
+    activations = _activations(model, machine)
+    experts = _experts(model, machine, layouts, draft_depth)
+    decode_attention = _decode_attention(model, machine, layouts, width, context)
+    prefill_attention_s = _prefill_attention_s(model, machine, layouts, prefill_context)
+    collectives = _collectives(model, machine, layouts, draft_depth)
+    overhead = _overhead(model, machine, layouts, draft_depth)
     # Stages of a pipeline wait for one another where micro-batches differ: each further stage adds to it.
     waits = machine.slowdown * (1.0 + machine.pipeline_bubble * (layouts.pp - 1.0))
-    attention_s = decode_s + prefill_s
-    bound = dense_compute + expert_compute + decode_compute + prefill_s
-    total = dense_s + expert_s + attention_s + collective_s + overhead_s
-    return StepTime(
-        dense=dense_s * waits,
-        experts=expert_s * waits,
-        attention=attention_s * waits,
-        collectives=collective_s * waits,
-        overhead=overhead_s * waits,
-        compute_share=np.minimum(bound / total, 1.0),
-    )
+
+    def step(*, sequences: Floats, prefill_tokens: Floats) -> StepTime:
+        decode = sequences * width
+        tokens = decode + prefill_tokens
+        dense_s, dense_compute = dense(tokens, decode)
+        expert_s, expert_compute = experts(tokens * layouts.dp)
+        # A plain zero means that the step has no such part at all: most steps are one or the other.
+        nothing: Floats = 0.0
+        idle = isinstance(sequences, float) and sequences == 0.0
+        decode_s, decode_compute = (nothing, nothing) if idle else decode_attention(sequences)
+        alone = isinstance(prefill_tokens, float) and prefill_tokens == 0.0
+        prefill_s = nothing if alone else prefill_tokens * prefill_attention_s
+        collective_s = collectives(tokens)
+        dense_s = dense_s + activations(tokens)
+        overhead_s = overhead(sequences)
+        attention_s = decode_s + prefill_s
+        bound = dense_compute + expert_compute + decode_compute + prefill_s
+        total = dense_s + expert_s + attention_s + collective_s + overhead_s
+        return StepTime(
+            dense=dense_s * waits,
+            experts=expert_s * waits,
+            attention=attention_s * waits,
+            collectives=collective_s * waits,
+            overhead=overhead_s * waits,
+            compute_share=np.minimum(bound / total, 1.0),
+        )
+
+    return step
 
 
-def _dense_s(
-    model: LlmArithmetic, machine: Machine, layouts: Layouts, tokens: Floats, outputs: Floats, drafts: Floats
-) -> tuple[Floats, Floats]:
+# Each part of a step is a function of the step's load; what the layout alone decides is worked out beforehand.
+Part: TypeAlias = Callable[[Floats], Floats]  # -> its time [s]
+Rooflined: TypeAlias = Callable[[Floats], tuple[Floats, Floats]]  # -> its time, and that of its arithmetic alone [s]
+
+
+def _dense(
+    model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats
+) -> Callable[[Floats, Floats], tuple[Floats, Floats]]:
     """Projections, dense and shared feed-forward, output head: weights split over `tp`, copied over `dp`."""
     body = model.projection_parameters + model.latent_projection_parameters + model.dense_parameters
     passes = 1.0 + drafts * (model.draft_parameters / body)
@@ -151,19 +194,25 @@ def _dense_s(
         + model.latent_projection_parameters / machine.latent_projection_flop_per_s
         + model.dense_parameters / machine.dense_flop_per_s
     )
+    each = per_token * passes
     head = 2.0 * model.head_parameters / machine.head_flop_per_s * (1.0 + drafts)
-    compute = (tokens * (per_token * passes) + outputs * head) / layouts.tp
     memory = body_bytes / machine.weight_bytes_per_s / layouts.tp
-    return roofline_s(memory, compute), compute
+
+    def seconds(tokens: Floats, outputs: Floats) -> tuple[Floats, Floats]:
+        compute = (tokens * each + outputs * head) / layouts.tp
+        return roofline_s(memory, compute), compute
+
+    return seconds
 
 
-def _activations_s(model: LlmArithmetic, machine: Machine, tokens: Floats) -> Floats:
+def _activations(model: LlmArithmetic, machine: Machine) -> Part:
     """Norms, residuals, rotary embeddings and quantisation: hidden vectors to and from memory, not split by `tp`."""
-    passed = tokens * (model.layers * model.hidden_size * ACTIVATION_BYTES)
-    return passed * (machine.activation_passes / machine.weight_bytes_per_s)
+    vector_bytes = model.layers * model.hidden_size * ACTIVATION_BYTES
+    passes = machine.activation_passes / machine.weight_bytes_per_s
+    return lambda tokens: tokens * vector_bytes * passes
 
 
-def _overhead_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, sequences: Floats, drafts: Floats) -> Floats:
+def _overhead(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats) -> Part:
     """Time for launches of every layer by its kind, scheduling of the step and of every sequence of all its queues."""
     launches = (
         model.layers * machine.layer_overhead_s
@@ -171,81 +220,95 @@ def _overhead_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, sequen
         + model.linear_layers * machine.linear_layer_overhead_s
         + model.sparse_layers * machine.sparse_layer_overhead_s
     )
-    scheduling = sequences * layouts.queues * machine.sequence_overhead_s
-    return launches * (1.0 + drafts / model.layers) + machine.step_overhead_s + scheduling
+    fixed = launches * (1.0 + drafts / model.layers) + machine.step_overhead_s
+    queues = layouts.queues
+    return lambda sequences: fixed + sequences * queues * machine.sequence_overhead_s
 
 
-def _experts_s(
-    model: LlmArithmetic, machine: Machine, layouts: Layouts, tokens: Floats, drafts: Floats
-) -> tuple[Floats, Floats]:
+def _experts(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats) -> Rooflined:
     """Routed experts of all layers: the fullest accelerator reads its touched experts and multiplies its tokens."""
     if not np.any(model.experts):
-        return 0.0 * tokens, 0.0 * tokens
+        return lambda tokens: (0.0 * tokens, 0.0 * tokens)
+    stage = layouts.stage
     passes = model.moe_layers * (1.0 + drafts / model.layers)
     imbalance = np.where(np.asarray(layouts.ep) > 1, machine.expert_imbalance, 1.0)
-    local = touched_experts(model.experts, model.active_experts, tokens) / layouts.stage
-    # An accelerator never reads more than the experts it holds, however unbalanced the choices.
-    local = np.minimum(local * imbalance, model.experts / layouts.stage)
-    memory = local * (passes * model.expert_bytes / machine.expert_bytes_per_s)
-    compute = tokens * (
-        imbalance
-        * (passes * 2.0 * model.active_experts * model.expert_parameters / machine.expert_flop_per_s)
-        / layouts.stage
+    held = model.experts / stage
+    read_s = passes * model.expert_bytes / machine.expert_bytes_per_s
+    multiplied_s = (
+        imbalance * (passes * 2.0 * model.active_experts * model.expert_parameters / machine.expert_flop_per_s) / stage
     )
-    return roofline_s(memory, compute), compute
+
+    def seconds(tokens: Floats) -> tuple[Floats, Floats]:
+        local = touched_experts(model.experts, model.active_experts, tokens) / stage
+        # An accelerator never reads more than the experts it holds, however unbalanced the choices.
+        memory = np.minimum(local * imbalance, held) * read_s
+        compute = tokens * multiplied_s
+        return roofline_s(memory, compute), compute
+
+    return seconds
 
 
-def _decode_attention_s(
-    model: LlmArithmetic, machine: Machine, layouts: Layouts, sequences: Floats, width: Floats, context: Floats
-) -> tuple[Floats, Floats]:
+def _decode_attention(
+    model: LlmArithmetic, machine: Machine, layouts: Layouts, width: Floats, context: Floats
+) -> Rooflined:
     """Cache reads, once a sequence and step; the cache splits `min(tp, kv heads)` ways, and is copied beyond."""
-    seconds: Floats = 0.0
-    compute_total: Floats = 0.0
+    each: list[tuple[Floats, Floats]] = []  # traffic and arithmetic of a sequence, by kind of attention [s]
     for part in model.attention:
         read = np.minimum(context, part.read_limit_tokens)
         shards = np.minimum(layouts.tp, part.kv_shards)
         bytes_read = part.kv_bytes_per_token * read + part.index_bytes_per_token * context + 2.0 * part.state_bytes
-        memory = sequences * (bytes_read / machine.kv_bytes_per_s / shards)
         flop = part.decode_flop_per_pair * read + part.index_flop_per_pair * context
-        compute = sequences * (width * flop / machine.attention_flop_per_s / layouts.tp)
-        seconds = seconds + roofline_s(memory, compute)
-        compute_total = compute_total + compute
-    return seconds, compute_total
+        each.append(
+            (bytes_read / machine.kv_bytes_per_s / shards, width * flop / machine.attention_flop_per_s / layouts.tp)
+        )
+
+    def seconds(sequences: Floats) -> tuple[Floats, Floats]:
+        total: Floats = 0.0
+        compute_total: Floats = 0.0
+        for read_s, multiplied_s in each:
+            compute = sequences * multiplied_s
+            total = total + roofline_s(sequences * read_s, compute)
+            compute_total = compute_total + compute
+        return total, compute_total
+
+    return seconds
 
 
-def _prefill_attention_s(
-    model: LlmArithmetic, machine: Machine, layouts: Layouts, tokens: Floats, context: Floats
-) -> Floats:
-    """Score and value products of prompt tokens against the mean context they see: compute-bound."""
+def _prefill_attention_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, context: Floats) -> Floats:
+    """Score and value products of a prompt token against the mean context it sees: compute-bound. [s]"""
     flop: Floats = 0.0
     for part in model.attention:
         read = np.minimum(context, part.read_limit_tokens)
         flop = flop + part.prefill_flop_per_pair * read + part.index_flop_per_pair * context
-    return tokens * (flop / machine.prefill_attention_flop_per_s / layouts.tp)
+    return flop / machine.prefill_attention_flop_per_s / layouts.tp
 
 
-def _collectives_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, tokens: Floats, drafts: Floats) -> Floats:
+def _collectives(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats) -> Part:
     """All-reduces of tensor parallelism, all-to-alls of expert parallelism, hand-overs of pipeline parallelism.
 
     A tensor-parallel layer reduces twice, after attention and after the feed-forward part (Megatron-LM, arXiv
     1909.08053, §3); where tokens travel to their experts, the all-to-all replaces the second.
     """
     passes = 1.0 + drafts / model.layers
-    message = tokens * (model.hidden_size * ACTIVATION_BYTES)
-    travels = layouts.has_all_to_all
-    moe = model.moe_layers * travels
-    reduces = (2.0 * model.layers - moe) * passes
-    seconds = reduces * all_reduce_s(machine, layouts.tp, message)
     # Without tensor parallelism, experts that are split or spread over ranks still exchange; `moe` is 0 otherwise.
-    exchange = all_to_all_s(
+    moe = model.moe_layers * layouts.has_all_to_all
+    reduces = (2.0 * model.layers - moe) * passes
+    exchanges = moe * passes
+    stages = np.asarray(layouts.pp)
+    hand_overs = np.where(stages > 1, stages, 0.0)
+    reduce_s = all_reduce_s(machine, layouts.tp)
+    exchange_s = all_to_all_s(
         machine,
-        tokens=tokens / layouts.tp,
         group=layouts.ep,
         choices=np.maximum(model.active_experts, 1.0),
         bytes_per_token=model.hidden_size * (DISPATCH_BYTES + COMBINE_BYTES),
         slices=layouts.expert_split,
     )
-    seconds = seconds + moe * passes * exchange
-    stages = np.asarray(layouts.pp)
-    hand_over = point_to_point_s(machine, message_bytes=message / layouts.tp, worker=layouts.accelerators)
-    return seconds + np.where(stages > 1, stages, 0.0) * hand_over
+    hand_over_s = point_to_point_s(machine, worker=layouts.accelerators)
+
+    def seconds(tokens: Floats) -> Floats:
+        message = tokens * (model.hidden_size * ACTIVATION_BYTES)
+        time = reduces * reduce_s(message) + exchanges * exchange_s(tokens / layouts.tp)
+        return time + hand_overs * hand_over_s(message / layouts.tp)
+
+    return seconds

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,16 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Workload
+from tokopt.perf.arrays import keep_freed_memory
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import Limits, Profile, capacity, capped
+from tokopt.perf.replica import Worker, aggregated_profiles
 from tokopt.search.pools import disaggregated_pairs
-from tokopt.search.screening import Screened, screen
+from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, Setups, families, setups
+
+FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,7 @@ class _Leads:
     sizes: NDArray[np.intp]
     bounds: NDArray[np.float64]
     build: Callable[[int, float], Candidate | None]  # of a row, if it can serve more than a rate
+    foresee: Callable[[NDArray[np.intp]], None]  # told the rows that are built next, to compute them at once
     twin: Callable[[int], Hashable]  # of a row: rows with equal keys serve exactly the same
 
 
@@ -113,13 +119,15 @@ def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tu
     Returns:
         Candidates by size, and counts of what was looked at.
     """
+    keep_freed_memory()
     report = SearchReport()
     leads: list[_Leads] = []
     for family in families_in(space, accelerator):
+        decode = decode_steps(family, space.workload, space.widest)
         if ServingMode.AGG in space.modes:
-            leads.append(_aggregated(family, space, report))
+            leads.append(_aggregated(family, space, report, decode))
         if ServingMode.DISAGG in space.modes and "disagg" in family.features:
-            leads.append(_disaggregated(family, space, report))
+            leads.append(_disaggregated(family, space, report, decode))
     _evaluate(leads, unit_sizes, report)
     return report
 
@@ -143,10 +151,16 @@ def _evaluate(leads: list[_Leads], unit_sizes: tuple[int, ...], report: SearchRe
         floor = min((best_per_unit[u] / share for u, share in shares.items() if share > 0), default=np.inf)
         best: Candidate | None = None
         seen: set[Hashable] = set()
-        for index in order[start:end]:
+        for place in range(start, end):
+            index = order[place]
             reached = max(floor, best.capacity_requests_per_s if best else 0.0)
             if bounds[index] <= reached:
                 break
+            if (place - start) % FORESEEN == 0:
+                ahead = order[place : min(place + FORESEEN, end)]
+                ahead = ahead[bounds[ahead] > reached]
+                for number in np.unique(owner[ahead]):
+                    leads[number].foresee(row[ahead[owner[ahead] == number]])
             lead, k = leads[owner[index]], int(row[index])
             # Frameworks with the same constants offer the same set-up twice.
             key = (bounds[index], lead.twin(k))
@@ -170,6 +184,19 @@ def replicas_per_unit(size: int, unit: int) -> float:
 def layout_of(chosen: Setups, row: int) -> Layout:
     """Return the layout of one set-up."""
     return Layout(tp=int(chosen.tp[row]), pp=int(chosen.pp[row]), ep=int(chosen.ep[row]), dp=int(chosen.dp[row]))
+
+
+def worker_of(chosen: Setups, row: int) -> Worker:
+    """Return the worker of one set-up."""
+    return Worker(
+        tp=int(chosen.tp[row]),
+        pp=int(chosen.pp[row]),
+        ep=int(chosen.ep[row]),
+        dp=int(chosen.dp[row]),
+        depth=int(chosen.depth[row]),
+        accepted=float(chosen.accepted[row]),
+        chunk_tokens=int(chosen.chunk_tokens[row]),
+    )
 
 
 def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deployment:
@@ -242,9 +269,9 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
 
 
 def _candidate(
-    family: Family, space: SearchSpace, deployment: Deployment, slots: int, above: float
+    family: Family, space: SearchSpace, deployment: Deployment, full: Profile, above: float
 ) -> Candidate | None:
-    profile = capped_profile(family, deployment, space.workload, space.limits, slots)
+    profile = capped(full, space.limits)
     if profile is None:
         return None
     rate = capacity(profile, space.limits, above=above)
@@ -259,10 +286,18 @@ def _candidate(
     )
 
 
-def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Leads:
-    screened = screen(family, setups(family, space.widest, role="agg"), space.workload, space.limits, prefill=True)
+def _aggregated(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Leads:
+    every = setups(family, space.widest, role="agg")
+    screened = screen(family, every, space.workload, space.limits, prefill=True, decode=steps)
     report.count(screened)
     chosen = screened.setups
+    profiles: dict[int, Callable[[], Profile]] = {}
+
+    def foresee(rows: NDArray[np.intp]) -> None:
+        workers = [worker_of(chosen, row) for row in rows]
+        slots = [int(most) for most in screened.most[rows]]
+        profile_of = aggregated_profiles(family.model, family.machine, workers, space.workload, slots=slots)
+        profiles.update({int(row): partial(profile_of, number) for number, row in enumerate(rows)})
 
     def build(row: int, above: float) -> Candidate | None:
         deployment = deployment_of(
@@ -273,18 +308,19 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Le
             speculation_depth=int(chosen.depth[row]),
             chunk_tokens=int(chosen.chunk_tokens[row]),
         )
-        return _candidate(family, space, deployment, int(screened.most[row]), above)
+        return _candidate(family, space, deployment, profiles.pop(row)(), above)
 
     like = _alike(family)
 
     def twin(row: int) -> Hashable:
         return like, chosen.values(row), int(screened.most[row])
 
-    return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build, twin)
+    return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build, foresee, twin)
 
 
-def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> _Leads:
-    decode = screen(family, setups(family, space.widest, role="decode"), space.workload, space.limits, prefill=False)
+def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Leads:
+    every = setups(family, space.widest, role="decode")
+    decode = screen(family, every, space.workload, space.limits, prefill=False, decode=steps)
     report.count(decode)
     pairs = disaggregated_pairs(family, decode, space.workload, space.limits, space.widest)
     report.considered += pairs.considered
@@ -304,7 +340,9 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> 
             speculation_depth=int(decode.setups.depth[d]),
             chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
         )
-        return _candidate(family, space, deployment, int(decode.most[d]), above)
+        return _candidate(
+            family, space, deployment, _profile(family, deployment, space.workload, int(decode.most[d])), above
+        )
 
     like = _alike(family)
 
@@ -313,7 +351,8 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport) -> 
         counts = int(pairs.prefill_workers[row]), int(pairs.decode_workers[row])
         return like, pairs.prefills.values(p), decode.setups.values(d), counts, int(decode.most[d])
 
-    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build, twin)
+    # Most pairs are not in time and never evaluated: nothing is computed ahead for them.
+    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build, lambda _: None, twin)
 
 
 def _alike(family: Family) -> Hashable:

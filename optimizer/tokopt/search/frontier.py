@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import Deployment, Pool, ServingMode
+from tokopt.perf.arrays import keep_freed_memory
 from tokopt.perf.replica import prefill_times, transfer_s
 from tokopt.perf.serving import workload_lengths
 from tokopt.search.candidates import SearchReport, SearchSpace, deployment_of, families_in, layout_of
-from tokopt.search.pools import fitting_prefills, worker_counts
-from tokopt.search.screening import BLOCK_ROWS, fitting, grid_state
+from tokopt.search.pools import worker_counts
+from tokopt.search.screening import DecodeSteps, decode_steps, fitting, grid_state, in_blocks
 from tokopt.search.space import BATCH_GRID, Family, Setups, setups
 
 
@@ -46,13 +47,15 @@ def pareto(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def find_frontier(accelerator: Accelerator, space: SearchSpace) -> tuple[list[OperatingPoint], SearchReport]:
     """Return the operating points of an accelerator that no other one of it beats on both axes."""
+    keep_freed_memory()
     report = SearchReport()
     points: list[OperatingPoint] = []
     for family in families_in(space, accelerator):
+        decode = decode_steps(family, space.workload, space.widest)
         if ServingMode.AGG in space.modes:
-            points.extend(_aggregated_points(family, space, report))
+            points.extend(_aggregated_points(family, space, report, decode))
         if ServingMode.DISAGG in space.modes and "disagg" in family.features:
-            points.extend(_disaggregated_points(family, space, report))
+            points.extend(_disaggregated_points(family, space, report, decode))
     if not points:
         return [], report
     x = np.array([1.0 / p.tpot_s for p in points])
@@ -73,19 +76,22 @@ class _Grid:
     rate: NDArray[np.float64]
 
 
-def _grid(family: Family, space: SearchSpace, report: SearchReport, *, prefill: bool) -> _Grid | None:
-    chosen = setups(family, space.widest, role="agg" if prefill else "decode")
+def _grid(
+    family: Family, space: SearchSpace, report: SearchReport, decode: DecodeSteps | None, *, prefill: bool
+) -> _Grid | None:
+    role = "agg" if prefill else "decode"
+    chosen = setups(family, space.widest, role=role)
     report.considered += len(chosen) * BATCH_GRID.size
-    fits, slots = fitting(family, chosen, space.workload, prefill=prefill)
+    fits, slots = fitting(family, chosen, space.workload, role=role)
     report.did_not_fit += int((~fits).sum()) * BATCH_GRID.size
     chosen, slots = chosen.pick(fits), slots[fits]
     if not len(chosen):
         return None
     size = workload_lengths(space.workload)
     columns: list[tuple[NDArray[np.float64], ...]] = []
-    for part in np.array_split(np.arange(len(chosen)), -(-len(chosen) // BLOCK_ROWS)):
+    for part in in_blocks(chosen):
         block = chosen.pick(part)
-        running, state = grid_state(family, block, size, prefill=prefill)
+        running, state = grid_state(family, block, size, prefill=prefill, decode=decode)
         first = state.prefill_s + state.prefill_wait_s + 0.5 * state.decode_step_s + family.machine.request_overhead_s
         held = np.asarray(state.in_service)
         inside = (held <= slots[part][:, None]) & (np.asarray(first) <= space.limits.ttft_s)
@@ -104,8 +110,10 @@ def _grid(family: Family, space: SearchSpace, report: SearchReport, *, prefill: 
     return _Grid(chosen, row.astype(np.intp), running, tpot, first, held, rate)
 
 
-def _aggregated_points(family: Family, space: SearchSpace, report: SearchReport) -> list[OperatingPoint]:
-    grid = _grid(family, space, report, prefill=True)
+def _aggregated_points(
+    family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None
+) -> list[OperatingPoint]:
+    grid = _grid(family, space, report, steps, prefill=True)
     if grid is None:
         return []
     sizes = grid.setups.accelerators[grid.row]
@@ -135,10 +143,13 @@ def _aggregated_points(family: Family, space: SearchSpace, report: SearchReport)
     return points
 
 
-def _disaggregated_points(family: Family, space: SearchSpace, report: SearchReport) -> list[OperatingPoint]:
+def _disaggregated_points(
+    family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None
+) -> list[OperatingPoint]:
     """Match each good decode point with the prefill pool that keeps up with it at the fewest accelerators a request."""
-    grid = _grid(family, space, report, prefill=False)
-    prefills = fitting_prefills(family, space.workload, space.widest)
+    grid = _grid(family, space, report, steps, prefill=False)
+    every = setups(family, space.widest, role="prefill")
+    prefills = every.pick(fitting(family, every, space.workload, role="prefill")[0])
     if grid is None or not len(prefills):
         return []
     size = workload_lengths(space.workload)

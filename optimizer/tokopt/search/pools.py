@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.domain.workloads import Workload
-from tokopt.perf.memory import memory_use
 from tokopt.perf.queueing import LOAD_LIMIT, Limits, PrefillPool, pooled_first_token
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import workload_lengths
-from tokopt.search.screening import Screened, first_token_floor
+from tokopt.search.screening import Screened, first_token_floor, fitting
 from tokopt.search.space import Family, Setups, setups
 
 MOST_WORKERS = 12  # of one pool
@@ -62,16 +61,14 @@ def disaggregated_pairs(family: Family, decode: Screened, workload: Workload, li
     better pair as long as limits on waiting do not bind.
     """
     chosen = setups(family, widest, role="prefill")
-    fitting = fitting_prefills(family, workload, widest)
+    held = chosen.pick(fitting(family, chosen, workload, role="prefill")[0])
     size = workload_lengths(workload)
-    times = prefill_times(family.model, family.machine, fitting.flat_layouts, size, fitting.chunk_tokens)
+    times = prefill_times(family.model, family.machine, held.flat_layouts, size, held.chunk_tokens)
     in_time = first_token_floor(np.asarray(times.single_s), size, limits) <= limits.ttft_s
-    prefills = fitting.pick(in_time)
-    rates = (np.asarray(times.requests_per_s) * fitting.dp * fitting.pp)[in_time] * LOAD_LIMIT
-    best_prefill = _best_by_size(prefills.accelerators, rates)
-    best_decode = _best_by_size(decode.setups.accelerators, decode.bound_requests_per_s)
-    p = np.array(list(best_prefill.values()), dtype=np.intp)
-    d = np.array(list(best_decode.values()), dtype=np.intp)
+    prefills = held.pick(in_time)
+    rates = (np.asarray(times.requests_per_s) * held.dp * held.pp)[in_time] * LOAD_LIMIT
+    p = _best_by_size(prefills.accelerators, rates)
+    d = _best_by_size(decode.setups.accelerators, decode.bound_requests_per_s)
     pair, x, y = worker_counts(
         prefills.accelerators[p], decode.setups.accelerators[d], rates[p], decode.bound_requests_per_s[d], widest
     )
@@ -90,31 +87,16 @@ def disaggregated_pairs(family: Family, decode: Screened, workload: Workload, li
         batch_s=np.broadcast_to(times.batch_s, in_time.shape)[in_time],
         prompts_per_s=np.broadcast_to(times.requests_per_s, in_time.shape)[in_time],
         considered=len(chosen) + x.size,
-        did_not_fit=len(chosen) - len(fitting),
-        missed_limits=len(fitting) - len(prefills),
+        did_not_fit=len(chosen) - len(held),
+        missed_limits=len(held) - len(prefills),
     )
 
 
-def fitting_prefills(family: Family, workload: Workload, widest: int) -> Setups:
-    """Return the prefill workers that hold at least one prompt a rank and stage."""
-    chosen = setups(family, widest, role="prefill")
-    use = memory_use(
-        family.model,
-        family.machine,
-        chosen.flat_layouts,
-        chunk_tokens=chosen.chunk_tokens,
-        draft_depth=0.0,
-        mean_resident_tokens=workload.input_tokens,
-        longest_tokens=workload.input_tokens,
-    )
-    return chosen.pick(np.asarray(use.sequences) >= chosen.dp * chosen.pp)
-
-
-def _best_by_size(sizes: NDArray[np.float64], rates: NDArray[np.float64]) -> dict[int, int]:
-    best: dict[int, int] = {}
-    for row in np.argsort(-rates, kind="stable"):
-        best.setdefault(int(sizes[row]), int(row))
-    return best
+def _best_by_size(sizes: NDArray[np.float64], rates: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the row of the highest rate of each size, by falling rate."""
+    order = np.argsort(-rates, kind="stable")
+    first = np.unique(sizes[order], return_index=True)[1]
+    return np.asarray(order[np.sort(first)], dtype=np.intp)
 
 
 def worker_counts(

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.domain.workloads import Workload
-from tokopt.perf.memory import memory_use, resident_tokens
+from tokopt.perf.memory import serving_memory
 from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
 from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
-from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, Family, Setups
+from tokopt.perf.step import StepTime
+from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, Family, Setups, setups
 
 # The bound is read off a grid by lines that stay below the curve; this much is added for where it bends twice.
 INTERPOLATION_MARGIN = 1.025
 CAP_MARGIN = 1.1  # the cap is where a curve crosses a limit, which is read off less exactly
-BLOCK_ROWS = 512
+BLOCK_ROWS = 1024  # whose arrays of a step stay inside the processor's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +39,60 @@ def slot_limit(memory_slots: NDArray[np.float64], setups: Setups) -> NDArray[np.
     return np.minimum(memory_slots, SEQUENCES_PER_RANK * setups.dp * setups.pp)
 
 
-def screen(family: Family, setups: Setups, workload: Workload, limits: Limits, *, prefill: bool) -> Screened:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeSteps:
+    """Decode steps on the batch grid of a family's set-ups that fit: what they share with and without prefill."""
+
+    numbers: NDArray[np.intp]  # `Setups.decoding` of each row
+    steps: StepTime
+
+    def of(self, setups: Setups) -> StepTime:
+        """Return the decode steps of set-ups x the batch grid."""
+        rows = np.searchsorted(self.numbers, setups.decoding)
+        return StepTime(**{name: np.asarray(getattr(self.steps, name))[rows] for name in StepTime.__slots__})
+
+
+def decode_steps(family: Family, workload: Workload, widest: int) -> DecodeSteps | None:
+    """Return the decode steps of all set-ups of a family that fit in memory; None if none does."""
+    chosen = setups(family, widest, role="decode")
+    fits, _ = fitting(family, chosen, workload, role="decode")
+    kept = chosen.pick(fits)
+    if not len(kept):
+        return None
+    size = workload_lengths(workload)
+    blocks = [grid_state(family, block, size, prefill=False)[1].decode for block in map(kept.pick, in_blocks(kept))]
+    return DecodeSteps(
+        numbers=kept.decoding,
+        steps=StepTime(**{name: np.concatenate([getattr(b, name) for b in blocks]) for name in StepTime.__slots__}),
+    )
+
+
+def in_blocks(setups: Setups) -> list[NDArray[np.intp]]:
+    """Return the rows of set-ups in blocks that are evaluated at once."""
+    return np.array_split(np.arange(len(setups)), -(-len(setups) // BLOCK_ROWS))
+
+
+def screen(
+    family: Family,
+    chosen: Setups,
+    workload: Workload,
+    limits: Limits,
+    *,
+    prefill: bool,
+    decode: DecodeSteps | None = None,
+) -> Screened:
     """Evaluate set-ups x batches and return those that can serve anything, with their bounds.
 
     A set-up's running cap is the largest batch that memory holds and whose TPOT, at full occupancy and at the limits'
     statistic, is within the limit; its bound is the saturation rate there times the load limit. Every rate that the
-    queueing model later grants is below it.
+    queueing model later grants is below it. `decode` spares decode steps that are known already.
     """
     size = workload_lengths(workload)
-    considered = len(setups) * BATCH_GRID.size
-    fits, slots = fitting(family, setups, workload, prefill=prefill)
-    kept, slots = setups.pick(fits), slots[fits]
+    considered = len(chosen) * BATCH_GRID.size
+    fits, slots = fitting(family, chosen, workload, role="agg" if prefill else "decode")
+    kept, slots = chosen.pick(fits), slots[fits]
     none = np.zeros(0)
-    missing = (len(setups) - len(kept)) * BATCH_GRID.size
+    missing = (len(chosen) - len(kept)) * BATCH_GRID.size
     if not len(kept):
         return Screened(
             setups=kept,
@@ -63,8 +105,8 @@ def screen(family: Family, setups: Setups, workload: Workload, limits: Limits, *
             fastest_first_token_s=float("inf"),
         )
     blocks = [
-        _screen_block(family, kept.pick(part), slots[part], size, limits, prefill=prefill)
-        for part in np.array_split(np.arange(len(kept)), -(-len(kept) // BLOCK_ROWS))
+        _screen_block(family, kept.pick(part), slots[part], size, limits, prefill=prefill, decode=decode)
+        for part in in_blocks(kept)
     ]
     bound, cap, first, full, served, idle = (np.concatenate(column) for column in zip(*blocks, strict=True))
     usable = (bound > 0.0) & (first <= limits.ttft_s)
@@ -80,7 +122,9 @@ def screen(family: Family, setups: Setups, workload: Workload, limits: Limits, *
     )
 
 
-def grid_state(family: Family, block: Setups, size: Lengths, *, prefill: bool) -> tuple[NDArray[np.float64], Steady]:
+def grid_state(
+    family: Family, block: Setups, size: Lengths, *, prefill: bool, decode: DecodeSteps | None = None
+) -> tuple[NDArray[np.float64], Steady]:
     """Return the running batches of set-ups x the batch grid, and the steady state at each."""
     running = (block.dp * block.pp)[:, None] * BATCH_GRID
     state = steady_state(
@@ -93,18 +137,23 @@ def grid_state(family: Family, block: Setups, size: Lengths, *, prefill: bool) -
         accepted=block.accepted[:, None],
         chunk_tokens=block.chunk_tokens[:, None],
         prefill=prefill,
+        decode=None if decode is None else decode.of(block),
     )
     return running, state
 
 
 def _screen_block(
-    family: Family, block: Setups, slots: NDArray[np.float64], size: Lengths, limits: Limits, *, prefill: bool
+    family: Family,
+    block: Setups,
+    slots: NDArray[np.float64],
+    size: Lengths,
+    limits: Limits,
+    *,
+    prefill: bool,
+    decode: DecodeSteps | None,
 ) -> tuple[NDArray[np.float64], ...]:
-    """Return, by set-up: bound, running cap, least prefill, TPOT at the smallest batch, batches served, first token.
-
-    Blocks keep the arrays of a step inside the processor's cache.
-    """
-    running, state = grid_state(family, block, size, prefill=prefill)
+    """Return, by set-up: bound, running cap, least prefill, TPOT at the smallest batch, batches served, first token."""
+    running, state = grid_state(family, block, size, prefill=prefill, decode=decode)
     full_tpot = state.tpot_s + limits.safety * state.stall_s * np.sqrt(running)
     held = np.asarray(state.in_service)
     first = first_token_floor(np.asarray(state.prefill_s)[:, 0], size, limits)
@@ -130,19 +179,19 @@ def _idle_front_s(family: Family, state: Steady) -> NDArray[np.float64]:
 
 
 def fitting(
-    family: Family, setups: Setups, workload: Workload, *, prefill: bool
+    family: Family, setups: Setups, workload: Workload, *, role: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return which set-ups hold at least one request a rank and stage, and how many requests each holds."""
-    use = memory_use(
+    use = serving_memory(
         family.model,
         family.machine,
         setups.flat_layouts,
-        chunk_tokens=setups.chunk_tokens if prefill else 0.0,
+        role=role,
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+        output_cv=workload.output_cv,
+        chunk_tokens=setups.chunk_tokens,
         draft_depth=setups.depth,
-        mean_resident_tokens=resident_tokens(
-            workload.input_tokens, workload.output_tokens, workload.output_cv, reserved=family.machine.reserved_output
-        ),
-        longest_tokens=workload.input_tokens + workload.output_tokens,
     )
     slots = slot_limit(np.asarray(use.sequences), setups)
     return slots >= setups.dp * setups.pp, slots

@@ -13,7 +13,7 @@ from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.llms import Llm
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
-from tokopt.perf.constants import acceptance_chances, constants_for
+from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.speculation import accepted_tokens
@@ -55,6 +55,7 @@ class Setups:
     depth: NDArray[np.float64]
     accepted: NDArray[np.float64]
     chunk_tokens: NDArray[np.float64]
+    decoding: NDArray[np.intp]  # number of layout and depth: set-ups that share it decode alike
 
     @property
     def layouts(self) -> Layouts:
@@ -76,7 +77,7 @@ class Setups:
 
     def values(self, row: int) -> tuple[float, ...]:
         """Return the degrees and settings of one set-up."""
-        return tuple(float(getattr(self, name)[row]) for name in Setups.__slots__)
+        return tuple(float(getattr(self, name)[row]) for name in Setups.__slots__ if name != "decoding")
 
     def pick(self, mask: NDArray[np.bool_] | NDArray[np.intp]) -> Setups:
         """Return the set-ups that a mask or an index selects."""
@@ -99,35 +100,34 @@ def families(
     vendor's accelerators exist in are tried.
     """
     chances = acceptance_chances(calibration, llm.name)
-    for framework in frameworks:
-        support = framework.support.get(accelerator.name)
-        if support is None:
-            continue
+    kinds = [
+        (framework, support, precision)
+        for framework in frameworks
+        if (support := framework.support.get(accelerator.name)) is not None
+        for precision in precisions
+        if precision.name in support.precisions and precision.name in llm.precisions
+        if chosen_precisions or precision.name == llm.native_precision or accelerator.vendor in precision.converted_for
+    ]
+    traits = [traits_of(accelerator, framework, precision, llm.name) for framework, _, precision in kinds]
+    for (framework, support, precision), constants in zip(kinds, each_constants(calibration, traits), strict=True):
         features = frozenset(support.features)
         speculates = "mtp" in features and llm.mtp_layers > 0
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
-        for precision in precisions:
-            if precision.name not in support.precisions or precision.name not in llm.precisions:
+        rates = machine(accelerator, framework, precision, constants)
+        for kv_precision, bits in kv_bits.items():
+            if kv_precision not in support.kv_precisions:
                 continue
-            converted = precision.name != llm.native_precision and not chosen_precisions
-            if converted and accelerator.vendor not in precision.converted_for:
-                continue
-            constants = constants_for(calibration, accelerator, framework, precision, llm.name)
-            rates = machine(accelerator, framework, precision, constants)
-            for kv_precision, bits in kv_bits.items():
-                if kv_precision not in support.kv_precisions:
-                    continue
-                yield Family(
-                    accelerator=accelerator,
-                    framework=framework,
-                    precision=precision,
-                    kv_precision=kv_precision,
-                    machine=rates,
-                    model=llm_arithmetic(llm, precision, bits),
-                    features=features,
-                    depths=depths,
-                    accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
-                )
+            yield Family(
+                accelerator=accelerator,
+                framework=framework,
+                precision=precision,
+                kv_precision=kv_precision,
+                machine=rates,
+                model=llm_arithmetic(llm, precision, bits),
+                features=features,
+                depths=depths,
+                accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
+            )
 
 
 def powers_of_two(limit: int) -> list[int]:
@@ -195,8 +195,8 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
     choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
     chunks = np.array(choices, dtype=float)
-    index, depth, chunk = (grid.ravel() for grid in np.meshgrid(np.arange(len(layouts)), depths, chunks, indexing="ij"))
-    chosen = layouts[index.astype(int)]
+    decoding = np.repeat(np.arange(len(layouts) * depths.size), chunks.size)
+    chosen, depth = layouts[decoding // depths.size], depths[decoding % depths.size]
     return Setups(
         tp=chosen[:, 0],
         pp=chosen[:, 1],
@@ -204,5 +204,6 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
         dp=chosen[:, 3],
         depth=depth,
         accepted=family.accepted[depth.astype(int)] if role != "prefill" else np.ones_like(depth),
-        chunk_tokens=chunk,
+        chunk_tokens=np.tile(chunks, len(layouts) * depths.size),
+        decoding=decoding,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
-from tokopt.perf.step import StepTime, step_time
+from tokopt.perf.step import Steps, StepTime, step_time
 from tokopt.silicon.tables import PARTS, Tables
 
 Key = tuple[int, int, int, int, int]  # tp, pp, ep, dp and speculation depth
@@ -32,7 +33,7 @@ class Answers:
 
 
 class SiliconSteps:
-    """Step times of one model on one accelerator, framework and precision: a stand-in for `perf.step.step_time`.
+    """Step times of one model on one accelerator, framework and precision: a stand-in for `perf.step.worker_steps`.
 
     Kernel times only: what a framework spends between kernels is in none of its parts (`overhead` is 0).
     """
@@ -44,6 +45,29 @@ class SiliconSteps:
         self._answers: dict[Key, Answers] = {}
 
     def __call__(
+        self,
+        model: LlmArithmetic,
+        machine: Machine,
+        layouts: Layouts,
+        *,
+        width: Floats,
+        context: Floats,
+        prefill_context: Floats,
+        draft_depth: Floats = 0.0,
+    ) -> Steps:
+        """Return what times the steps of workers; the arguments are those of `perf.step.step_time`."""
+        return partial(
+            self.step_time,
+            model,
+            machine,
+            layouts,
+            width=width,
+            context=context,
+            prefill_context=prefill_context,
+            draft_depth=draft_depth,
+        )
+
+    def step_time(
         self,
         model: LlmArithmetic,
         machine: Machine,

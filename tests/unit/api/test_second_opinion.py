@@ -266,7 +266,7 @@ def test_batches_are_predicted_with_it(catalog: Any, made_up: None, tmp_path: Pa
 def test_a_mean_depth_lies_between_whole_ones(resolved: Any) -> None:
     found, steps = resolved("llama-3.1-8b", "h100_sxm", "bf16", "bf16"), SiliconSteps(answers, SOURCE)
     one = np.ones(4)
-    took = steps(
+    took = steps.step_time(
         found.model,
         found.machine,
         Layouts(tp=one, pp=one, ep=one, dp=one),
@@ -282,14 +282,19 @@ def test_a_mean_depth_lies_between_whole_ones(resolved: Any) -> None:
 
 def test_the_source_is_asked_for_every_step(resolved: Any) -> None:
     """One that answers as the model does changes nothing, to the last digit."""
-    from tokopt.perf.step import StepTime, step_time
+    from tokopt.perf.step import Steps, StepTime, worker_steps
 
     found = resolved("llama-3.1-8b", "h100_sxm", "bf16", "bf16")
     asked = []
 
-    def same(*arguments: Any, **load: Any) -> StepTime:
-        asked.append(load)
-        return step_time(*arguments, **load)
+    def same(*arguments: Any, **settings: Any) -> Steps:
+        steps = worker_steps(*arguments, **settings)
+
+        def step(**load: Any) -> StepTime:
+            asked.append(load)
+            return steps(**load)
+
+        return step
 
     def state(**source: Any) -> Any:
         return steady_state(

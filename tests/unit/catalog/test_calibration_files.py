@@ -68,6 +68,17 @@ def test_what_a_file_says(tmp_path: Path) -> None:
     assert calibration.measured.numbers == {"isl": (1.0, 4096.0)}
 
 
+def test_effects_of_a_trait_may_be_a_table(tmp_path: Path) -> None:
+    lists = {"llama-3.1-8b": [-0.5, 0.1, 7], "qwen3-8b": [0.25, 0.2, 3]}
+    table = "llama-3.1-8b -0.5 0.1 7\nqwen3-8b 0.25 0.2 3\n"
+    written = [loaded(tmp_path, put("effects", value={"slowdown": {"llm": form}})).effects for form in (lists, table)]
+    assert written[0] == written[1]
+    assert [(e.level, e.shift, e.sd, e.rows) for e in written[1]] == [
+        ("llama-3.1-8b", -0.5, 0.1, 7),
+        ("qwen3-8b", 0.25, 0.2, 3),
+    ]
+
+
 def put(*keys: str, value: object) -> Spoil:
     """Set one key of a file, by its path."""
 
@@ -128,6 +139,18 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     "effect without spread": (
         put("effects", "slowdown", value={"llm": {"llama-3.1-8b": {"shift": 0.1, "sd": 0}}}),
         "effects.slowdown.llm.llama-3.1-8b.sd",
+    ),
+    "line of a table that is too short": (
+        put("effects", "slowdown", value={"llm": "llama-3.1-8b 0.1 0.1 7\nqwen3-8b 0.1 0.1"}),
+        "effects.slowdown.llm: a line is a level with its shift, sd, rows, not 'qwen3-8b 0.1 0.1'",
+    ),
+    "level of a table twice": (
+        put("effects", "slowdown", value={"llm": "qwen3-8b 0.1 0.1 7\nqwen3-8b 0.1 0.1 7"}),
+        "effects.slowdown.llm: level 'qwen3-8b' appears twice",
+    ),
+    "word in a table": (
+        put("effects", "slowdown", value={"llm": "qwen3-8b much 0.1 7"}),
+        "effects.slowdown.llm.qwen3-8b.shift",
     ),
     "no default acceptance": (lambda data: data["acceptance"].pop("default"), "acceptance: missing default"),
     "certain acceptance": (

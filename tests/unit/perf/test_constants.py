@@ -164,7 +164,7 @@ def test_rows_of_tables_have_traits_that_deployments_lack() -> None:
     assert np.diff(scaled) == pytest.approx([math.log(2.0), math.log(3.0)], rel=1e-12)
     stacked = stacked_constants(columns)
     assert stacked.memory_efficiency == pytest.approx([0.5] * 3, rel=1e-14)
-    assert weakest_origin(stacked) is Origin.PRIOR  # no pedigree travels with rows
+    assert weakest_origin(stacked.origins.values()) is Origin.PRIOR  # no pedigree travels with rows
 
 
 def test_levels_of_combinations() -> None:

@@ -13,6 +13,7 @@ from tokopt.perf.layouts import Layouts
 from tokopt.perf.replica import (
     Worker,
     aggregated_profile,
+    aggregated_profiles,
     disaggregated_profile,
     knots,
     prefill_times,
@@ -178,6 +179,38 @@ def test_profile_of_an_aggregated_replica(llama, ideal, slots: int) -> None:
     exact = np.interp(np.arange(1.0, slots + 1), np.asarray(state.in_service), np.asarray(state.requests_per_s))
     inside = np.arange(1.0, slots + 1) <= float(state.in_service[-1])
     assert profile.requests_per_s[inside] == pytest.approx(exact[inside], rel=5e-3)
+
+
+def test_profiles_computed_together_are_those_computed_alone(deepseek, ideal) -> None:
+    """To the last digit, whatever else is in the batch and however many slots it has."""
+    workers = [worker(tp=8), worker(tp=4, pp=2, depth=2, accepted=2.4, chunk=2048), worker(dp=8, ep=8, chunk=2048)]
+    slots = [5, 400, 64]
+    profile_of = aggregated_profiles(deepseek, ideal, workers, CHAT, slots=slots)
+    for number, who in enumerate(workers):
+        together, alone = profile_of(number), aggregated_profile(deepseek, ideal, who, CHAT, slots=slots[number])
+        assert together.slots == slots[number]
+        for name in ("requests_per_s", "tpot_s", "stall_s", "prompt_s", "front_s"):
+            assert np.array_equal(getattr(together, name), getattr(alone, name)), name
+
+
+@pytest.mark.parametrize("prefill", [True, False])
+def test_a_decode_step_that_is_known_changes_nothing(deepseek, ideal, prefill: bool) -> None:
+    who, running = worker(tp=8, depth=1, accepted=1.8), [1.0, 8.0, 64.0]
+    plain = steady(deepseek, ideal, who, running, prefill=prefill)
+    known = steady_state(
+        deepseek,
+        ideal,
+        who.layouts,
+        workload_lengths(CHAT),
+        running=np.array(running),
+        depth=1.0,
+        accepted=1.8,
+        chunk_tokens=8192.0,
+        prefill=prefill,
+        decode=plain.decode,
+    )
+    for name in ("in_service", "tpot_s", "stall_s", "requests_per_s", "prefill_s", "compute_share"):
+        assert np.array_equal(getattr(known, name), getattr(plain, name)), name
 
 
 def test_one_request_alone_is_served_at_its_own_pace(llama, ideal) -> None:

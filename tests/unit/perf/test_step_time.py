@@ -132,7 +132,7 @@ def test_tensor_parallelism_splits_weights_cache_and_pays_two_all_reduces_a_laye
     one, four = decode(llama, ideal, layouts()), decode(llama, ideal, layouts(tp=4))
     assert four.dense == pytest.approx((one.dense - PASSED) / 4 + PASSED, rel=1e-12)
     assert four.attention == pytest.approx(one.attention / 4, rel=1e-12)
-    each = float(all_reduce_s(ideal, 4.0, 4096 * 2.0))
+    each = float(all_reduce_s(ideal, 4.0)(4096 * 2.0))
     assert four.collectives == pytest.approx(2 * 32 * each, rel=1e-12)
     assert four.overhead == one.overhead
 
@@ -227,7 +227,7 @@ def test_experts_at_a_large_batch_are_bound_by_arithmetic(deepseek, ideal) -> No
 
 def test_expert_parallelism_pays_an_all_to_all_a_moe_layer(deepseek, ideal) -> None:
     step = decode(deepseek, ideal, layouts(ep=8, dp=8), sequences=16.0)
-    each = all_to_all_s(ideal, tokens=16.0, group=8.0, choices=8.0, bytes_per_token=7168 * 3.0, slices=1.0)
+    each = all_to_all_s(ideal, group=8.0, choices=8.0, bytes_per_token=7168 * 3.0, slices=1.0)(16.0)
     assert step.collectives == pytest.approx(58 * float(each), rel=1e-12)
 
 

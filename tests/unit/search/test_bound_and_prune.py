@@ -15,7 +15,7 @@ from tokopt.perf.replica import Worker
 from tokopt.search import find_candidates
 from tokopt.search.candidates import capped_profile, deployment_of, layout_of, replicas_per_unit
 from tokopt.search.pools import disaggregated_pairs
-from tokopt.search.screening import Crossing, screen
+from tokopt.search.screening import Crossing, decode_steps, screen
 from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, families, setups
 
 AGG, DISAGG = (ServingMode.AGG,), (ServingMode.DISAGG,)
@@ -172,6 +172,24 @@ def test_bounds_are_bounds(catalog, model, gpu, precision, workload, sla) -> Non
             profile = capped_profile(family, deployment, workload, space.limits, int(screened.most[row]))
             if profile is not None:
                 assert capacity(profile, space.limits) <= screened.bound_requests_per_s[row] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("model", "gpu"), [("deepseek-r1", "h200_sxm"), ("llama-3.1-70b", "h100_sxm")])
+@pytest.mark.parametrize("role", ["agg", "decode"])
+def test_sharing_decode_steps_changes_nothing(catalog, model, gpu, role) -> None:
+    """Also where some set-ups do not fit, so that rows of the shared steps are not those of the set-ups."""
+    space = space_of(catalog, model, CHAT, (*AGG, *DISAGG), widest=16, tpot_ms=50, ttft_ms=3000, statistic="p90")
+    missing = 0
+    for family in families_of(catalog.accelerator(gpu), space):
+        chosen, ask = setups(family, 16, role=role), {"prefill": role == "agg"}
+        alone = screen(family, chosen, CHAT, space.limits, **ask)
+        shared = screen(family, chosen, CHAT, space.limits, **ask, decode=decode_steps(family, CHAT, 16))
+        missing += alone.did_not_fit
+        assert np.array_equal(alone.bound_requests_per_s, shared.bound_requests_per_s)
+        assert np.array_equal(alone.most, shared.most)
+        assert np.array_equal(alone.setups.chunk_tokens, shared.setups.chunk_tokens)
+        assert alone.missed_limits == shared.missed_limits
+    assert missing > 0
 
 
 # Curves over the batch whose crossing of 1 is known on paper, and how they bend.

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tokopt.domain.workloads import Workload
 from tokopt.perf.queueing import Limits
-from tokopt.search.pools import MOST_WORKERS, disaggregated_pairs, fitting_prefills, worker_counts
-from tokopt.search.screening import screen
+from tokopt.search.pools import MOST_WORKERS, disaggregated_pairs, worker_counts
+from tokopt.search.screening import fitting, screen
 from tokopt.search.space import families, setups
 
 CHAT = Workload(name="chat", input_tokens=1024, output_tokens=512, input_cv=1.0, output_cv=0.8)
@@ -100,7 +100,8 @@ def test_prefill_workers_need_memory_for_weights_and_one_prompt(catalog) -> None
             catalog.calibration,
         )
     )
-    fits = fitting_prefills(big, CHAT, 8)
+    every = setups(big, 8, role="prefill")
+    fits = every.pick(fitting(big, every, CHAT, role="prefill")[0])
     assert len(fits)
     assert fits.accelerators.min() == 2 or fits.accelerators.min() == 4  # 141 GB of weights
 

@@ -66,7 +66,7 @@ def layouts(layout: Layout) -> Layouts:
 def step(steps: SiliconSteps, found: Resolved, layout: Layout | Layouts, **load: Any) -> StepTime:
     idle = {"sequences": 0.0, "width": 1.0, "context": 0.0, "prefill_tokens": 0.0, "prefill_context": 0.0}
     degrees = layouts(layout) if isinstance(layout, Layout) else layout
-    return steps(found.model, found.machine, degrees, **{**idle, **load})
+    return steps.step_time(found.model, found.machine, degrees, **{**idle, **load})
 
 
 def own_engine(catalog: Catalog, case: tuple[Any, ...], depth: int = 0) -> Any:
