@@ -21,7 +21,7 @@ from tokopt.perf.constants import constants_for, weakest_origin
 from .found import Found
 from .items import fleet_item, usd_per_million
 from .margins import binding_constraints, marginal_values
-from .ranges import THROUGHPUT, factors, named_traits, outside, together
+from .ranges import THROUGHPUT, clock_unsure, factors, named_traits, outside, together
 
 SEED = 0  # nothing in a plan is random; recorded so that it stays true
 
@@ -112,7 +112,9 @@ def _intervals(
     predicted = together(
         (
             item.output_tokens_per_s,
-            factors(calibration, named_traits(found.catalog, item, found.llm.name), item.mode, THROUGHPUT),
+            factors(calibration, named_traits(found.catalog, item, found.llm.name), item.mode, THROUGHPUT).widened(
+                clock_unsure(found.catalog.accelerators[item.accelerator])
+            ),
         )
         for item in items
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from tokopt.domain.accelerators import Accelerator
 from tokopt.perf.arrays import Floats
 
 
@@ -25,6 +29,52 @@ class PowerShares(Protocol):
         """Of what the server's nameplate has beyond its boards. [1]"""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardWatts:
+    """What drawn power needs to know of an accelerator, as numbers or as arrays of one element a row. [W], [1]"""
+
+    idle_w: Floats
+    board_w: Floats
+    server_w: Floats
+    full_board_w: Floats  # the board's own limit, whatever it is capped to
+    products_share: Floats = 1.0
+    traffic_share: Floats = 1.0
+
+
+def board_watts(accelerators: Accelerator | Sequence[Accelerator]) -> BoardWatts:
+    """Return the watts of one accelerator, or of one a row; what the catalog lacks is not a number."""
+
+    def each(value: Callable[[Accelerator], float | None]) -> Floats:
+        if isinstance(accelerators, Accelerator):
+            found = value(accelerators)
+            return math.nan if found is None else found
+        return np.array([value(a) for a in accelerators], dtype=float)  # None becomes not a number
+
+    return BoardWatts(
+        idle_w=each(lambda a: a.idle_w),
+        board_w=each(lambda a: a.board_w),
+        server_w=each(lambda a: a.server_w),
+        full_board_w=each(lambda a: a.full_board_w),
+        products_share=each(lambda a: 1.0 if a.throttle is None else a.throttle.products_share),
+        traffic_share=each(lambda a: 1.0 if a.throttle is None else a.throttle.traffic_share),
+    )
+
+
+def throttled_w(shares: PowerShares, watts: BoardWatts, *, busy: Floats, compute_share: Floats) -> Floats:
+    """Return `drawn_w` of accelerators whose boards may be capped or whose clocks may be locked. [W]"""
+    return drawn_w(
+        shares,
+        idle_w=watts.idle_w,
+        board_w=watts.full_board_w,
+        server_w=watts.server_w + (np.asarray(watts.full_board_w) - watts.board_w),
+        busy=busy,
+        compute_share=compute_share,
+        cap_w=watts.board_w,
+        products_share=watts.products_share,
+        traffic_share=watts.traffic_share,
+    )
+
+
 def drawn_w(
     shares: PowerShares,
     *,
@@ -33,6 +83,9 @@ def drawn_w(
     server_w: Floats,
     busy: Floats,
     compute_share: Floats,
+    cap_w: Floats | None = None,
+    products_share: Floats = 1.0,
+    traffic_share: Floats = 1.0,
 ) -> Floats:
     """Mean wall power of one accelerator and its part of the server, without cooling and distribution. [W]
 
@@ -44,6 +97,10 @@ def drawn_w(
     up to the board's limit. Launches and collectives count as traffic. Fans, processors, network cards and conversion
     losses of the server do not follow the load.
 
+    A cap cuts the board off at its watts: it never binds while memory traffic alone draws less, as in decoding. A locked
+    clock scales what arithmetic and what memory traffic draw. The mean over phases is cut off, not each phase, which
+    errs to the high side: the least of two numbers is concave.
+
     Args:
         shares: The calibrated shares.
         idle_w: Board power with nothing to do. [W]
@@ -51,10 +108,16 @@ def drawn_w(
         server_w: Nameplate of the server, per accelerator. [W]
         busy: Share of time that steps run. [1]
         compute_share: Share c of step time that the matrix units bound. [1]
+        cap_w: What the board is capped to, below its limit. None = to nothing. [W]
+        products_share: Of the power of arithmetic, what is left under a locked clock. [1]
+        traffic_share: The same of memory traffic. [1]
     """
     c = np.minimum(compute_share, 1.0)  # a rounding error above one draws no more than all
     traffic = np.sqrt(1.0 - np.square(c))
-    span = np.minimum(shares.memory_bound_power_share * traffic + shares.compute_bound_power_share * c, 1.0)
+    span = shares.memory_bound_power_share * traffic_share * traffic
+    span = np.minimum(span + shares.compute_bound_power_share * products_share * c, 1.0)
+    if cap_w is not None:
+        span = np.minimum(span, (np.asarray(cap_w) - idle_w) / (np.asarray(board_w) - idle_w))
     board = idle_w + np.minimum(busy, 1.0) * (board_w - idle_w) * span
     drawn: Floats = board + shares.host_power_share * (server_w - board_w)
     return drawn

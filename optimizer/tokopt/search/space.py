@@ -100,7 +100,7 @@ def families(
     """
     chances = acceptance_chances(calibration, llm.name)
     for framework in frameworks:
-        support = framework.support.get(accelerator.name)
+        support = framework.support.get(accelerator.hardware)
         if support is None:
             continue
         features = frozenset(support.features)
