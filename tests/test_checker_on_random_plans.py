@@ -105,12 +105,15 @@ def random_plans(chance: random.Random, found: Found, inputs: CheckInputs) -> li
     request = found.request.model_copy(update=size(chance, found))
     offers = market(chance, found)
     catalog = found.catalog
-    known = {n: provisioned_w(catalog.accelerators[n], request.power_basis) > 0 for n in found.reports}
+    known = {n: not missing_power(catalog.accelerators[n], request) for n in found.reports}
     usable = {n: r.candidates for n, r in found.reports.items() if request.power_kw is None or known[n]}
-    columns = priced(
-        usable, cheapest_offers(allowed_offers(offers, request)), catalog.accelerators, request.power_basis
+    left = cheapest_offers(allowed_offers(offers, request))
+    columns, counting = priced(usable, left, catalog.accelerators, lambda a: counted_w(a, request)), Counting()
+    if columns and request.power_mode is PowerMode.DRAWN:
+        columns, counting = count_drawn(columns, request, catalog, found.workload)
+    varied = replace(
+        found, request=request, prices=replace(found.prices, offers=offers), columns=columns, counting=counting
     )
-    varied = replace(found, request=request, prices=replace(found.prices, offers=offers), columns=columns)
     against = replace(inputs, offers=offers)
     if not columns:
         return []

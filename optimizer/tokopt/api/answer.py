@@ -9,7 +9,6 @@ from tokopt.domain.plans import (
     FleetItem,
     Plan,
     PlanRequest,
-    PowerBasis,
     Provenance,
     RunnerUp,
     SearchCounts,
@@ -21,6 +20,7 @@ from tokopt.perf.constants import constants_for, weakest_origin
 from .found import Found
 from .items import fleet_item, usd_per_million
 from .margins import binding_constraints, marginal_values
+from .power import counted_w, fleet_draw, said_of_power, with_peaks
 from .ranges import THROUGHPUT, clock_unsure, factors, named_traits, outside, together
 
 SEED = 0  # nothing in a plan is random; recorded so that it stays true
@@ -37,10 +37,21 @@ def assemble(
     rates = column_rates(problem, solution)
     total_rate = sum(rates)
     rows = [(row, n, rate) for row, n, rate in zip(found.columns, solution.blocks, rates, strict=True) if n]
+    rows.sort(key=lambda r: -r[2])
+    draws = [fleet_draw(row, workload, blocks=n, rate=rate) for row, n, rate in rows]
     items = tuple(
-        fleet_item(row, blocks=n, rate=rate, share=rate / total_rate, workload=workload, basis=request.power_basis)
-        for row, n, rate in sorted(rows, key=lambda r: -r[2])
+        fleet_item(
+            row,
+            blocks=n,
+            rate=rate,
+            share=rate / total_rate,
+            workload=workload,
+            counted_w=counted_w(row.accelerator, request),
+            drawn_w=None if draw is None else draw.mean_w,
+        )
+        for (row, n, rate), draw in zip(rows, draws, strict=True)
     )
+    items = with_peaks(items, draws, request, found.catalog, found.counting)
     usd = sum(item.usd_per_hour for item in items)
     output = total_rate * workload.output_tokens
     total = total_rate * (workload.input_tokens + workload.output_tokens)
@@ -59,8 +70,11 @@ def assemble(
         power_kw=power,
         power_limit_kw=request.power_kw,
         power_basis=request.power_basis,
+        power_mode=request.power_mode,
+        provisioned_power_kw=_total([item.provisioned_kw for item in items]),
         it_power_kw=_total([item.rated_kw for item in items]),
         drawn_power_kw=_total([item.drawn_kw for item in items]),
+        peak_drawn_power_kw=_total([item.peak_drawn_kw for item in items]),
         tokens_per_s_per_mw=per_mw,
         fleet=items,
         binding=binding_constraints(found, problem, solution, items),
@@ -213,8 +227,7 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
     if request.demand_requests_per_s is None:
         said.append("no demand given: the fleet fills its limits at the lowest cost per token")
     if request.power_kw is not None:
-        basis = "all-in utility power, provisioned" if request.power_basis is PowerBasis.UTILITY else "server nameplate"
-        said.append(f"the power limit counts {basis}")
+        said.append(f"the power limit counts {said_of_power(request)}")
     depths = sorted({item.deployment.speculation_depth for item in items} - {0})
     for depth in depths:
         chances = found.catalog.calibration.acceptance.get(found.llm.name)

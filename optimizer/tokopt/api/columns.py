@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from tokopt.catalog.power_settings import AcceleratorTable
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.offers import Offer
-from tokopt.domain.plans import PlanRequest, PowerBasis
+from tokopt.domain.plans import PlanRequest, PowerBasis, PowerSettings
+from tokopt.domain.power_settings import SEPARATOR
 from tokopt.fleet import Column
 from tokopt.search import Candidate
 
@@ -35,13 +37,28 @@ def allowed_offers(offers: Iterable[Offer], request: PlanRequest) -> list[Offer]
     return [
         o
         for o in offers
-        if (not request.accelerators or o.accelerator in request.accelerators)
+        if (not request.accelerators or o.accelerator in {hardware_of(name) for name in request.accelerators})
         and o.accelerator not in request.excluded_accelerators
         and (not request.regions or o.region in request.regions)
         and (not request.markets or o.market.value in request.markets)
         and (o.available_units is None or o.available_units > 0)
         and request.inventory.get(o.accelerator, 1) > 0
     ]
+
+
+def hardware_of(name: str) -> str:
+    """Return the accelerator that a canonical name is of, whatever its power setting: that is what offers sell."""
+    return name.partition(SEPARATOR)[0]
+
+
+def variants_of(hardware: str, request: PlanRequest, table: AcceleratorTable) -> list[Accelerator]:
+    """Return an accelerator and its power settings that a request may choose from, itself first where it may be."""
+    named = [name for name in request.accelerators if hardware_of(name) == hardware] or [hardware]
+    found = {name: table[name] for name in named}
+    if request.power_settings is PowerSettings.ALL and hardware in found:
+        found |= {variant.name: variant for variant in table.listed_variants(hardware)}
+    kept = [a for name, a in found.items() if name not in request.excluded_accelerators]
+    return sorted(kept, key=lambda a: a.throttle is not None)
 
 
 def cheapest_offers(offers: Iterable[Offer]) -> list[Offer]:
@@ -71,32 +88,34 @@ def priced(
     candidates: Mapping[str, list[Candidate]],
     offers: Iterable[Offer],
     accelerators: Mapping[str, Accelerator],
-    basis: PowerBasis,
+    each_w: Callable[[Accelerator], float],
 ) -> list[PricedCandidate]:
-    """Return every candidate on every offer whose units can hold it.
+    """Return every candidate on every offer whose units can hold it; `each_w` says what an accelerator counts.
 
     Replicas smaller than a unit share it; larger ones take several, which only whole nodes and racks allow, since
     smaller instances have no fast network between them.
     """
     rows: list[PricedCandidate] = []
+    by_hardware: dict[str, list[Candidate]] = {}
+    for name, found in candidates.items():
+        by_hardware.setdefault(hardware_of(name), []).extend(found)
     for offer in offers:
-        accelerator = accelerators[offer.accelerator]
         unit = offer.accelerator_count
-        for candidate in candidates.get(offer.accelerator, []):
+        for candidate in by_hardware.get(offer.accelerator, []):
+            accelerator = accelerators[candidate.deployment.accelerator]
             size = candidate.accelerators
             if size > unit and unit < accelerator.accelerators_per_node:
                 continue
             replicas, units = (unit // size, 1) if size <= unit else (1, -(-size // unit))
-            each_w = provisioned_w(accelerator, basis)
             column = Column(
-                name=f"{len(rows)}:{offer.accelerator}x{size}",
+                name=f"{len(rows)}:{accelerator.name}x{size}",
                 accelerator=offer.accelerator,
                 offer=offer_key(offer),
                 accelerators_per_block=units * unit,
                 replicas_per_block=replicas,
                 units_per_block=units,
                 usd_per_hour=units * offer.usd_per_hour,
-                power_w=each_w * units * unit,
+                power_w=each_w(accelerator) * units * unit,
                 requests_per_s=(replicas * candidate.capacity_requests_per_s,),
             )
             rows.append(PricedCandidate(candidate=candidate, offer=offer, accelerator=accelerator, column=column))

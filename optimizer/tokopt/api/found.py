@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tokopt.catalog import Catalog
 from tokopt.domain.llms import Llm
@@ -12,6 +12,7 @@ from tokopt.domain.workloads import Workload
 from tokopt.search import SearchReport, SearchSpace
 
 from .columns import PricedCandidate
+from .power import Counting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,3 +28,4 @@ class Found:
     reports: dict[str, SearchReport]
     excluded: dict[str, str]
     columns: list[PricedCandidate]
+    counting: Counting = field(default_factory=Counting)

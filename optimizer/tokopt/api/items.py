@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from tokopt.cost import usd_per_million_tokens
-from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import LatencyMs, MemoryGib
-from tokopt.domain.plans import FleetItem, PowerBasis
+from tokopt.domain.plans import FleetItem
 from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_layout, decode_worker
-from tokopt.perf.describe import memory_shares, replica_drawn_w, steady_at, time_shares
+from tokopt.perf.describe import memory_shares, steady_at, time_shares
 from tokopt.perf.queueing import Loaded, at_rate
 from tokopt.perf.replica import Worker
 from tokopt.perf.serving import Steady
@@ -88,16 +85,20 @@ def kw(watts: float | None, accelerators: int) -> float | None:
     return None if watts is None else watts * accelerators / KW
 
 
-def on_basis(accelerator: Accelerator, accelerators: int, basis: PowerBasis) -> float | None:
-    """Return the power that counts against a limit on `basis`. [kW]"""
-    watts = accelerator.all_in_w if basis is PowerBasis.UTILITY else accelerator.server_w
-    return kw(watts, accelerators)
-
-
 def fleet_item(
-    row: PricedCandidate, *, blocks: int, rate: float, share: float, workload: Workload, basis: PowerBasis
+    row: PricedCandidate,
+    *,
+    blocks: int,
+    rate: float,
+    share: float,
+    workload: Workload,
+    counted_w: float,
+    drawn_w: float | None,
 ) -> FleetItem:
-    """Return the item for `blocks` of a column that takes `rate` requests a second."""
+    """Return the item for `blocks` of a column that takes `rate` requests a second.
+
+    `counted_w` is what each accelerator counts against a power limit, `drawn_w` the mean power of the whole item.
+    """
     candidate, offer, accelerator = row.candidate, row.offer, row.accelerator
     deployment, family = candidate.deployment, candidate.family
     replicas, units = blocks * row.column.replicas_per_block, blocks * row.column.units_per_block
@@ -106,13 +107,6 @@ def fleet_item(
     state = mean_state(candidate, workload, loaded)
     layout, _ = decode_layout(deployment)
     cap = deployment.max_running_requests or 0
-    drawn = replica_drawn_w(
-        accelerator,
-        candidate.family.machine,
-        accelerators=gpus,
-        busy=loaded.busy,
-        compute_share=float(np.squeeze(state.compute_share)),
-    )
     shares = time_shares(state)
     return FleetItem(
         accelerator=accelerator.name,
@@ -144,10 +138,10 @@ def fleet_item(
         nodes=math.ceil(gpus / accelerator.accelerators_per_node),
         usd_per_unit_hour=offer.usd_per_hour,
         usd_per_hour=units * offer.usd_per_hour,
-        power_kw=on_basis(accelerator, gpus, basis),
+        power_kw=kw(None if math.isnan(counted_w) else counted_w, gpus),
         provisioned_kw=kw(accelerator.all_in_w, gpus),
         rated_kw=kw(accelerator.server_w, gpus),
-        drawn_kw=None if drawn is None else drawn / KW,
+        drawn_kw=None if drawn_w is None else drawn_w / KW,
         requests_per_s=rate,
         output_tokens_per_s=rate * workload.output_tokens,
         capacity_requests_per_s=candidate.capacity_requests_per_s,

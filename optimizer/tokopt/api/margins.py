@@ -30,12 +30,13 @@ def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list
     if problem.power_w is not None:
         used = sum(c.power_w * n for c, n in bought if n)
         left = problem.power_w - used
+        aside = found.counting.reserve_w  # of drawn power, kept back once for the chance of more
         block = min(c.power_w for c, n in bought if n)
         if left < block or left < CLOSE * problem.power_w:
             rows.append(
                 Binding(
                     constraint="power",
-                    detail=f"{format_si(used, 'W', 4)} of {format_si(problem.power_w, 'W', 4)} used; what is left "
+                    detail=f"{format_si(used + aside, 'W', 4)} of {format_si(problem.power_w + aside, 'W', 4)} used; what is left "
                     f"holds no further unit of {format_si(block, 'W', 4)}",
                     slack=left / KW,
                 )

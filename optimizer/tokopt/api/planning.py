@@ -10,7 +10,7 @@ from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import ServingMode
 from tokopt.domain.offers import Market, PriceList
-from tokopt.domain.plans import Objective, Plan, PlanRequest, PowerBasis
+from tokopt.domain.plans import Objective, Plan, PlanRequest, PowerBasis, PowerMode, PowerSettings
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
 from tokopt.fleet import FleetProblem, FleetSolution, Goal, Stop, solve_fleet
@@ -18,9 +18,11 @@ from tokopt.search import SearchReport, SearchSpace, find_candidates
 from tokopt.units import KW, POWER, parse_quantity
 
 from .answer import assemble
-from .columns import allowed_offers, cheapest_offers, priced, provisioned_w
+from .columns import allowed_offers, cheapest_offers, hardware_of, priced, variants_of
 from .found import Found
 from .infeasible import infeasible
+from .power import Counting, count_drawn, counted_w, missing_power
+from .power_options import parse_exceed, parse_pue, stocked
 from .progress import Progress, silent
 from .requests import names, parse_demand, parse_share, parse_sla, resolve_workload, shape_of, with_default_ttft
 from .space import search_space, supported
@@ -51,6 +53,10 @@ def make_request(
     regions: str | Sequence[str] | None = None,
     markets: str | Sequence[str] | None = None,
     power_basis: str = "utility",
+    power_mode: str = "provisioned",
+    exceed: float | str | None = None,
+    pue: float | str | None = None,
+    power_settings: str = "default",
     objective: str = "cost",
     budget_usd_per_hour: float | None = None,
     inventory: dict[str, int] | None = None,
@@ -85,6 +91,10 @@ def make_request(
         ttft_by_default=by_default,
         power_kw=None if power is None else parse_quantity(power, POWER, what="--power") / KW,
         power_basis=PowerBasis(_choice("--power-basis", power_basis, tuple(b.value for b in PowerBasis))),
+        power_mode=PowerMode(_choice("--power-mode", power_mode, tuple(m.value for m in PowerMode))),
+        exceed=parse_exceed(exceed),
+        pue=parse_pue(pue, catalog),
+        power_settings=PowerSettings(_choice("--power-settings", power_settings, tuple(s.value for s in PowerSettings))),
         demand_requests_per_s=None if demand is None else parse_demand(demand, shape.output_tokens),
         budget_usd_per_hour=budget_usd_per_hour,
         objective=Objective(goal),
@@ -99,7 +109,7 @@ def make_request(
         modes=tuple(ServingMode(_choice("--mode", m, ("agg", "disagg"))) for m in names(modes)),
         most_accelerator_types=max_types,
         robust=parse_share(robust, "--robust"),
-        inventory={catalog.accelerator(k).name: v for k, v in (inventory or {}).items()},
+        inventory={stocked(catalog, k): v for k, v in (inventory or {}).items()},
         time_limit_s=time_limit_s,
         catalog=None if catalog_directory is None else str(Path(catalog_directory).resolve()),
     )
@@ -172,21 +182,26 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
     reports: dict[str, SearchReport] = {}
     excluded: dict[str, str] = {}
     for number, (name, units) in enumerate(by_accelerator.items()):
-        accelerator = catalog.accelerators[name]
-        progress(f"searching {accelerator.title}", number / len(by_accelerator))
-        reason = _unusable(accelerator, request, space)
-        if reason:
-            excluded[name] = reason
-            continue
-        reports[name] = find_candidates(accelerator, space, tuple(sorted(units)))
-        if not reports[name].candidates:
-            excluded[name] = _why_nothing(reports[name], request)
+        for accelerator in variants_of(name, request, catalog.accelerators):
+            if accelerator.hardware in excluded:
+                continue  # what the accelerator itself cannot do, no power setting of it can
+            progress(f"searching {accelerator.title}", number / len(by_accelerator))
+            reason = _unusable(accelerator, request, space)
+            if not reason:
+                report = find_candidates(accelerator, space, tuple(sorted(units)))
+                reports[accelerator.name] = report
+                reason = "" if report.candidates else _why_nothing(report, request)
+            if reason:
+                excluded[accelerator.name] = reason
     for name in request.accelerators:
-        if name not in by_accelerator:
+        if hardware_of(name) not in by_accelerator:
             excluded[name] = "no price for it in the price list"
     candidates = {name: report.candidates for name, report in reports.items()}
-    columns = priced(candidates, offers, catalog.accelerators, request.power_basis)
-    used = {c.offer.accelerator for c in columns}
+    columns = priced(candidates, offers, catalog.accelerators, lambda accelerator: counted_w(accelerator, request))
+    counting = Counting()
+    if request.power_mode is PowerMode.DRAWN:
+        columns, counting = count_drawn(columns, request, catalog, workload)
+    used = {c.accelerator.name for c in columns}
     for name in candidates:
         if candidates[name] and name not in used:
             excluded[name] = "no unit on offer is large enough for a replica, and smaller instances cannot be joined"
@@ -200,6 +215,7 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
         reports=reports,
         excluded=excluded,
         columns=columns,
+        counting=counting,
     )
 
 
@@ -216,11 +232,9 @@ def _no_offer(prices: PriceList, request: PlanRequest) -> str:
 
 
 def _unusable(accelerator: Accelerator, request: PlanRequest, space: SearchSpace) -> str:
-    if request.power_kw is not None:
-        each_w = provisioned_w(accelerator, request.power_basis)
-        if each_w != each_w:
-            missing = "all-in power" if request.power_basis is PowerBasis.UTILITY else "server power"
-            return f"the catalog has no {missing} for it, which a power limit needs"
+    missing = missing_power(accelerator, request) if request.power_kw is not None else ""
+    if missing:
+        return missing
     if not supported(accelerator, space):
         return f"no framework in the catalog runs on it ({', '.join(f.name for f in space.frameworks)})"
     return ""
@@ -251,7 +265,7 @@ def fleet_problem(found: Found) -> FleetProblem:
         demand=(request.demand_requests_per_s or 1.0,),
         tokens_per_request=(found.workload.output_tokens,),
         goal=goal,
-        power_w=None if request.power_kw is None else request.power_kw * KW,
+        power_w=None if request.power_kw is None else request.power_kw * KW - found.counting.reserve_w,
         budget_usd_per_hour=request.budget_usd_per_hour,
         offer_units=stock,
         accelerator_stock=request.inventory,

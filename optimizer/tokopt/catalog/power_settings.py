@@ -91,7 +91,8 @@ def parse_setting(accelerator: Accelerator, text: str) -> PowerSetting:
             f"a clock like {SEPARATOR}1200mhz (listed in the catalog: {listed})"
         )
     value = float(written.group(1)) * _UNITS[written.group(2)]
-    cap_w, clock_hz = (value, None) if written.group(2).endswith("w") else (None, value)
+    capped = written.group(2).endswith("w")
+    cap_w, clock_hz = (value if capped else None), (None if capped else value)
     name = setting_name(cap_w, clock_hz)
     known = next((s for s in accelerator.power_settings if s.name == name), None)
     source = accelerator.power_curve.source if accelerator.power_curve else ""

@@ -39,6 +39,7 @@ class BoardWatts:
     full_board_w: Floats  # the board's own limit, whatever it is capped to
     products_share: Floats = 1.0
     traffic_share: Floats = 1.0
+    cap_clock: Floats = 1.0
 
 
 def board_watts(accelerators: Accelerator | Sequence[Accelerator]) -> BoardWatts:
@@ -57,6 +58,7 @@ def board_watts(accelerators: Accelerator | Sequence[Accelerator]) -> BoardWatts
         full_board_w=each(lambda a: a.full_board_w),
         products_share=each(lambda a: 1.0 if a.throttle is None else a.throttle.products_share),
         traffic_share=each(lambda a: 1.0 if a.throttle is None else a.throttle.traffic_share),
+        cap_clock=each(lambda a: 1.0 if a.throttle is None or a.throttle.setting.cap_w is None else a.throttle.clock_share),
     )
 
 
@@ -72,6 +74,7 @@ def throttled_w(shares: PowerShares, watts: BoardWatts, *, busy: Floats, compute
         cap_w=watts.board_w,
         products_share=watts.products_share,
         traffic_share=watts.traffic_share,
+        cap_clock=watts.cap_clock,
     )
 
 
@@ -86,6 +89,7 @@ def drawn_w(
     cap_w: Floats | None = None,
     products_share: Floats = 1.0,
     traffic_share: Floats = 1.0,
+    cap_clock: Floats = 1.0,
 ) -> Floats:
     """Mean wall power of one accelerator and its part of the server, without cooling and distribution. [W]
 
@@ -97,9 +101,11 @@ def drawn_w(
     up to the board's limit. Launches and collectives count as traffic. Fans, processors, network cards and conversion
     losses of the server do not follow the load.
 
-    A cap cuts the board off at its watts: it never binds while memory traffic alone draws less, as in decoding. A locked
-    clock scales what arithmetic and what memory traffic draw. The mean over phases is cut off, not each phase, which
-    errs to the high side: the least of two numbers is concave.
+    A cap cuts the board off at its watts: it never binds while memory traffic alone draws less, as in decoding, and the
+    clock is not lowered then. Steps are timed as if it always were, on the safe side, so c is first taken back to the
+    full clock, where arithmetic takes f times as long: c' = f·c / √(1 - c² + f²c²). A locked clock scales what
+    arithmetic and what memory traffic draw. The mean over phases is cut off, not each phase, which errs to the high
+    side: the least of two numbers is concave.
 
     Args:
         shares: The calibrated shares.
@@ -111,8 +117,12 @@ def drawn_w(
         cap_w: What the board is capped to, below its limit. None = to nothing. [W]
         products_share: Of the power of arithmetic, what is left under a locked clock. [1]
         traffic_share: The same of memory traffic. [1]
+        cap_clock: Clock f that a cap leaves full arithmetic, over the clock without it. [1]
     """
     c = np.minimum(compute_share, 1.0)  # a rounding error above one draws no more than all
+    if cap_w is not None:
+        slowed = cap_clock * c
+        c = slowed / np.sqrt(1.0 - np.square(c) + np.square(slowed))
     traffic = np.sqrt(1.0 - np.square(c))
     span = shares.memory_bound_power_share * traffic_share * traffic
     span = np.minimum(span + shares.compute_bound_power_share * products_share * c, 1.0)
