@@ -131,7 +131,9 @@ def frontier(
         workload=shape.name,
         input_tokens=shape.input_tokens,
         output_tokens=shape.output_tokens,
-        points=tuple(_point(a, p, shape, lowest.get(a.hardware), number in overall) for number, (a, p) in enumerate(found)),
+        points=tuple(
+            _point(a, p, shape, lowest.get(a.hardware), number in overall) for number, (a, p) in enumerate(found)
+        ),
         deployments_considered=considered,
         excluded=excluded,
         price_lists=names(prices),

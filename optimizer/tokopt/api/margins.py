@@ -36,8 +36,8 @@ def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list
             rows.append(
                 Binding(
                     constraint="power",
-                    detail=f"{format_si(used + aside, 'W', 4)} of {format_si(problem.power_w + aside, 'W', 4)} used; what is left "
-                    f"holds no further unit of {format_si(block, 'W', 4)}",
+                    detail=f"{format_si(used + aside, 'W', 4)} of {format_si(problem.power_w + aside, 'W', 4)} used; "
+                    f"what is left holds no further unit of {format_si(block, 'W', 4)}",
                     slack=left / KW,
                 )
             )

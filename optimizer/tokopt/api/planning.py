@@ -94,7 +94,7 @@ def make_request(
         power_mode=PowerMode(_choice("--power-mode", power_mode, tuple(m.value for m in PowerMode))),
         exceed=parse_exceed(exceed),
         pue=parse_pue(pue, catalog),
-        power_settings=PowerSettings(_choice("--power-settings", power_settings, tuple(s.value for s in PowerSettings))),
+        power_settings=PowerSettings(_choice("--power-settings", power_settings, tuple(PowerSettings))),
         demand_requests_per_s=None if demand is None else parse_demand(demand, shape.output_tokens),
         budget_usd_per_hour=budget_usd_per_hour,
         objective=Objective(goal),

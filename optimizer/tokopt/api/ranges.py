@@ -62,7 +62,7 @@ def resolved_traits(resolved: Resolved) -> dict[str, str]:
 def _measured_traits(
     accelerator: Accelerator, framework: Framework, precision: Precision, llm_name: str
 ) -> dict[str, str]:
-    """Return traits as ranges see them: under a power setting that nobody measured, an accelerator is one of its own."""
+    """Return traits as ranges see them: a power setting that nobody measured makes an accelerator of its own."""
     traits = traits_of(accelerator, framework, precision, llm_name)
     return traits | {"accelerator": accelerator.name} if clock_unsure(accelerator) < 1.0 else traits
 

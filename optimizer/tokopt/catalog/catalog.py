@@ -53,7 +53,7 @@ class Catalog:
 
     @cached_property
     def accelerators(self) -> AcceleratorTable:
-        """Accelerators by name, in SI; variants such as `h200_sxm@500w` are found too, but not listed."""
+        """Accelerators by name, in SI; variants such as `NAME@500w` are found too, but not listed."""
         table: dict[str, Accelerator] = {}
         for path in self._files("accelerators", "*.yaml"):
             name = checked_name(path.stem, str(path))
@@ -154,7 +154,7 @@ class Catalog:
     # --- lookups ---
 
     def accelerator(self, name: str) -> Accelerator:
-        """Return an accelerator by name or alias, or a variant of it: `h200_sxm@500w`, `h200_sxm@1200mhz`.
+        """Return an accelerator by name or alias, or a variant of it: `NAME@500w`, `NAME@1200mhz`.
 
         Raises:
             InputError: No accelerator has that name (the nearest names are given), or it cannot be set like that.

@@ -1,4 +1,4 @@
-"""Variants of accelerators: `h200_sxm@500w` is the accelerator under a cap of its board, `h200_sxm@1200mhz` under a lock.
+"""Variants of accelerators: `NAME@500w` is one under a cap of its board, `NAME@1200mhz` under a lock of its clock.
 
 A variant is an accelerator's record with the rates and watts that it has under the setting, so whatever takes an
 accelerator takes a variant. With P(f) = idle + (board - idle)·(f / clock)^exponent for a board that works as hard as it
@@ -87,8 +87,8 @@ def parse_setting(accelerator: Accelerator, text: str) -> PowerSetting:
     if not written:
         listed = ", ".join(f"{SEPARATOR}{s.name}" for s in accelerator.power_settings) or "none"
         raise InputError(
-            f"{accelerator.name}{SEPARATOR}{text}: {text!r} is not a power setting; write a cap like {SEPARATOR}500w or "
-            f"a clock like {SEPARATOR}1200mhz (listed in the catalog: {listed})"
+            f"{accelerator.name}{SEPARATOR}{text}: {text!r} is not a power setting; write a cap like {SEPARATOR}500w "
+            f"or a clock like {SEPARATOR}1200mhz (listed in the catalog: {listed})"
         )
     value = float(written.group(1)) * _UNITS[written.group(2)]
     capped = written.group(2).endswith("w")
@@ -111,11 +111,12 @@ def variant_of(accelerator: Accelerator, setting: PowerSetting) -> Accelerator:
     curve = accelerator.power_curve
     if curve is None:
         raise InputError(f"{name}: the catalog has no power_curve for {accelerator.name}, which a setting needs")
+    board_w = accelerator.board_w
     if setting.cap_w is not None:
         throttle, board_w = _capped(accelerator, curve, setting, setting.cap_w, name), setting.cap_w
         said = f"capped at {setting.cap_w:,.5g} W"
     else:
-        throttle, board_w = _locked(accelerator, curve, setting, setting.clock_hz or 0.0, name), accelerator.board_w
+        throttle = _locked(accelerator, curve, setting, setting.clock_hz or 0.0, name)
         said = f"clock locked at {(setting.clock_hz or 0.0) / MHZ:,.5g} MHz"
     saved_w = (accelerator.board_w or 0.0) - (board_w or 0.0)
     share = throttle.clock_share
@@ -151,9 +152,7 @@ def provisioned_under_cap_w(accelerator: Accelerator, saved_w: float) -> float |
     return accelerator.all_in_w - saved_w * ratio
 
 
-def _capped(
-    accelerator: Accelerator, curve: PowerCurve, setting: PowerSetting, cap_w: float, name: str
-) -> Throttle:
+def _capped(accelerator: Accelerator, curve: PowerCurve, setting: PowerSetting, cap_w: float, name: str) -> Throttle:
     idle_w, board_w = accelerator.idle_w, accelerator.board_w
     if idle_w is None or board_w is None:
         lacks = "idle_w" if idle_w is None else "board_w"
@@ -172,9 +171,7 @@ def _capped(
     )
 
 
-def _locked(
-    accelerator: Accelerator, curve: PowerCurve, setting: PowerSetting, clock_hz: float, name: str
-) -> Throttle:
+def _locked(accelerator: Accelerator, curve: PowerCurve, setting: PowerSetting, clock_hz: float, name: str) -> Throttle:
     if curve.clock_hz is None:
         raise InputError(f"{name}: the catalog has no power_curve.clock_mhz for {accelerator.name}, which a lock needs")
     if not 0.0 < clock_hz < curve.clock_hz:

@@ -168,7 +168,7 @@ def power_counted(case: Case) -> list[str]:
 
 
 def _at_meter(case: Case, servers_kw: float | None, provisioned_kw: float | None) -> float | None:
-    """Return power of servers on the request's basis: times PUE at the utility, where planning figures are a ceiling."""
+    """Return power of servers on the request's basis: times PUE at the utility, at most the planning figure."""
     if servers_kw is None or case.request.power_basis is PowerBasis.IT:
         return servers_kw
     at_utility = servers_kw * case.request.pue

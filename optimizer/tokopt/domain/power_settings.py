@@ -1,11 +1,11 @@
-"""Power settings of an accelerator: caps of its board and locks of its clock, and the curve that says what they cost."""
+"""Power settings of an accelerator: caps of its board, locks of its clock, and the curve that says what they cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum, unique
 
-SEPARATOR = "@"  # between an accelerator and a setting of it: h200_sxm@500w
+SEPARATOR = "@"  # between an accelerator and a setting of it
 
 
 @unique

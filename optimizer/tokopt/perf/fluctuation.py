@@ -267,7 +267,6 @@ def _part(
     """Return workers whose accelerators all draw `drawn`, with the mean shifted to what is wanted, within nameplate."""
     kept = weights > NEGLIGIBLE
     drawn, weights = drawn[kept], weights[kept] / weights[kept].sum()
-    # The fit's mean is never lowered: what is left of the shift where states draw more than a mean one is kept.
     shifted = np.minimum(drawn + max(wanted_w - float(drawn @ weights), 0.0), float(watts.server_w))
     return Part(
         count=count, watts=accelerators * shifted, chances=weights, limit_w=accelerators * float(watts.server_w)
@@ -285,10 +284,10 @@ def best_theta(draws: Sequence[tuple[int, Draw]], chance: float) -> float:
     if variance <= 0.0:
         return math.inf
     middle = math.sqrt(-2.0 * math.log(chance) / variance)  # the best one for a normal distribution
-    grid = [*(middle * np.geomspace(0.02, 50.0, 69)).tolist(), math.inf]
+    grid: list[float] = [*(middle * np.geomspace(0.02, 50.0, 69)).tolist(), math.inf]
     return min(grid, key=lambda theta: bound_w(draws, theta, chance))
 
 
 def bound_w(draws: Sequence[tuple[int, Draw]], theta: float, chance: float) -> float:
     """Return Σ n · effective power + reserve: what counted draws together exceed with `chance` at most. [W]"""
-    return sum(count * draw.effective_w(theta) for count, draw in draws) + reserve_w(theta, chance)
+    return math.fsum(count * draw.effective_w(theta) for count, draw in draws) + reserve_w(theta, chance)

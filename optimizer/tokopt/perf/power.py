@@ -58,8 +58,13 @@ def board_watts(accelerators: Accelerator | Sequence[Accelerator]) -> BoardWatts
         full_board_w=each(lambda a: a.full_board_w),
         products_share=each(lambda a: 1.0 if a.throttle is None else a.throttle.products_share),
         traffic_share=each(lambda a: 1.0 if a.throttle is None else a.throttle.traffic_share),
-        cap_clock=each(lambda a: 1.0 if a.throttle is None or a.throttle.setting.cap_w is None else a.throttle.clock_share),
+        cap_clock=each(_cap_clock),
     )
+
+
+def _cap_clock(accelerator: Accelerator) -> float:
+    throttle = accelerator.throttle
+    return 1.0 if throttle is None or throttle.setting.cap_w is None else throttle.clock_share
 
 
 def throttled_w(shares: PowerShares, watts: BoardWatts, *, busy: Floats, compute_share: Floats) -> Floats:
