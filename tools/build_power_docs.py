@@ -103,7 +103,7 @@ def measured_block(catalog: Catalog) -> str:
     prompts, tokens, count = splitwise_ratios(catalog)
     capped, plain = catalog.accelerator(f"{RATED}@350w"), catalog.accelerator(RATED)
     stated = catalog.accelerator(CAPPED)
-    assert capped.server_w and plain.server_w and stated.server_w  # noqa: PT018
+    assert capped.server_w and plain.server_w and stated.server_w
     rows = [
         (f"time to first token, 350 over 700 W, {count} rows", "1.300", f"{prompts:.3f}", "Splitwise"),
         (f"time per output token, 350 over 700 W, {count} rows", "1.000", f"{tokens:.3f}", "Splitwise"),

@@ -124,15 +124,18 @@ def drawn_w(
         traffic_share: The same of memory traffic. [1]
         cap_clock: Clock f that a cap leaves full arithmetic, over the clock without it. [1]
     """
+
+    def span(c: Floats) -> Floats:
+        traffic = shares.memory_bound_power_share * traffic_share * np.sqrt(1.0 - np.square(c))
+        return np.minimum(traffic + shares.compute_bound_power_share * products_share * c, 1.0)
+
     c = np.minimum(compute_share, 1.0)  # a rounding error above one draws no more than all
+    drawn_share = span(c)
     if cap_w is not None:
         slowed = cap_clock * c
-        c = slowed / np.sqrt(1.0 - np.square(c) + np.square(slowed))
-    traffic = np.sqrt(1.0 - np.square(c))
-    span = shares.memory_bound_power_share * traffic_share * traffic
-    span = np.minimum(span + shares.compute_bound_power_share * products_share * c, 1.0)
-    if cap_w is not None:
-        span = np.minimum(span, (np.asarray(cap_w) - idle_w) / (np.asarray(board_w) - idle_w))
-    board = idle_w + np.minimum(busy, 1.0) * (board_w - idle_w) * span
+        # Next to c = 1 a board draws less the less traffic it has: no cap makes it draw more.
+        drawn_share = np.minimum(drawn_share, span(slowed / np.sqrt(1.0 - np.square(c) + np.square(slowed))))
+        drawn_share = np.minimum(drawn_share, (np.asarray(cap_w) - idle_w) / (np.asarray(board_w) - idle_w))
+    board = idle_w + np.minimum(busy, 1.0) * (board_w - idle_w) * drawn_share
     drawn: Floats = board + shares.host_power_share * (server_w - board_w)
     return drawn
