@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokopt.catalog import Catalog, load_catalog
@@ -163,6 +163,7 @@ def test_every_listed_setting_is_between_its_accelerators_own_limits(catalog: Ca
         assert catalog.accelerator(each.name) is each
 
 
+@settings(deadline=None)
 @given(low=st.floats(75.0, 699.0), high=st.floats(75.0, 699.0))
 def test_a_lower_cap_is_never_faster_and_never_provisioned_higher(catalog: Catalog, low: float, high: float) -> None:
     lower, higher = (catalog.accelerator(f"h200_sxm@{cap:.3f}w") for cap in sorted((low, high)))

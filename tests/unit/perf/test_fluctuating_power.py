@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokopt.api.setting_facts import base_constants
@@ -23,6 +23,7 @@ def each_w(catalog: Catalog, name: str, busy: float, share: float) -> float:
     return float(throttled_w(constants, board_watts(catalog.accelerator(name)), busy=busy, compute_share=share))
 
 
+@settings(deadline=None)
 @given(busy=SHARES, share=SHARES, low=st.floats(75.0, 699.0), high=st.floats(75.0, 699.0))
 def test_a_lower_cap_never_draws_more(catalog: Catalog, busy: float, share: float, low: float, high: float) -> None:
     names = [f"h200_sxm@{cap:.3f}w" for cap in sorted((low, high))]
@@ -32,6 +33,7 @@ def test_a_lower_cap_never_draws_more(catalog: Catalog, busy: float, share: floa
     assert lower <= catalog.accelerator(names[0]).server_w  # type: ignore[operator]
 
 
+@settings(deadline=None)
 @given(busy=SHARES, share=SHARES, low=st.floats(200.0, 1829.0), high=st.floats(200.0, 1829.0))
 def test_a_lower_clock_never_draws_more(catalog: Catalog, busy: float, share: float, low: float, high: float) -> None:
     lower, higher = (each_w(catalog, f"h200_sxm@{clock:.3f}mhz", busy, share) for clock in sorted((low, high)))
@@ -65,6 +67,7 @@ def draw_of(points: list[tuple[float, float]]) -> Draw:
     return Draw(parts=(part([w for w, _ in points], [chance / total for _, chance in points]),))
 
 
+@settings(deadline=None)
 @given(points=POINTS, low=st.floats(1e-6, 1.0), high=st.floats(1e-6, 1.0))
 def test_effective_power_lies_between_mean_and_most_and_grows(
     points: list[tuple[float, float]], low: float, high: float
@@ -88,6 +91,7 @@ def exact_chance(draw: Draw, count: int, limit_w: float) -> float:
     )
 
 
+@settings(deadline=None)
 @given(points=POINTS, count=st.integers(1, 5), chance=st.sampled_from([0.3, 0.05, 0.01]), theta=st.floats(1e-5, 0.1))
 def test_the_bound_holds_for_few_replicas_and_any_theta(
     points: list[tuple[float, float]], count: int, chance: float, theta: float
