@@ -19,15 +19,16 @@ import tokopt
 from tokopt.api import answer
 from tokopt.api.answer import assemble
 from tokopt.api.asking import make_request
-from tokopt.api.columns import allowed_offers, cheapest_offers, offer_key, priced, provisioned_w
+from tokopt.api.columns import allowed_offers, cheapest_offers, hardware_of, offer_key, priced
 from tokopt.api.found import Found
 from tokopt.api.infeasible import infeasible
+from tokopt.api.power import Counting, count_drawn, counted_w, missing_power
 from tokopt.api.program import fleet_problem
 from tokopt.api.services import gather
 from tokopt.catalog import Catalog
 from tokopt.checking import CheckInputs, check_plan
 from tokopt.domain.offers import Market, Offer
-from tokopt.domain.plans import Objective, Plan, PowerBasis, Status
+from tokopt.domain.plans import Objective, Plan, PowerBasis, PowerMode, Status
 from tokopt.fleet import FleetProblem, FleetSolution, Goal, Stop, solve_fleet
 
 PLANS = 2_100
@@ -43,6 +44,8 @@ COMBINATIONS: tuple[dict[str, Any], ...] = (
     {"model": "qwen3-30b-a3b", "workload": "agentic", "sla": "e2e=60s,p50", "gpus": "h200_sxm,mi355x"},
     {"model": "qwen3-32b", "workload": "chat", "sla": "tpot=50ms,ttft=4s", "gpus": "h100_sxm,b200_sxm"},
     {"model": "gpt-oss-20b", "workload": "chat", "sla": "30ms", "gpus": "h100_sxm,b200_sxm"},
+    {"model": "qwen3-8b", "workload": "chat", "sla": "40ms", "gpus": "h100_sxm", "power_settings": "all"},
+    {"model": "qwen3-32b", "workload": "chat", "sla": "60ms", "gpus": "h200_sxm@500w,b200_sxm,b200_sxm@700w"},
     {"model": "llama-3.1-70b", "workload": "chat", "sla": "tpot=80ms,ttft=5s,p95", "gpus": "h200_sxm,mi325x"},
     {"model": "deepseek-r1", "workload": "agentic", "sla": "50ms", "gpus": "h200_sxm,b200_sxm"},
     {"model": "deepseek-r1", "workload": "chat", "sla": "30ms", "gpus": "gb200_nvl72"},
@@ -66,7 +69,7 @@ def market(chance: random.Random, found: Found) -> tuple[Offer, ...]:
     """Return a random price list: for each accelerator, machines of sizes that the search knows, some in stock."""
     offers = []
     for offer in found.prices.offers:
-        if offer.accelerator not in found.reports:
+        if offer.accelerator not in {hardware_of(name) for name in found.reports}:
             continue
         for kind in chance.sample(list(Market), chance.randint(1, 3)):
             offers.append(
@@ -84,7 +87,7 @@ def market(chance: random.Random, found: Found) -> tuple[Offer, ...]:
 
 def size(chance: random.Random, found: Found) -> dict[str, Any]:
     """Return random sizes and selections of a request."""
-    names = sorted(found.reports)
+    names = sorted({hardware_of(name) for name in found.reports})
     goal = chance.choice(("fill", "demand", "demand", "throughput"))
     power_kw = chance.choice((None, round(10 ** chance.uniform(1.2, 4.0), 1)))
     budget = chance.choice((None, None, round(10 ** chance.uniform(1.5, 4.0), 2)))
@@ -93,6 +96,9 @@ def size(chance: random.Random, found: Found) -> dict[str, Any]:
     return {
         "power_kw": power_kw,
         "power_basis": chance.choice(list(PowerBasis)),
+        "power_mode": chance.choice((PowerMode.PROVISIONED, PowerMode.PROVISIONED, *PowerMode)),
+        "exceed": chance.choice((0.01, 0.2, 1e-6)),
+        "pue": round(chance.uniform(1.0, 1.6), 3),
         "budget_usd_per_hour": budget,
         "demand_requests_per_s": round(10 ** chance.uniform(-0.5, 2.5), 3) if goal == "demand" else None,
         "objective": Objective.THROUGHPUT if goal == "throughput" else Objective.COST,
@@ -108,12 +114,15 @@ def random_plans(chance: random.Random, found: Found, inputs: CheckInputs) -> li
     request = found.request.model_copy(update=size(chance, found))
     offers = market(chance, found)
     catalog = found.catalog
-    known = {n: provisioned_w(catalog.accelerators[n], request.power_basis) > 0 for n in found.reports}
+    known = {n: not missing_power(catalog.accelerators[n], request) for n in found.reports}
     usable = {n: r.candidates for n, r in found.reports.items() if request.power_kw is None or known[n]}
-    columns = priced(
-        usable, cheapest_offers(allowed_offers(offers, request)), catalog.accelerators, request.power_basis
+    left = cheapest_offers(allowed_offers(offers, request))
+    columns, counting = priced(usable, left, catalog.accelerators, lambda a: counted_w(a, request)), Counting()
+    if columns and request.power_mode is PowerMode.DRAWN:
+        columns, counting = count_drawn(columns, request, catalog, [found.workload])
+    varied = replace(
+        found, request=request, prices=replace(found.prices, offers=offers), columns=columns, counting=counting
     )
-    varied = replace(found, request=request, prices=replace(found.prices, offers=offers), columns=columns)
     against = replace(inputs, offers=offers)
     if not columns:
         return []
@@ -130,7 +139,7 @@ def at_its_limits(found: Found, problem: FleetProblem, solution: FleetSolution, 
     """Return the same fleet for a request whose every limit it uses up to the last bit."""
     used = Counter[str]()
     for item in best.fleet:
-        used[item.accelerator] += item.gpus
+        used[hardware_of(item.accelerator)] += item.gpus
     exact = {"power_kw": best.power_kw, "budget_usd_per_hour": best.usd_per_hour, "inventory": dict(used)}
     exact["most_accelerator_types"] = len(used)
     request = found.request.model_copy(update=exact)

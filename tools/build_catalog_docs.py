@@ -187,7 +187,12 @@ with power have those of `power_kw`.
 # (heading, what an entry is, model, models nested in it)
 SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ("sources.yaml", "source of facts", rows.SourceRow, ()),
-    ("accelerators/<name>.yaml", "accelerator with its node and rack", rows.AcceleratorRow, ()),
+    (
+        "accelerators/<name>.yaml",
+        "accelerator with its node and rack",
+        rows.AcceleratorRow,
+        (rows.PowerCurveRow, rows.PowerSettingRow),
+    ),
     ("precisions.yaml", "way to store and multiply weights", rows.PrecisionRow, ()),
     ("kv_precisions.yaml", "way to store a KV cache", rows.KvPrecisionRow, ()),
     ("frameworks.yaml", "serving framework and what it supports", rows.FrameworkRow, (rows.FrameworkSupportRow,)),
@@ -287,6 +292,7 @@ MEANINGS = {
 }
 RULES = {  # between keys: what no single key can say
     rows.AcceleratorRow: "One of `memory_gb` and\n`memory_gib` is needed, and `nodes_per_rack` where racks are bought.",
+    rows.PowerSettingRow: "Exactly one of `cap_w` and `clock_mhz` is needed; the accelerator needs a `power_curve`.",
 }
 CONSTANT_MEANINGS = {
     "memory_efficiency": "Sustained over peak bandwidth of device memory while weights are read",

@@ -16,7 +16,7 @@ from .found import Found
 from .items import fleet_items, peak_kw, usd_per_million
 from .margins import binding_constraints, gain_of_a_millisecond, marginal_values
 from .outlook import carbon_kg_per_hour, changes, class_plans, schedule
-from .ranges import THROUGHPUT, Factors, factors, named_traits, outside, together
+from .ranges import THROUGHPUT, Factors, clock_unsure, factors, named_traits, outside, together
 
 
 def assemble(
@@ -51,8 +51,11 @@ def assemble(
         power_kw=power,
         power_limit_kw=request.power_kw,
         power_basis=request.power_basis,
+        power_mode=request.power_mode,
+        provisioned_power_kw=_total([item.provisioned_kw for item in items]),
         it_power_kw=_total([item.rated_kw for item in items]),
         drawn_power_kw=_total([item.drawn_kw for item in items]),
+        peak_drawn_power_kw=_total([item.peak_drawn_kw for item in items]),
         tokens_per_s_per_mw=per_mw,
         fleet=items,
         binding=binding_constraints(found, problem, solution, items, gain),
@@ -116,7 +119,8 @@ def _intervals(
 
 def _factors(found: Found, item: FleetItem) -> Factors:
     llm = found.services[found.service_of(item)].llm
-    return factors(found.catalog.calibration, named_traits(found.catalog, item, llm.name), item.mode, THROUGHPUT)
+    known = factors(found.catalog.calibration, named_traits(found.catalog, item, llm.name), item.mode, THROUGHPUT)
+    return known.widened(clock_unsure(found.catalog.accelerators[item.accelerator]))
 
 
 def is_extrapolated(found: Found, items: tuple[FleetItem, ...]) -> bool:

@@ -11,12 +11,13 @@ from tokopt.catalog.ownership import is_owned_file
 from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.deployments import ServingMode
 from tokopt.domain.offers import Market
-from tokopt.domain.plans import Objective, PlanRequest, PowerBasis
+from tokopt.domain.plans import Objective, PlanRequest, PowerBasis, PowerMode, PowerSettings
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
 from tokopt.units import KW, POWER, parse_quantity
 
 from .fleets import current_units
+from .power_options import parse_exceed, parse_pue, stocked
 from .requests import names, parse_demand, parse_share, parse_sla, resolve_workload, shape_of, with_default_ttft
 from .workload_classes import Asked, read_classes
 
@@ -48,6 +49,10 @@ def make_request(
     regions: str | Sequence[str] | None = None,
     markets: str | Sequence[str] | None = None,
     power_basis: str = "utility",
+    power_mode: str = "provisioned",
+    exceed: float | str | None = None,
+    pue: float | str | None = None,
+    power_settings: str = "default",
     site_power: Mapping[str, str] | None = None,
     objective: str = "cost",
     budget_usd_per_hour: float | None = None,
@@ -101,6 +106,10 @@ def make_request(
         periods=asked.periods,
         power_kw=None if power is None else parse_quantity(power, POWER, what="--power") / KW,
         power_basis=PowerBasis(_choice("--power-basis", power_basis, tuple(PowerBasis))),
+        power_mode=PowerMode(_choice("--power-mode", power_mode, tuple(PowerMode))),
+        exceed=parse_exceed(exceed),
+        pue=parse_pue(pue, catalog),
+        power_settings=PowerSettings(_choice("--power-settings", power_settings, tuple(PowerSettings))),
         site_power_kw={
             site: parse_quantity(text, POWER, what=f"--site-power {site}") / KW
             for site, text in (site_power or {}).items()
@@ -127,7 +136,7 @@ def make_request(
         current=current_units(catalog, current),
         change_usd_per_gpu=change_usd_per_gpu or 0.0,
         robust=parse_share(robust, "--robust"),
-        inventory={catalog.accelerator(k).name: v for k, v in (inventory or {}).items()},
+        inventory={stocked(catalog, k): v for k, v in (inventory or {}).items()},
         time_limit_s=time_limit_s,
         catalog=None if catalog_directory is None else str(Path(catalog_directory).resolve()),
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tokopt.domain.demand import Survive
-from tokopt.domain.plans import FleetItem, PlanRequest, PowerBasis, Provenance
+from tokopt.domain.plans import FleetItem, PlanRequest, Provenance
 from tokopt.perf.constants import weakest_origin
 
 from .found import Found
+from .power import said_of_power
 
 SEED = 0  # nothing in a plan is random; recorded so that it stays true
 INTERRUPTIBLE = "spot"
@@ -29,8 +30,7 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
             f"throughput {request.robust:.0%} below prediction, and latencies to match: every figure is for that case"
         )
     if request.power_kw is not None:
-        basis = "all-in utility power, provisioned" if request.power_basis is PowerBasis.UTILITY else "server nameplate"
-        said.append(f"the power limit counts {basis}")
+        said.append(f"the power limit counts {said_of_power(request)}")
     if request.current and request.change_usd_per_gpu:
         said.append(
             f"moving an accelerator costs ${request.change_usd_per_gpu:,.2f} once, spread over "

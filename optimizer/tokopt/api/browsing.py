@@ -8,8 +8,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tokopt.catalog import Catalog
+from tokopt.domain.power_settings import SEPARATOR
 from tokopt.errors import InputError, unknown_name
 from tokopt.perf.counts import parameter_counts
+
+from .setting_facts import setting_lines
 
 
 class Entry(BaseModel):
@@ -153,6 +156,8 @@ def entry(catalog: Catalog, name: str) -> Details:
         return _details(catalog, "measurements", catalog.measurement_families[name])
     if name in catalog.price_list_names:
         return _price_list(catalog, name)
+    if SEPARATOR in name:
+        catalog.accelerator(name)  # says what is wrong with the setting
     known = [key for rows in tables(catalog).values() for key in rows]
     raise unknown_name("catalog entry", name, known)
 
@@ -162,7 +167,7 @@ def _details(catalog: Catalog, table: str, record: Any) -> Details:
     default = getattr(record, "source", "")
     facts = []
     for field in type(record).__dataclass_fields__:
-        if field in ("name", "title", "sources", "source", "note"):
+        if field in ("name", "title", "sources", "source", "note", "throttle", "power_settings", "power_curve"):
             continue
         value = getattr(record, field)
         if value in (None, (), "", {}):
@@ -174,6 +179,11 @@ def _details(catalog: Catalog, table: str, record: Any) -> Details:
         facts.append(Fact(field=field, value=_written(field, value), source=key, source_title=_title(catalog, key)))
     if table == "models":
         facts.extend(_counted(record))
+    if table == "accelerators":
+        facts.extend(
+            Fact(field=name, value=value, source=source, source_title=_title(catalog, source))
+            for name, value, source in setting_lines(catalog, record)
+        )
     return Details(
         table=table,
         name=record.name,

@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from tokopt.catalog.power_settings import AcceleratorTable
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.offers import Market, Offer
-from tokopt.domain.plans import PlanRequest, PowerBasis
+from tokopt.domain.plans import PlanRequest, PowerBasis, PowerSettings
+from tokopt.domain.power_settings import SEPARATOR
 from tokopt.fleet import Column
 from tokopt.search import Candidate
 
@@ -36,13 +38,28 @@ def allowed_offers(offers: Iterable[Offer], request: PlanRequest) -> list[Offer]
     return [
         o
         for o in offers
-        if (not request.accelerators or o.accelerator in request.accelerators)
+        if (not request.accelerators or o.accelerator in {hardware_of(name) for name in request.accelerators})
         and o.accelerator not in request.excluded_accelerators
         and (not request.regions or o.region in request.regions)
         and (not request.markets or o.market.value in request.markets)
         and (o.available_units is None or o.available_units > 0)
         and request.inventory.get(o.accelerator, 1) > 0
     ]
+
+
+def hardware_of(name: str) -> str:
+    """Return the accelerator that a canonical name is of, whatever its power setting: that is what offers sell."""
+    return name.partition(SEPARATOR)[0]
+
+
+def variants_of(hardware: str, request: PlanRequest, table: AcceleratorTable) -> list[Accelerator]:
+    """Return an accelerator and its power settings that a request may choose from, itself first where it may be."""
+    named = [name for name in request.accelerators if hardware_of(name) == hardware] or [hardware]
+    found = {name: table[name] for name in named}
+    if request.power_settings is PowerSettings.ALL and hardware in found:
+        found |= {variant.name: variant for variant in table.listed_variants(hardware)}
+    kept = [a for name, a in found.items() if name not in request.excluded_accelerators]
+    return sorted(kept, key=lambda a: a.throttle is not None)
 
 
 def cheapest_offers(offers: Iterable[Offer], *, apart: bool = False) -> list[Offer]:
@@ -74,7 +91,7 @@ def priced(
     candidates: Mapping[str, list[Candidate]],
     offers: Iterable[Offer],
     accelerators: Mapping[str, Accelerator],
-    basis: PowerBasis,
+    each_w: Callable[[Accelerator], float],
     *,
     service: int = 0,
     services: int = 1,
@@ -90,26 +107,28 @@ def priced(
         candidates: Set-ups of replicas, by accelerator.
         offers: What can be had.
         accelerators: Those of the catalog.
-        basis: What power counts.
+        each_w: What an accelerator counts against a power limit. [W]
         service: Number of the class of requests that the candidates were found for.
         services: How many classes there are.
         first: Number of the first column.
         carbon: Carbon of one unit of an offer, NaN where it is not known. [g/h]
     """
     rows: list[PricedCandidate] = []
+    by_hardware: dict[str, list[Candidate]] = {}
+    for name, found in candidates.items():
+        by_hardware.setdefault(hardware_of(name), []).extend(found)
     for offer in offers:
-        accelerator = accelerators[offer.accelerator]
         unit = offer.accelerator_count
-        unit_g_per_hour = math.nan if carbon is None else carbon(offer, accelerator)
-        for candidate in candidates.get(offer.accelerator, []):
+        unit_g_per_hour = math.nan if carbon is None else carbon(offer, accelerators[offer.accelerator])
+        for candidate in by_hardware.get(offer.accelerator, []):
+            accelerator = accelerators[candidate.deployment.accelerator]
             size = candidate.accelerators
             if size > unit and unit < accelerator.accelerators_per_node:
                 continue
             replicas, units = (unit // size, 1) if size <= unit else (1, -(-size // unit))
-            each_w = provisioned_w(accelerator, basis)
             rate = replicas * candidate.capacity_requests_per_s
             column = Column(
-                name=f"{first + len(rows)}:{offer.accelerator}x{size}",
+                name=f"{first + len(rows)}:{accelerator.name}x{size}",
                 accelerator=offer.accelerator,
                 offer=offer_key(offer),
                 provider=offer.provider,
@@ -121,7 +140,7 @@ def priced(
                 replicas_per_block=replicas,
                 units_per_block=units,
                 usd_per_hour=units * offer.usd_per_hour,
-                power_w=each_w * units * unit,
+                power_w=each_w(accelerator) * units * unit,
                 carbon_g_per_hour=unit_g_per_hour * units,
                 requests_per_s=tuple(rate if k == service else 0.0 for k in range(services)),
             )

@@ -24,7 +24,7 @@ from tokopt.units import GIB, KW, REQUEST_RATE, parse_quantity
 
 from .items import latency_ms
 from .loads import Figures, closed_loop_figures, prefill_fits, slots_per_worker
-from .ranges import THROUGHPUT, TPOT, TTFT, factors, outside, resolved_traits
+from .ranges import THROUGHPUT, TPOT, TTFT, clock_unsure, factors, outside, resolved_traits
 from .requests import resolve_workload
 from .resolved import Resolved, check_layout, estimate_provenance, named, parse_pool, resolve
 from .second_opinion import (
@@ -304,9 +304,10 @@ def _ranges(
 ) -> dict[str, Interval]:
     """Return the 80 % ranges of what the model says with its own step times."""
     traits, mode = resolved_traits(resolved), deployment.mode
+    wider = clock_unsure(resolved.accelerator)
 
     def around(figure: str, value: float) -> Interval:
-        return factors(catalog.calibration, traits, mode, figure).around(value)
+        return factors(catalog.calibration, traits, mode, figure).widened(wider).around(value)
 
     interval = {
         "output_tokens_per_s_per_gpu": around(THROUGHPUT, output),

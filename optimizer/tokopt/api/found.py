@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tokopt.catalog import Catalog
 from tokopt.domain.demand import WorkloadClass
@@ -13,6 +13,7 @@ from tokopt.domain.workloads import Workload
 from tokopt.search import SearchReport, SearchSpace
 
 from .columns import PricedCandidate
+from .power import Counting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Found:
     services: tuple[Service, ...]
     excluded: dict[str, str]
     columns: list[PricedCandidate]
+    counting: Counting = field(default_factory=Counting)
 
     @property
     def classes(self) -> tuple[WorkloadClass, ...]:

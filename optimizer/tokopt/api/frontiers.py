@@ -19,7 +19,7 @@ from tokopt.search import OperatingPoint, find_frontier, pareto
 
 from .asking import DEFAULT_LLM, DEFAULT_PRICES, DEFAULT_WORKLOAD
 from .progress import Progress, silent
-from .ranges import THROUGHPUT, factors, named_traits, outside
+from .ranges import THROUGHPUT, clock_unsure, factors, named_traits, outside
 from .requests import names, resolve_workload
 from .resolved import estimate_provenance, named, resolve
 from .space import search_space, supported
@@ -121,22 +121,25 @@ def frontier(
     resolved = resolve(
         loaded, llm=llm, gpu=first.accelerator, framework=first.framework, precision=first.precision, kv_precision=None
     )
-    kinds = [(named_traits(loaded, p.deployment, llm.name), p.deployment.mode) for _, p in found]
+    kinds = [(named_traits(loaded, p.deployment, llm.name), p.deployment.mode, clock_unsure(a)) for a, p in found]
     widest = max(
-        (factors(loaded.calibration, traits, mode, THROUGHPUT) for traits, mode in kinds), key=lambda f: f.high / f.low
+        (factors(loaded.calibration, t, mode, THROUGHPUT).widened(unsure) for t, mode, unsure in kinds),
+        key=lambda f: f.high / f.low,
     )
     return Frontier(
         model=llm.name,
         workload=shape.name,
         input_tokens=shape.input_tokens,
         output_tokens=shape.output_tokens,
-        points=tuple(_point(a, p, shape, lowest.get(a.name), number in overall) for number, (a, p) in enumerate(found)),
+        points=tuple(
+            _point(a, p, shape, lowest.get(a.hardware), number in overall) for number, (a, p) in enumerate(found)
+        ),
         deployments_considered=considered,
         excluded=excluded,
         price_lists=names(prices),
         prices_as_of=as_of,
         interval={"output_tokens_per_s_per_gpu": widest.around(1.0)},
-        extrapolated=any(outside(loaded.calibration, t, shape.input_tokens, shape.output_tokens) for t, _ in kinds),
+        extrapolated=any(outside(loaded.calibration, t, shape.input_tokens, shape.output_tokens) for t, _, _ in kinds),
         assumptions=(
             f"{shape.input_tokens:,.0f} tokens in, {shape.output_tokens:,.0f} out; means in a steady state; first "
             f"token within {SLOWEST_FIRST_TOKEN_MS / 1e3:g} s",

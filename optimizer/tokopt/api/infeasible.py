@@ -37,6 +37,7 @@ def infeasible(found: Found, problem: FleetProblem | None) -> Plan:
         power_kw=None,
         power_limit_kw=request.power_kw,
         power_basis=request.power_basis,
+        power_mode=request.power_mode,
         it_power_kw=None,
         drawn_power_kw=None,
         tokens_per_s_per_mw=None,
@@ -120,7 +121,8 @@ def _nearest_sizes(found: Found, problem: FleetProblem) -> list[NearestFeasible]
         if not least.feasible:
             least, others = best_possible(free, goal), ", the other limits lifted"
         if least.feasible:
-            nearest.append(_least_limit(request, goal, least.objective, f"serves the whole demand{others}"))
+            needed = least.objective + (found.counting.reserve_w if goal is Goal.POWER else 0.0)
+            nearest.append(_least_limit(request, goal, needed, f"serves the whole demand{others}"))
     nearest += _without_terms(found, problem)
     if problem.power_w is not None or problem.budget_usd_per_hour is not None or _stock_limits(problem):
         most = best_possible(problem, Goal.THROUGHPUT)
@@ -220,8 +222,9 @@ def _smallest_unit(found: Found, problem: FleetProblem) -> list[NearestFeasible]
     powered = [c for c in problem.columns if math.isfinite(c.power_w)]
     if request.power_kw is not None and powered:
         least = min(powered, key=lambda c: c.power_w)
-        if least.power_w > request.power_kw * KW:
-            nearest.append(_least_limit(request, Goal.POWER, least.power_w, f"holds one unit: {_unit(least)}"))
+        needed = least.power_w + found.counting.reserve_w
+        if needed > request.power_kw * KW:
+            nearest.append(_least_limit(request, Goal.POWER, needed, f"holds one unit: {_unit(least)}"))
     cheapest = min(problem.columns, key=lambda c: c.usd_per_hour)
     if request.budget_usd_per_hour is not None and cheapest.usd_per_hour > request.budget_usd_per_hour:
         nearest.append(_least_limit(request, Goal.COST, cheapest.usd_per_hour, f"buys one unit: {_unit(cheapest)}"))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from tokopt.cost import usd_per_million_tokens
-from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import LatencyMs, MemoryGib
-from tokopt.domain.plans import FleetItem, ItemPeriod, PowerBasis
+from tokopt.domain.plans import FleetItem, ItemPeriod
 from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_layout, decode_worker
-from tokopt.perf.describe import memory_shares, replica_drawn_w, steady_at, time_shares
+from tokopt.perf.describe import memory_shares, steady_at, time_shares
+from tokopt.perf.fluctuation import Draw
 from tokopt.perf.queueing import Loaded, at_rate, saturation
 from tokopt.perf.replica import Worker
 from tokopt.perf.serving import Steady
@@ -24,6 +22,7 @@ from tokopt.units import GIB, KW, MS
 
 from .bought import Bought
 from .found import Found
+from .power import counted_w, fleet_draw, with_peaks
 
 
 def latency_ms(seconds: dict[str, float]) -> LatencyMs:
@@ -90,29 +89,42 @@ def kw(watts: float | None, accelerators: int) -> float | None:
     return None if watts is None else watts * accelerators / KW
 
 
-def on_basis(accelerator: Accelerator, accelerators: int, basis: PowerBasis) -> float | None:
-    """Return the power that counts against a limit on `basis`. [kW]"""
-    watts = accelerator.all_in_w if basis is PowerBasis.UTILITY else accelerator.server_w
-    return kw(watts, accelerators)
-
-
 def fleet_items(found: Found, rows: Sequence[Bought]) -> tuple[FleetItem, ...]:
-    """Return the items of a fleet, in the order of its columns."""
+    """Return the items of a fleet, in the order of its columns, with what each draws and counts."""
     served: dict[int, float] = {}
     for bought in rows:
         served[bought.row.service] = served.get(bought.row.service, 0.0) + bought.rate
-    return tuple(fleet_item(found, bought, total=served[bought.row.service]) for bought in rows)
+    draws = [_draw(found, bought) for bought in rows]
+    items = [
+        fleet_item(found, bought, total=served[bought.row.service], drawn_w=None if draw is None else draw.mean_w)
+        for bought, draw in zip(rows, draws, strict=True)
+    ]
+    stated = with_peaks(items, draws, found.request, found.catalog, found.counting)
+    if not found.request.periods:
+        return stated
+    return tuple(
+        item.model_copy(update={"by_period": _by_period(found, bought, item.power_kw)})
+        for item, bought in zip(stated, rows, strict=True)
+    )
 
 
-def fleet_item(found: Found, bought: Bought, *, total: float) -> FleetItem:
+def _draw(found: Found, bought: Bought) -> Draw | None:
+    """Return what a column draws in the period in which most of it runs."""
+    t = max(range(len(bought.blocks)), key=lambda n: (bought.blocks[n], bought.rates[n]))
+    workload = found.services[bought.row.service].workload
+    return fleet_draw(bought.row, workload, blocks=bought.blocks[t], rate=bought.rates[t])
+
+
+def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | None) -> FleetItem:
     """Return the item of a column: sizes of the period with most units, latencies of the one with the highest load.
 
     Args:
         found: The request and what was found for it.
         bought: Blocks and requests of the column.
         total: Requests/s of its class over the whole fleet.
+        drawn_w: What all of it draws on average, where that is known.
     """
-    row, basis = bought.row, found.request.power_basis
+    row = bought.row
     candidate, offer, accelerator = row.candidate, row.offer, row.accelerator
     asked, workload = found.classes[row.service], found.services[row.service].workload
     deployment, family = candidate.deployment, candidate.family
@@ -125,13 +137,7 @@ def fleet_item(found: Found, bought: Bought, *, total: float) -> FleetItem:
     state = mean_state(candidate, workload, loaded)
     layout, _ = decode_layout(deployment)
     cap = deployment.max_running_requests or 0
-    drawn = replica_drawn_w(
-        accelerator,
-        candidate.family.machine,
-        accelerators=gpus,
-        busy=loaded.busy,
-        compute_share=float(np.squeeze(state.compute_share)),
-    )
+    counted = counted_w(accelerator, found.request)
     shares = time_shares(state)
     return FleetItem(
         accelerator=accelerator.name,
@@ -164,15 +170,14 @@ def fleet_item(found: Found, bought: Bought, *, total: float) -> FleetItem:
         usd_per_unit_hour=offer.usd_per_hour,
         carbon_usd_per_unit_hour=charge / row.column.units_per_block,
         usd_per_hour=bought.usd_per_hour if found.request.periods or charge else units * offer.usd_per_hour,
-        power_kw=on_basis(accelerator, gpus, basis),
+        power_kw=kw(None if math.isnan(counted) else counted, gpus),
         provisioned_kw=kw(accelerator.all_in_w, gpus),
         rated_kw=kw(accelerator.server_w, gpus),
-        drawn_kw=None if drawn is None else drawn / KW,
+        drawn_kw=None if drawn_w is None else drawn_w / KW,
         requests_per_s=bought.rate,
         output_tokens_per_s=bought.rate * workload.output_tokens,
         capacity_requests_per_s=candidate.capacity_requests_per_s,
         share_of_traffic={asked.name: bought.rate / total},
-        by_period=_by_period(found, bought) if found.request.periods else (),
         ttft_ms=latency_ms(loaded.ttft_s),
         tpot_ms=latency_ms(loaded.tpot_s),
         e2e_ms=latency_ms(loaded.e2e_s),
@@ -183,7 +188,8 @@ def fleet_item(found: Found, bought: Bought, *, total: float) -> FleetItem:
     )
 
 
-def _by_period(found: Found, bought: Bought) -> tuple[ItemPeriod, ...]:
+def _by_period(found: Found, bought: Bought, power_kw: float | None) -> tuple[ItemPeriod, ...]:
+    """Return what an item does in each period; each unit counts its part of the item's power."""
     row, periods = bought.row, found.request.periods
     able = row.column.replicas_per_block * saturation(row.candidate.profile)
     return tuple(
@@ -193,7 +199,7 @@ def _by_period(found: Found, bought: Bought) -> tuple[ItemPeriod, ...]:
             requests_per_s=rate,
             load=rate / (n * able) if n else 0.0,
             usd_per_hour=n * usd,
-            power_kw=on_basis(row.accelerator, n * row.column.accelerators_per_block, found.request.power_basis),
+            power_kw=None if power_kw is None else power_kw / bought.most_blocks * n,
         )
         for period, n, rate, usd in zip(periods, bought.blocks, bought.rates, bought.usd_per_block_hour, strict=True)
     )

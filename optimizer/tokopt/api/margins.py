@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from tokopt.domain.plans import Binding, FleetItem, Marginal
@@ -34,7 +33,7 @@ def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list
     """Return the limits on sizes that leave no room for one more unit, in words."""
     if not found.request.periods:
         return [
-            *_sizes_now([asked.name for asked in found.classes], problem, solution),
+            *_sizes_now(found, problem, solution),
             *(_in_words(b) for b in solution.binding if _plain(b.name) not in SAID_APART),
         ]
     return [_in_words(b) for b in solution.binding]
@@ -58,19 +57,21 @@ def _plain(name: str) -> str:
     return {"offer": "stock", "stock": "inventory"}.get(kind, kind)
 
 
-def _sizes_now(names: Sequence[str], problem: FleetProblem, solution: FleetSolution) -> list[Binding]:
+def _sizes_now(found: Found, problem: FleetProblem, solution: FleetSolution) -> list[Binding]:
     bought = list(zip(problem.columns, solution.blocks, strict=True))
+    names = [asked.name for asked in found.classes]
     rows = []
     if problem.power_w is not None:
         used = sum(c.power_w * n for c, n in bought if n)
         left = problem.power_w - used
+        aside = found.counting.reserve_w  # of drawn power, kept back once for the chance of more
         block = min(c.power_w for c, n in bought if n)
         if left < block or left < CLOSE * problem.power_w:
             rows.append(
                 Binding(
                     constraint="power",
-                    detail=f"{format_si(used, 'W', 4)} of {format_si(problem.power_w, 'W', 4)} used; what is left "
-                    f"holds no further unit of {format_si(block, 'W', 4)}",
+                    detail=f"{format_si(used + aside, 'W', 4)} of {format_si(problem.power_w + aside, 'W', 4)} used; "
+                    f"what is left holds no further unit of {format_si(block, 'W', 4)}",
                     slack=left / KW,
                 )
             )

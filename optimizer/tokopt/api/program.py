@@ -55,7 +55,7 @@ def fleet_problem(found: Found) -> FleetProblem:
         goal=goal_of(request.objective, request),
         then=tuple(goal_of(objective, request) for objective in request.then),
         periods=tuple(Period(name=p.name, hours=p.hours) for p in request.periods) or (Period(name="", hours=1.0),),
-        power_w=None if request.power_kw is None else request.power_kw * KW,
+        power_w=None if request.power_kw is None else request.power_kw * KW - found.counting.reserve_w,
         site_power_w=_site_power(request, columns),
         budget_usd_per_hour=request.budget_usd_per_hour,
         carbon_g_per_hour=None if request.most_carbon_kg_per_hour is None else request.most_carbon_kg_per_hour * GRAMS,

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tokopt.catalog import Catalog
+from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import Interval
 from tokopt.domain.plans import FleetItem
+from tokopt.domain.power_settings import SettingBasis
 from tokopt.perf.constants import SYSTEM, interval_of, level_of, novelty_of, traits_of
 
 from .resolved import Resolved
@@ -29,6 +31,10 @@ class Factors:
         """Return the range of a figure that grows with throughput, or is a latency."""
         return Interval(low=value * self.low, high=value * self.high)
 
+    def widened(self, share: float) -> Factors:
+        """Return the range with both ends moved apart by a share of at most one."""
+        return Factors(low=self.low * share, high=self.high / share)
+
     def over(self, share: float) -> Factors:
         """Return the range of figures stated at a share of the prediction; they stay inside it."""
         return Factors(low=min(self.low / share, 1.0), high=self.high / share)
@@ -40,7 +46,7 @@ class Factors:
 
 def named_traits(catalog: Catalog, deployed: Deployment | FleetItem, llm_name: str) -> dict[str, str]:
     """Return the traits of what is deployed, from the names of its accelerator, framework and precision."""
-    return traits_of(
+    return _measured_traits(
         catalog.accelerators[deployed.accelerator],
         catalog.frameworks[deployed.framework],
         catalog.precisions[deployed.precision],
@@ -50,7 +56,25 @@ def named_traits(catalog: Catalog, deployed: Deployment | FleetItem, llm_name: s
 
 def resolved_traits(resolved: Resolved) -> dict[str, str]:
     """Return the traits of a resolved deployment."""
-    return traits_of(resolved.accelerator, resolved.framework, resolved.precision, resolved.llm.name)
+    return _measured_traits(resolved.accelerator, resolved.framework, resolved.precision, resolved.llm.name)
+
+
+def _measured_traits(
+    accelerator: Accelerator, framework: Framework, precision: Precision, llm_name: str
+) -> dict[str, str]:
+    """Return traits as ranges see them: a power setting that nobody measured makes an accelerator of its own."""
+    traits = traits_of(accelerator, framework, precision, llm_name)
+    return traits | {"accelerator": accelerator.name} if clock_unsure(accelerator) < 1.0 else traits
+
+
+def clock_unsure(accelerator: Accelerator) -> float:
+    """Return the share by which ranges under a power setting widen: one where the setting was measured, or is none.
+
+    Where nobody ran it, everything may slow down as arithmetic does, or arithmetic not at all: the share of the clock.
+    """
+    throttle = accelerator.throttle
+    unsure = throttle is not None and throttle.setting.basis is SettingBasis.EXTRAPOLATED
+    return throttle.clock_share if throttle is not None and unsure else 1.0
 
 
 def factors(calibration: Calibration, traits: Mapping[str, str], mode: ServingMode | str, figure: str) -> Factors:

@@ -65,11 +65,11 @@ def resolve(
         InputError: An unknown name, or a combination that the catalog says is not supported.
     """
     accelerator = catalog.accelerator(gpu)
-    runs = [f for f in catalog.frameworks.values() if accelerator.name in f.support]
+    runs = [f for f in catalog.frameworks.values() if accelerator.hardware in f.support]
     if framework is None and not runs:
         raise InputError(f"no framework in the catalog runs on {accelerator.name}")
     chosen = catalog.framework(framework) if framework else runs[0]
-    support = chosen.support.get(accelerator.name)
+    support = chosen.support.get(accelerator.hardware)
     if support is None:
         names = ", ".join(f.name for f in runs) or "none"
         raise InputError(f"{chosen.name} does not run on {accelerator.name}; frameworks that do: {names}")
@@ -103,7 +103,7 @@ def resolve(
 def check_heads(resolved: Resolved, layout: Layout, what: str) -> None:
     """Raise InputError where tensor parallelism cannot split the attention heads."""
     heads = resolved.model.heads
-    support = resolved.framework.support[resolved.accelerator.name]
+    support = resolved.framework.support[resolved.accelerator.hardware]
     if layout.tp > 1 and heads % layout.tp and HEAD_PADDING not in support.features:
         raise InputError(f"{what}: tp={layout.tp} does not divide the {heads} attention heads")
 

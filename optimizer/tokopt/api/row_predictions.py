@@ -25,7 +25,7 @@ from tokopt.perf.deployed import decode_worker, replica_profile
 from tokopt.perf.describe import steady_at
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import sustained
-from tokopt.perf.power import drawn_w
+from tokopt.perf.power import board_watts, throttled_w
 from tokopt.perf.queueing import Limits, at_rate, capacity, capped
 from tokopt.perf.rows import (
     Predicted,
@@ -377,14 +377,9 @@ def _draw(
 
     Not a number where the catalog lacks idle, board or server power, or the prediction says no share of arithmetic.
     """
-    watts = [(e.resolved.accelerator.idle_w, e.resolved.accelerator.board_w, e.resolved.accelerator.server_w)
-             for e in entries]  # fmt: skip
-    idle_w, board_w, server_w = np.array(watts, dtype=float).T  # None becomes not a number
-    each_w = drawn_w(
+    each_w = throttled_w(
         constants,
-        idle_w=idle_w,
-        board_w=board_w,
-        server_w=server_w,
+        board_watts([entry.resolved.accelerator for entry in entries]),
         busy=answers.values["busy"][at],
         compute_share=answers.values["compute_share"][at],
     )

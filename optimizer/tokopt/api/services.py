@@ -10,14 +10,15 @@ from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.demand import WorkloadClass
 from tokopt.domain.offers import Offer, PriceList
-from tokopt.domain.plans import Objective, PlanRequest, PowerBasis
+from tokopt.domain.plans import Objective, PlanRequest, PowerMode
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.search import SearchReport, SearchSpace, evaluated, find_candidates
 
-from .columns import PricedCandidate, allowed_offers, cheapest_offers, offer_key, priced, provisioned_w
+from .columns import PricedCandidate, allowed_offers, cheapest_offers, hardware_of, offer_key, priced, variants_of
 from .electricity import carbon_g_per_hour, carbon_matters
 from .found import Found, Service
+from .power import Counting, count_drawn, counted_w, missing_power
 from .progress import Progress, silent
 from .space import search_space, supported
 from .standing import same_setup
@@ -42,11 +43,14 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
             known[key] = _searched(request, catalog, space, units, excluded, _part(progress, *share))
         services.append(_with_standing(request, catalog, replace(known[key], workload=space.workload)))
     for name in request.accelerators:
-        if name not in units:
+        if hardware_of(name) not in units:
             excluded[name] = "no price for it in the price list"
     columns = _with_carbon_known(request, priced_services(request, catalog, services, offers))
-    used = {c.offer.accelerator for c in columns}
-    for name in units:
+    counting = Counting()
+    if request.power_mode is PowerMode.DRAWN:
+        columns, counting = count_drawn(columns, request, catalog, [service.workload for service in services])
+    used = {c.accelerator.name for c in columns}
+    for name in dict.fromkeys(name for service in services for name in service.reports):
         if name not in used and name not in excluded:
             excluded[name] = _why_no_column(request, name, services)
     return Found(
@@ -56,6 +60,7 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
         services=tuple(services),
         excluded={name: why for name, why in excluded.items() if name not in used},
         columns=columns,
+        counting=counting,
     )
 
 
@@ -136,16 +141,18 @@ def _searched(
 ) -> Service:
     """Return what a search of every accelerator finds for one class; why one cannot be used goes to `excluded`."""
     reports: dict[str, SearchReport] = {}
-    for number, (name, sizes) in enumerate(units.items()):
-        accelerator = catalog.accelerators[name]
-        progress(f"searching {accelerator.title}", number / len(units))
-        reason = _unusable(accelerator, request, space)
-        if reason:
-            excluded[name] = reason
-            continue
-        reports[name] = find_candidates(accelerator, space, tuple(sorted(sizes)))
-        if not reports[name].candidates:
-            excluded[name] = _why_nothing(reports[name], space)
+    for number, (hardware, sizes) in enumerate(units.items()):
+        for accelerator in variants_of(hardware, request, catalog.accelerators):
+            if hardware in excluded and accelerator.throttle is not None:
+                continue  # what the accelerator itself cannot do, no power setting of it can
+            progress(f"searching {accelerator.title}", number / len(units))
+            reason = _unusable(accelerator, request, space)
+            if not reason:
+                report = find_candidates(accelerator, space, tuple(sorted(sizes)))
+                reports[accelerator.name] = report
+                reason = "" if report.candidates else _why_nothing(report, space)
+            if reason:
+                excluded[accelerator.name] = reason
     return Service(llm=space.llm, workload=space.workload, space=space, reports=reports)
 
 
@@ -185,7 +192,7 @@ def priced_services(
             candidates,
             offers,
             catalog.accelerators,
-            request.power_basis,
+            lambda accelerator: counted_w(accelerator, request),
             service=number,
             services=len(services),
             first=len(columns),
@@ -220,11 +227,9 @@ def _no_offer(prices: PriceList, request: PlanRequest) -> str:
 
 
 def _unusable(accelerator: Accelerator, request: PlanRequest, space: SearchSpace) -> str:
-    if needs_power(request):
-        each_w = provisioned_w(accelerator, request.power_basis)
-        if each_w != each_w:
-            missing = "all-in power" if request.power_basis is PowerBasis.UTILITY else "server power"
-            return f"the catalog has no {missing} for it, which a limit on power or carbon, or such a goal, needs"
+    missing = missing_power(accelerator, request) if needs_power(request) else ""
+    if missing:
+        return missing
     if not supported(accelerator, space):
         return f"no framework in the catalog runs on it ({', '.join(f.name for f in space.frameworks)})"
     return ""

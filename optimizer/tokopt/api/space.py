@@ -66,4 +66,4 @@ def check_context(llm: Llm, workload: Workload) -> None:
 
 def supported(accelerator: Accelerator, space: SearchSpace) -> bool:
     """Whether any framework in the space runs on the accelerator."""
-    return any(accelerator.name in framework.support for framework in space.frameworks)
+    return any(accelerator.hardware in framework.support for framework in space.frameworks)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tokopt.catalog import hardware, rows
 from tokopt.catalog.files import Row, read_yaml, validate
 from tokopt.catalog.names import KNOWN_ENTRIES, NamedT, checked_name, folded, name_index
+from tokopt.catalog.power_settings import AcceleratorTable
 from tokopt.domain.accelerators import Accelerator, Framework, KvPrecision, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.economics import PublishedEconomics
 from tokopt.domain.llms import Llm
 from tokopt.domain.measurements import MeasurementFamily, PowerReading
 from tokopt.domain.offers import Offer, OwnershipProfile, PriceList
+from tokopt.domain.power_settings import SEPARATOR
 from tokopt.domain.provenance import Source
 from tokopt.domain.sites import Site
 from tokopt.domain.workloads import Benchmark, Workload
@@ -51,13 +53,13 @@ class Catalog:
         return self._table("sources.yaml", rows.SourceRow, hardware.source_record)
 
     @cached_property
-    def accelerators(self) -> Mapping[str, Accelerator]:
-        """Accelerators by name, in SI."""
+    def accelerators(self) -> AcceleratorTable:
+        """Accelerators by name, in SI; variants such as `NAME@500w` are found too, but not listed."""
         table: dict[str, Accelerator] = {}
         for path in self._files("accelerators", "*.yaml"):
             name = checked_name(path.stem, str(path))
             table[name] = _record(name, rows.AcceleratorRow, hardware.accelerator_record, read_yaml(path), str(path))
-        return table
+        return AcceleratorTable(table)
 
     @cached_property
     def precisions(self) -> Mapping[str, Precision]:
@@ -164,12 +166,14 @@ class Catalog:
     # --- lookups ---
 
     def accelerator(self, name: str) -> Accelerator:
-        """Return an accelerator by name or alias.
+        """Return an accelerator by name or alias, or a variant of it: `NAME@500w`, `NAME@1200mhz`.
 
         Raises:
-            InputError: No accelerator has that name; the nearest names are given.
+            InputError: No accelerator has that name (the nearest names are given), or it cannot be set like that.
         """
-        return self._find("accelerator", name, self.accelerators)
+        base, at, setting = name.partition(SEPARATOR)
+        found = self._find("accelerator", base, self.accelerators)
+        return self.accelerators.variant(found.name, setting) if at else found
 
     def precision(self, name: str) -> Precision:
         """Return a weight precision by name or alias, or raise InputError."""

@@ -85,6 +85,10 @@ def _source_keys(record: Any) -> Iterator[tuple[str, str]]:
         yield "source", record.source
     for accelerator, support in getattr(record, "support", {}).items():
         yield f"support of {accelerator}", support.source
+    if getattr(record, "power_curve", None):
+        yield "power_curve", record.power_curve.source
+    for setting in getattr(record, "power_settings", ()):
+        yield f"power_settings {setting.name}", setting.source
 
 
 def _clashing_aliases(catalog: Catalog) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from tokopt.catalog.power_settings import check_settings, curve_record, setting_record
 from tokopt.catalog.rows import (
     AcceleratorRow,
     BenchmarkRow,
@@ -39,7 +40,8 @@ from tokopt.errors import CatalogError
 from tokopt.units import GB, GIB, KW, TFLOP
 
 _BITS_PER_BYTE: Final = 8.0
-_UNTRACED: Final = frozenset({"title", "aliases", "price_names", "source", "sources", "observed_on", "note", "support"})
+_SOURCED_APART: Final = frozenset({"support", "power_curve", "power_settings"})  # they have sources of their own
+_UNTRACED: Final = _SOURCED_APART | {"title", "aliases", "price_names", "source", "sources", "observed_on", "note"}
 
 
 def source_record(name: str, row: SourceRow) -> Source:
@@ -64,7 +66,7 @@ def accelerator_record(name: str, row: AcceleratorRow) -> Accelerator:
         raise CatalogError("memory_gb: missing (or memory_gib)")
     if row.purchase_unit is PurchaseUnit.RACK and row.nodes_per_rack is None:
         raise CatalogError("nodes_per_rack: missing, although purchase_unit is rack")
-    return Accelerator(
+    record = Accelerator(
         name=name,
         title=row.title,
         vendor=row.vendor,
@@ -86,10 +88,14 @@ def accelerator_record(name: str, row: AcceleratorRow) -> Accelerator:
         all_in_w=_scaled(row.all_in_kw, KW),
         idle_w=row.idle_w,
         per_package=row.per_package,
+        power_curve=None if row.power_curve is None else curve_record(row.power_curve),
+        power_settings=tuple(setting_record(setting) for setting in row.power_settings),
         sources=_sources(row),
         observed_on=row.observed_on.isoformat(),
         note=row.note,
     )
+    check_settings(record)
+    return record
 
 
 def precision_record(name: str, row: PrecisionRow) -> Precision:

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from tokopt.catalog.files import Row
 from tokopt.domain.accelerators import NumberFormat, PurchaseUnit, Topology
 from tokopt.domain.measurements import PowerMeter, PowerWork
+from tokopt.domain.power_settings import SettingBasis
 from tokopt.domain.workloads import Scenario, Statistic
 
 
@@ -65,6 +66,32 @@ class SourceRow(Row):
     note: str = Field(default="", description="Licence, doubts")
 
 
+class PowerCurveRow(Row):
+    """How the power of a board follows its core clock, and the clock the power that a cap leaves."""
+
+    exponent: Annotated[float, Field(ge=1, le=4, strict=True)] = Field(
+        description="Power above idle goes with the core clock to the power of this"
+    )
+    clock_mhz: OptionalPositive = Field(
+        default=None, description="Core clock that dense_tflops are quoted at; without it no clock can be locked [MHz]"
+    )
+    traffic_share: Share = Field(
+        description="Of what memory traffic draws above idle, the part that follows the core clock"
+    )
+    source: Text = Field(description="Key in sources.yaml")
+    note: str = Field(default="", description="What a reader should know about the values")
+
+
+class PowerSettingRow(Row):
+    """A power setting that plans may choose: a cap of the board, or a lock of its core clock."""
+
+    cap_w: OptionalPositive = Field(default=None, description="Power cap of the board [W]")
+    clock_mhz: OptionalPositive = Field(default=None, description="Core clock that it is locked to [MHz]")
+    basis: SettingBasis = Field(description="What the speed under it rests on")
+    source: Text = Field(description="Key in sources.yaml")
+    note: str = Field(default="", description="What a reader should know about it")
+
+
 class AcceleratorRow(SourcedRow):
     """One accelerator with the node and rack that it comes in (accelerators/<name>.yaml)."""
 
@@ -102,6 +129,12 @@ class AcceleratorRow(SourcedRow):
         default=None, description="Utility power provisioned for everything, per accelerator [kW]"
     )
     idle_w: OptionalPositive = Field(default=None, description="Power drawn with nothing running [W]")
+    power_curve: Annotated[PowerCurveRow | None, Given] = Field(
+        default=None, description="How power follows the core clock; caps and locks need it"
+    )
+    power_settings: tuple[PowerSettingRow, ...] = Field(
+        default=(), description="Caps and clock locks that plans may choose"
+    )
 
 
 class PrecisionRow(SourcedRow):

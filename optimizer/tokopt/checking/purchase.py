@@ -9,7 +9,8 @@ from tokopt.checking.case import TOLERANCE, Case, number, same, within
 from tokopt.checking.rates import constants_of
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.offers import Offer
-from tokopt.domain.plans import FleetItem, PowerBasis
+from tokopt.domain.plans import FleetItem, PowerBasis, PowerMode, PowerSettings
+from tokopt.domain.power_settings import SEPARATOR
 from tokopt.units import KW
 
 
@@ -65,13 +66,18 @@ def nodes_counted(case: Case) -> list[str]:
     return case.differs("nodes", case.item.nodes, -(-case.item.gpus // each), f"{case.item.gpus:,} of {each} a node")
 
 
+def hardware_of(name: str) -> str:
+    """Return what is bought under the name of an accelerator, whatever power setting the name ends with."""
+    return name.split(SEPARATOR)[0]
+
+
 def matching(item: FleetItem, offers: Iterable[Offer]) -> list[Offer]:
     """Return the offers of the item's provider, region, market, instance type and accelerator, whatever their price."""
     return [
         offer
         for offer in offers
         if (offer.provider, offer.region, offer.market.value, offer.instance_type, offer.accelerator)
-        == (item.provider, item.region, item.market, item.instance_type, item.accelerator)
+        == (item.provider, item.region, item.market, item.instance_type, hardware_of(item.accelerator))
     ]
 
 
@@ -100,13 +106,30 @@ def offer_allowed(case: Case) -> list[str]:
         for what, name, allowed in (
             ("region", item.region, request.regions),
             ("market", item.market, request.markets),
-            ("accelerator", item.accelerator, request.accelerators),
         )
         if allowed and name not in allowed
     ]
-    if item.accelerator in request.excluded_accelerators:
-        faults.append(f"accelerator {item.accelerator} is excluded by the request")
+    faults += _accelerator_refused(item.accelerator, case)
     return [case.fault(text) for text in faults]
+
+
+def _accelerator_refused(name: str, case: Case) -> list[str]:
+    """Return why the request does not allow an accelerator, or the power setting that it is in."""
+    request, hardware = case.request, hardware_of(name)
+    for excluded in (name, hardware):
+        if excluded in request.excluded_accelerators:
+            return [f"accelerator {excluded} is excluded by the request"]
+    if name in request.accelerators:
+        return []
+    listed = case.inputs.accelerators.get(hardware)
+    settings = {f"{hardware}{SEPARATOR}{s.name}" for s in listed.power_settings} if listed is not None else set()
+    if name in settings and request.power_settings is PowerSettings.ALL:
+        name = hardware
+    elif name != hardware:
+        return [f"accelerator {name} is a power setting that the request does not allow"]
+    if request.accelerators and name not in request.accelerators:
+        return [f"accelerator {name} is not among those that the request allows: {', '.join(request.accelerators)}"]
+    return []
 
 
 def units_paid(case: Case) -> list[str]:
@@ -126,21 +149,35 @@ def _kw(watts: float | None, accelerators: int) -> float | None:
 
 
 def power_counted(case: Case) -> list[str]:
-    """Check that provisioned and rated power are those of all accelerators bought, and `power_kw` the basis's. [kW]"""
+    """Check that provisioned and rated power are those of all accelerators bought, and `power_kw` what counts. [kW]"""
     item, accelerator, request = case.item, case.accelerator, case.request
     if accelerator is None:
         return []
     provisioned, rated = _kw(accelerator.all_in_w, item.gpus), _kw(accelerator.server_w, item.gpus)
-    basis = provisioned if request.power_basis is PowerBasis.UTILITY else rated
     why = f"of {item.gpus:,} accelerators"
+    counted = {
+        PowerMode.PROVISIONED: provisioned if request.power_basis is PowerBasis.UTILITY else rated,
+        PowerMode.RATED: _at_meter(case, rated, provisioned),
+        PowerMode.DRAWN: _at_meter(case, item.peak_drawn_kw, provisioned),
+    }[request.power_mode]
     faults = [
         *case.differs("provisioned_kw", item.provisioned_kw, provisioned, f"utility power {why}"),
         *case.differs("rated_kw", item.rated_kw, rated, f"server nameplate {why}"),
-        *case.differs("power_kw", item.power_kw, basis, f"on the basis {request.power_basis.value} {why}"),
+        *case.differs(
+            "power_kw", item.power_kw, counted, f"{request.power_mode.value} {request.power_basis.value} power {why}"
+        ),
     ]
     if request.power_kw is not None and item.power_kw is None:
         faults.append(case.fault("power_kw is not known, which a power limit needs"))
     return faults
+
+
+def _at_meter(case: Case, servers_kw: float | None, provisioned_kw: float | None) -> float | None:
+    """Return power of servers on the request's basis: times PUE at the utility, at most the planning figure."""
+    if servers_kw is None or case.request.power_basis is PowerBasis.IT:
+        return servers_kw
+    at_utility = servers_kw * case.request.pue
+    return at_utility if provisioned_kw is None else min(at_utility, provisioned_kw)
 
 
 def power_drawn(case: Case) -> list[str]:
@@ -161,7 +198,19 @@ def power_drawn(case: Case) -> list[str]:
     if drawn is None or not (within(least, drawn, TOLERANCE) and within(drawn, most, TOLERANCE)):
         ends = f"between idle boards and boards at their limit: {number(least)} to {number(most)}"
         return [case.fault(f"drawn_kw is {number(drawn)}, but must be {ends}")]
-    return []
+    return _peak_drawn(case, drawn, server * item.gpus / KW)
+
+
+def _peak_drawn(case: Case, mean_kw: float, rated_kw: float) -> list[str]:
+    """Check that what is drawn but for a chance is no less than the mean and no more than the nameplate. [kW]"""
+    peak = case.item.peak_drawn_kw
+    if peak is None:
+        needed = case.request.power_mode is PowerMode.DRAWN
+        return [case.fault("peak_drawn_kw is not known, which drawn power needs")] if needed else []
+    if within(mean_kw, peak, TOLERANCE) and within(peak, rated_kw, TOLERANCE):
+        return []
+    ends = f"between the mean and the nameplate: {number(mean_kw)} to {number(rated_kw)}"
+    return [case.fault(f"peak_drawn_kw is {number(peak)}, but must be {ends}")]
 
 
 def _host_share(case: Case, accelerator: Accelerator) -> float:

@@ -54,7 +54,7 @@ def constants_of(
     An effect of a trait that only published tables have, such as their harness, applies to none.
     """
     traits = {
-        "accelerator": accelerator.name,
+        "accelerator": accelerator.hardware,
         "generation": accelerator.generation,
         "vendor": accelerator.vendor,
         "framework": framework.name,

@@ -97,7 +97,7 @@ def supported(case: Case) -> list[str]:
     """Check that the framework runs the precisions and all features in use there, and the model comes in them."""
     deployment, llm = case.item.deployment, case.llm
     framework = case.inputs.frameworks[deployment.framework]
-    support = framework.support.get(deployment.accelerator)
+    support = framework.support.get(case.inputs.accelerators[deployment.accelerator].hardware)
     if support is None:
         return [case.fault(f"framework {deployment.framework} does not run on {deployment.accelerator}")]
     faults = []

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tokopt.checking.case import TOLERANCE, different, number, same, within
 from tokopt.checking.inputs import CheckInputs
-from tokopt.checking.purchase import matching
+from tokopt.checking.purchase import hardware_of, matching
 from tokopt.domain.demand import WorkloadClass
 from tokopt.domain.plans import FleetItem, Objective, Plan, Status
 from tokopt.units import KW, MILLION, SECONDS_PER_HOUR
@@ -22,6 +22,8 @@ FIGURES = (
     "power_kw",
     "it_power_kw",
     "drawn_power_kw",
+    "peak_drawn_power_kw",
+    "provisioned_power_kw",
     "tokens_per_s_per_mw",
 )
 
@@ -57,6 +59,8 @@ def sums_right(plan: Plan) -> list[str]:
         "power_kw": (power, "sum over the fleet, of the period that needs most"),
         "it_power_kw": (_sum(item.rated_kw for item in fleet), "sum of rated_kw over the fleet"),
         "drawn_power_kw": (_sum(item.drawn_kw for item in fleet), "sum of drawn_kw over the fleet"),
+        "peak_drawn_power_kw": (_sum(item.peak_drawn_kw for item in fleet), "sum of peak_drawn_kw over the fleet"),
+        "provisioned_power_kw": (_sum(item.provisioned_kw for item in fleet), "sum of provisioned_kw over the fleet"),
         "tokens_per_s_per_mw": (output / (power / KW) if power else None, "output tokens/s over MW"),
     }
     return [
@@ -141,6 +145,8 @@ def limits_kept(plan: Plan) -> list[str]:
     faults = []
     if plan.power_basis is not request.power_basis:
         faults.append(f"power_basis is {plan.power_basis.value}, but the request says {request.power_basis.value}")
+    if plan.power_mode is not request.power_mode:
+        faults.append(f"power_mode is {plan.power_mode.value}, but the request says {request.power_mode.value}")
     if not same(plan.power_limit_kw, request.power_kw):
         faults.append(different("power_limit_kw", plan.power_limit_kw, request.power_kw, "the request's power_kw"))
     power = peak_kw(plan)
@@ -151,7 +157,8 @@ def limits_kept(plan: Plan) -> list[str]:
         faults.append(f"usd_per_hour: the fleet costs ${number(usd)}/h, above the budget of ${number(budget)}/h")
     used: dict[str, int] = {}
     for item in fleet:
-        used[item.accelerator] = used.get(item.accelerator, 0) + item.gpus
+        bought = hardware_of(item.accelerator)
+        used[bought] = used.get(bought, 0) + item.gpus
     faults += [
         f"inventory: the fleet has {used[name]:,} {name}, but there are {most:,}"
         for name, most in request.inventory.items()
@@ -170,7 +177,7 @@ def stock_kept(plan: Plan, inputs: CheckInputs) -> list[str]:
     """
     taken: dict[tuple[str, str, str, str, str, int, float], list[FleetItem]] = {}
     for item in plan.fleet:
-        place = (item.provider, item.region, item.market, item.instance_type, item.accelerator)
+        place = (item.provider, item.region, item.market, item.instance_type, hardware_of(item.accelerator))
         taken.setdefault((*place, item.gpus_per_unit, item.usd_per_unit_hour), []).append(item)
     faults = []
     for items in taken.values():

@@ -52,6 +52,22 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
 @several("--region", help="Regions to buy in.")
 @several("--market", help="Terms: on_demand, spot, reserved, reserved_1y, reserved_3y, owned.")
 @click.option("--power-basis", metavar="utility|it", default="utility", help="Where --power is measured.")
+@click.option(
+    "--power-mode",
+    metavar="provisioned|rated|drawn",
+    default="provisioned",
+    show_default=True,
+    help="Which power counts: set aside for everything, nameplate, or drawn but for a chance of more.",
+)
+@click.option("--exceed", metavar="CHANCE", help="Chance that more than counted is drawn (drawn mode).  [default: 1%]")
+@click.option("--pue", metavar="N", help="Utility over server power, rated and drawn.  [default: the first site's]")
+@click.option(
+    "--power-settings",
+    metavar="default|all",
+    default="default",
+    show_default=True,
+    help="Also choose among the power caps and clock locks that the catalog lists; single ones: --gpu h200_sxm@500w.",
+)
 @several(
     "--objective",
     metavar="GOAL,...",

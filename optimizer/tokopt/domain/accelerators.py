@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 
+from tokopt.domain.power_settings import PowerCurve, PowerSetting, Throttle
+
 
 @unique
 class NumberFormat(StrEnum):
@@ -64,9 +66,22 @@ class Accelerator:
     all_in_w: float | None  # utility power provisioned for everything, per accelerator
     idle_w: float | None
     per_package: int = 1  # accelerators in what price lists count as one (cores of a chip)
+    power_curve: PowerCurve | None = None
+    power_settings: tuple[PowerSetting, ...] = ()  # those that plans may choose from
+    throttle: Throttle | None = None  # of a variant; rates and watts of the record are those under it
     sources: Mapping[str, str] = field(default_factory=dict)  # field name -> source key
     observed_on: str = ""
     note: str = ""
+
+    @property
+    def hardware(self) -> str:
+        """Name of the accelerator itself, whatever its power setting: what is bought, supported and was fitted to."""
+        return self.name if self.throttle is None else self.throttle.hardware
+
+    @property
+    def full_board_w(self) -> float | None:
+        """The board's own power limit, whatever it is capped to. [W]"""
+        return self.board_w if self.throttle is None else self.throttle.full_board_w
 
     @property
     def purchase_unit_size(self) -> int:

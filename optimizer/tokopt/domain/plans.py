@@ -40,6 +40,23 @@ class PowerBasis(StrEnum):
     IT = "it"  # nameplate of the servers
 
 
+@unique
+class PowerMode(StrEnum):
+    """Which power of a fleet a limit counts."""
+
+    PROVISIONED = "provisioned"  # what is set aside for it: the planning figure for everything, or the nameplate
+    RATED = "rated"  # nameplate of the servers, with cooling and distribution of the site where utility power counts
+    DRAWN = "drawn"  # what it draws, but for a stated chance of more
+
+
+@unique
+class PowerSettings(StrEnum):
+    """Which power settings of accelerators a plan may choose besides those that are named."""
+
+    DEFAULT = "default"  # none: boards run at their own limits
+    ALL = "all"  # every one that the catalog lists
+
+
 class PlanRequest(BaseModel):
     """Everything that decides a plan. Names are the catalog's canonical ones."""
 
@@ -51,6 +68,10 @@ class PlanRequest(BaseModel):
     ttft_by_default: bool = False  # the TTFT limit was not given: it is tokopt's default for the prompt length
     power_kw: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     power_basis: PowerBasis = PowerBasis.UTILITY
+    power_mode: PowerMode = PowerMode.PROVISIONED
+    exceed: float = Field(default=0.01, gt=0, lt=0.5)  # chance that the fleet draws more than is counted as drawn
+    pue: float = Field(default=1.0, ge=1, le=3)  # utility over server power, of rated and drawn power
+    power_settings: PowerSettings = PowerSettings.DEFAULT
     demand_requests_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # None = fill the power
     budget_usd_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     objective: Objective = Objective.COST
@@ -148,10 +169,11 @@ class FleetItem(Record):
     usd_per_unit_hour: float
     carbon_usd_per_unit_hour: float = 0.0  # at the price of carbon asked for, on top
     usd_per_hour: float
-    power_kw: float | None  # on the request's basis
+    power_kw: float | None  # on the request's basis, in its mode
     provisioned_kw: float | None
     rated_kw: float | None
     drawn_kw: float | None
+    peak_drawn_kw: float | None = None  # its part of what the fleet draws but for the request's chance of exceeding
     requests_per_s: float
     output_tokens_per_s: float
     capacity_requests_per_s: float  # of one replica within the SLA
@@ -301,8 +323,11 @@ class Plan(Record):
     power_kw: float | None
     power_limit_kw: float | None
     power_basis: PowerBasis
-    it_power_kw: float | None
-    drawn_power_kw: float | None
+    power_mode: PowerMode = PowerMode.PROVISIONED
+    provisioned_power_kw: float | None = None  # everything up to the utility feed
+    it_power_kw: float | None  # nameplate of the servers
+    drawn_power_kw: float | None  # mean, at the servers
+    peak_drawn_power_kw: float | None = None  # at the servers; drawn more with the request's chance of exceeding
     tokens_per_s_per_mw: float | None
     fleet: tuple[FleetItem, ...]
     binding: tuple[Binding, ...]

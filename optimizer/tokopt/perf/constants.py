@@ -44,7 +44,7 @@ def unlinked(scaled: Floats, link: Link) -> Floats:
 def traits_of(accelerator: Accelerator, framework: Framework, precision: Precision, llm_name: str) -> dict[str, str]:
     """Return the traits by which constants may differ."""
     return {
-        "accelerator": accelerator.name,
+        "accelerator": accelerator.hardware,
         "generation": accelerator.generation,
         "vendor": accelerator.vendor,
         "framework": framework.name,

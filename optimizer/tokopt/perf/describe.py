@@ -11,7 +11,7 @@ from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.machine import Machine
 from tokopt.perf.memory import MemoryUse, serving_memory
-from tokopt.perf.power import PowerShares, drawn_w
+from tokopt.perf.power import PowerShares, board_watts, throttled_w
 from tokopt.perf.replica import Worker
 from tokopt.perf.serving import Steady, steady_state, workload_lengths
 from tokopt.perf.step import StepSource, worker_steps
@@ -108,12 +108,5 @@ def replica_drawn_w(
     """Return the mean wall power of a replica, or None where the catalog lacks idle, board or server power. [W]"""
     if accelerator.idle_w is None or accelerator.board_w is None or accelerator.server_w is None:
         return None
-    each = drawn_w(
-        shares,
-        idle_w=accelerator.idle_w,
-        board_w=accelerator.board_w,
-        server_w=accelerator.server_w,
-        busy=busy,
-        compute_share=compute_share,
-    )
+    each = throttled_w(shares, board_watts(accelerator), busy=busy, compute_share=compute_share)
     return float(each) * accelerators

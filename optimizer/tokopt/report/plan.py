@@ -7,17 +7,14 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tokopt.domain.plans import Marginal, Objective, Plan, PlanRequest, PowerBasis, Status
+from tokopt.domain.plans import Marginal, Objective, Plan, PlanRequest, Status
 from tokopt.report.blocks import bullets, columns, counted, pairs, section
 from tokopt.report.deployments import letters_used
 from tokopt.report.figures import UNKNOWN, number, plural, power, rate, share, spread, usd, usd_range
 from tokopt.report.fleet import fleet_sections
 from tokopt.report.outlook import outlook_sections
+from tokopt.report.power import power_lines
 
-BASIS_NAMES = {
-    PowerBasis.UTILITY: "utility power provisioned for everything",
-    PowerBasis.IT: "nameplate of the servers",
-}
 BEST = {
     Objective.COST: "the lowest cost",
     Objective.THROUGHPUT: "the most output",
@@ -88,20 +85,7 @@ def _headline(plan: Plan) -> RenderableType:
     if plan.tokens_per_s_per_mw is not None:
         known = ranges.get("tokens_per_s_per_mw")
         add("output per megawatt", rate(plan.tokens_per_s_per_mw, "tok/s"), spread(known, "tok/s") if known else "")
-    return Group(Text(""), columns(("", "", "80 % range"), rows, left=(0, 2)), _power(plan))
-
-
-def _power(plan: Plan) -> RenderableType:
-    limit = ""
-    if plan.power_limit_kw is not None and plan.power_kw is not None:
-        limit = f" of {power(plan.power_limit_kw)} ({share(plan.power_kw / plan.power_limit_kw)})"
-    basis = BASIS_NAMES[plan.power_basis]
-    used = UNKNOWN if plan.power_kw is None else power(plan.power_kw)
-    others = [("drawn by the servers on average", plan.drawn_power_kw)]
-    if plan.power_basis is PowerBasis.UTILITY:
-        others.insert(0, ("nameplate of the servers", plan.it_power_kw))
-    said = "; ".join(f"{name}: {UNKNOWN if kw is None else power(kw)}" for name, kw in others)
-    return pairs([("power", f"{used}{limit}, {basis}"), ("", said)])
+    return Group(Text(""), columns(("", "", "80 % range"), rows, left=(0, 2)), power_lines(plan))
 
 
 def _nearest(plan: Plan) -> Iterator[RenderableType]:

@@ -103,7 +103,7 @@ def families(
     kinds = [
         (framework, support, precision)
         for framework in frameworks
-        if (support := framework.support.get(accelerator.name)) is not None
+        if (support := framework.support.get(accelerator.hardware)) is not None
         for precision in precisions
         if precision.name in support.precisions and precision.name in llm.precisions
         if chosen_precisions or precision.name == llm.native_precision or accelerator.vendor in precision.converted_for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_parts_are_the_whole(bins: list[tuple[int, int, float]], parts: int) -> 
     assert 1 <= len(cut) <= parts
     assert sum(part.weight.sum() for part in cut) == pytest.approx(weights.sum())
     assert sum(part.requests_per_s or 0.0 for part in cut) == pytest.approx(8.0)
-    for shorter, longer in zip(cut, cut[1:], strict=False):
+    for shorter, longer in itertools.pairwise(cut):
         assert shorter.input_tokens.max() < longer.input_tokens.min()
 
 
