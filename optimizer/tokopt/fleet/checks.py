@@ -82,7 +82,7 @@ def _column(problem: FleetProblem, column: Column) -> Iterator[str]:
             yield f"{name} has {len(given)} values for {periods} periods"
     if not math.isfinite(column.usd_per_hour):
         yield f"usd_per_hour must be a number, not {column.usd_per_hour:g}"
-    if not 0 <= column.first_period:
+    if not column.first_period >= 0:
         yield f"first_period must be zero or more, not {column.first_period}"
     if column.most_blocks is not None and column.most_blocks < column.least_blocks:
         yield f"at least {column.least_blocks} and at most {column.most_blocks} blocks contradict each other"

@@ -1,8 +1,9 @@
 """At most K accelerator types, exactly: branching over sets of types, each bounded by its linear relaxation.
 
-The program's own rows  n_jt ≤ M_j z_g  have a weak relaxation where fleets are large. There a node of this search is a set
-of types that may be used, of which some must be; its bound is the relaxation over the columns of those types. A node whose
-set is small enough is solved in whole blocks. The bound of all is the least of what is open and what was solved.
+The program's own rows  n_jt ≤ M_j z_g  have a weak relaxation where fleets are large. There a node of this search is a
+set of types that may be used, of which some must be; its bound is the relaxation over the columns of those types. A
+node whose set is small enough is solved in whole blocks. The bound of all is the least of what is open and what was
+solved.
 """
 
 from __future__ import annotations
@@ -97,9 +98,7 @@ def _of(table: Table, types: frozenset[int]) -> np.ndarray:
     return np.isin(table.labels["accelerator"], sorted(types))
 
 
-def _relaxed(
-    table: Table, goal: Goal, search: Search, types: frozenset[int]
-) -> tuple[float, Floats, float] | None:
+def _relaxed(table: Table, goal: Goal, search: Search, types: frozenset[int]) -> tuple[float, Floats, float] | None:
     """Return the relaxation's bound over some types, how much it uses of each, and its blocks; None if infeasible."""
     some = table.take(_of(table, types))
     groups = grouped(some)
@@ -112,4 +111,3 @@ def _relaxed(
     use = np.zeros(len(table.values["accelerator"]))
     np.add.at(use, some.labels["accelerator"], blocks * np.abs(some.mean_cost))
     return answer.bound, use, float(blocks.sum())
-
