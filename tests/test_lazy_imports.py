@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = {"ortools", "optuna", "polars", "plotille", "aiconfigurator_core", "pandas", "scipy"}
+HEAVY = {"highspy", "ortools", "optuna", "polars", "plotille", "aiconfigurator_core", "pandas", "scipy"}
 HELP = """
 import contextlib, io, json, runpy, sys
 sys.argv = ["tokopt", *{arguments!r}]

@@ -15,7 +15,7 @@ from .bought import FILLING, bought
 from .found import Found
 from .items import fleet_items, peak_kw, usd_per_million
 from .margins import binding_constraints, gain_of_a_millisecond, marginal_values
-from .outlook import carbon_kg_per_hour, changes, class_plans, schedule
+from .outlook import break_even, carbon_kg_per_hour, changes, class_plans, schedule
 from .ranges import THROUGHPUT, Factors, clock_unsure, factors, named_traits, outside, together
 
 
@@ -63,6 +63,7 @@ def assemble(
         runner_up=_runner_up(second, problem.goal, solution.objective),
         classes=class_plans(found, items) if request.classes or earned else (),
         schedule=schedule(found, problem, rows, items),
+        break_even=break_even(found, problem, solution),
         changes=changes(found, rows),
         profit_usd_per_hour=earned - usd if earned else None,
         carbon_kg_per_hour=carbon,

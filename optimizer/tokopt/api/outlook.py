@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tokopt.domain.plans import Change, ClassPlan, FleetItem, PeriodPlan
-from tokopt.fleet import FleetProblem
+from tokopt.domain.plans import BreakEven, Change, ClassPlan, FleetItem, PeriodPlan
+from tokopt.fleet import FleetProblem, FleetSolution, break_even_prices
 
 from .bought import Bought
 from .found import Found
 from .items import usd_per_million
 
 GRAMS = 1e3  # in a kilogram
+BREAK_EVEN_S = 3.0  # for all accelerators together: an extra that must not take longer than the plan
 STATED = ("mean", "p50", "p90", "p99")  # statistics of an item's latencies
 
 
@@ -121,4 +122,21 @@ def changes(found: Found, rows: Sequence[Bought]) -> tuple[Change, ...]:
         )
         for key, (before, after) in sorted(counts.items())
         if before != after
+    )
+
+
+def break_even(found: Found, problem: FleetProblem, solution: FleetSolution) -> tuple[BreakEven, ...]:
+    """Return the prices at which accelerators that the plan leaves out would enter it."""
+    cheapest: dict[str, float] = {}
+    for row in found.columns:
+        each = row.offer.usd_per_accelerator_hour
+        cheapest[row.column.accelerator] = min(each, cheapest.get(row.column.accelerator, math.inf))
+    return tuple(
+        BreakEven(
+            accelerator=name,
+            usd_per_gpu_hour=price.usd_per_accelerator_hour if price.usd_per_accelerator_hour > 0.0 else None,
+            cheapest_usd_per_gpu_hour=cheapest[name],
+            exact=price.exact,
+        )
+        for name, price in sorted(break_even_prices(problem, solution, time_limit_s=BREAK_EVEN_S).items())
     )

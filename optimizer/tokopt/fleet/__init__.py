@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from tokopt.fleet.break_even import break_even_prices
 from tokopt.fleet.closed_form import closed_form
 from tokopt.fleet.problem import (
     Binding,
@@ -34,6 +35,7 @@ __all__ = [
     "Stop",
     "Survive",
     "best_possible",
+    "break_even_prices",
     "solve_fleet",
 ]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tokopt.fleet.formulation import cap_terms
+from tokopt.fleet.bounds import cap_terms
 from tokopt.fleet.outcome import Outcome, figures, stated
 from tokopt.fleet.problem import Binding, FleetProblem, FleetSolution, Goal, GoalValue, Stop
 from tokopt.fleet.program import Floats
@@ -81,11 +81,14 @@ def _binding(outcome: Outcome) -> Iterator[Binding]:
         yield from _by_period(outcome, "power", table.power, every, problem.power_w)
     for site, limit in problem.site_power_w.items():
         yield from _by_period(outcome, f"power[{site}]", table.power, table.matches("site", site), limit)
-    for offer, units in problem.offer_units.items():
-        yield from _by_period(outcome, f"offer[{offer}]", table.units * 1.0, table.matches("offer", offer), units)
+    for number in np.unique(table.labels["offer"][n.max(axis=1, initial=0) > 0]).tolist():
+        offer = table.values["offer"][number]
+        if offer in problem.offer_units:  # one that is not in use holds nothing back by being small
+            which, units = table.labels["offer"] == number, problem.offer_units[offer]
+            yield from _by_period(outcome, f"offer[{offer}]", table.units.astype(np.float64), which, units)
     for accelerator, stock in problem.accelerator_stock.items():
         which = table.matches("accelerator", accelerator)
-        yield from _by_period(outcome, f"stock[{accelerator}]", table.accelerators * 1.0, which, stock)
+        yield from _by_period(outcome, f"stock[{accelerator}]", table.accelerators.astype(np.float64), which, stock)
     for cap in problem.caps:
         which, amount = cap_terms(table, cap)
         yield from _by_period(outcome, f"cap[{cap.name}]", amount, which, cap.most, least=cap.least)
@@ -106,7 +109,7 @@ def _binding(outcome: Outcome) -> Iterator[Binding]:
 def _by_period(
     outcome: Outcome, name: str, amount: Floats, which: Bools, most: float, *, least: float = 0.0
 ) -> Iterator[Binding]:
-    each = np.broadcast_to(amount.reshape(outcome.table.count, -1), outcome.blocks.shape)
+    each = np.broadcast_to(amount if amount.ndim == 2 else amount[:, None], outcome.blocks.shape)
     for t, period in enumerate(outcome.table.problem.periods):
         in_use = which & (outcome.blocks[:, t] > 0) & (each[:, t] > 0)
         used = float((outcome.blocks[:, t] * each[:, t])[which].sum())

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from tokopt.errors import InputError
+from tokopt.fleet.bounds import SCALED
 from tokopt.fleet.engine import Answer, Effort, minimise
-from tokopt.fleet.formulation import SCALED, Failure, Formulation, formulate
+from tokopt.fleet.formulation import Failure, Formulation, formulate
 from tokopt.fleet.outcome import objective_of
 from tokopt.fleet.problem import FleetProblem, Goal, ShadowPrices
 from tokopt.fleet.program import Floats
@@ -19,9 +20,11 @@ LONGEST_S = 60.0
 
 
 def relaxation(
-    table: Table, failures: tuple[Failure, ...], objective: Floats | None = None
-) -> tuple[Formulation, Answer]:
-    """Return the relaxation and its optimum; what fills the limits has the most tokens as its goal.
+    table: Table, failures: tuple[Failure, ...], *, ratio: float | None = None
+) -> tuple[Formulation, Floats, Answer]:
+    """Return the relaxation, its objective and its optimum; what fills the limits has the most tokens as its goal.
+
+    With a ratio, cost per token is made best: the cost less what tokens are worth at that ratio.
 
     Raises:
         InputError: It was not solved in time.
@@ -29,15 +32,18 @@ def relaxation(
     problem = table.problem
     free = replace(table, problem=replace(problem, most_accelerator_types=None))
     form = formulate(free, failures, keep=frozenset({problem.goal}))
-    if objective is None:
+    if ratio is not None and problem.goal is Goal.COST_PER_TOKEN:
+        objective = form.cost() + form.change() - ratio * form.tokens()
+    else:
         objective = -form.tokens() if problem.goal in SCALED else objective_of(form, problem.goal)
-    return form, minimise(form.program, objective, Effort(deadline=time.monotonic() + LONGEST_S, relaxed=True))
+    effort = Effort(deadline=time.monotonic() + LONGEST_S, relaxed=True)
+    return form, objective, minimise(form.program, objective, effort)
 
 
 def shadow_prices_of(problem: FleetProblem, table: Table, failures: tuple[Failure, ...]) -> ShadowPrices | None:
     """Return the marginal values: of USD/h for cost and profit, W, g/h, or million tokens/h where limits are filled."""
     try:
-        form, answer = relaxation(table, failures)
+        form, _, answer = relaxation(table, failures)
     except InputError:
         return None
     if not answer.found or not len(answer.duals):

@@ -136,7 +136,8 @@ def _loaded(program: Program, objective: Floats, *, whole: bool) -> Any:
     """Return HiGHS with a program loaded: silent, on one thread."""
     import highspy
 
-    solver = highspy.Highs()
+    # The class itself enables callbacks when it is made, which prints a banner before it can be silenced.
+    solver = highspy.Highs.__base__()
     for name, value in (("output_flag", False), ("log_to_console", False), ("parallel", "off"), ("random_seed", 0)):
         solver.setOptionValue(name, value)
     matrix = program.matrix()
@@ -245,6 +246,14 @@ class LinearProgram:
         self._lower[variable] = value
         self._solver.changeColBounds(variable, value, float(self._upper[variable]))
         return before
+
+    def fix(self, variable: int, value: float) -> None:
+        """Fix a variable, whatever its bounds were."""
+        self._solver.changeColBounds(variable, value, value)
+
+    def allows(self, variable: int, value: float) -> bool:
+        """Return whether a variable may have a value by the bounds that it was given."""
+        return bool(value <= self._upper[variable])
 
     def solve(self) -> Floats | None:
         """Return the values of the optimum, or None where there is none."""

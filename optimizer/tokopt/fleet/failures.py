@@ -33,7 +33,7 @@ def not_survived(outcome: Outcome, known: tuple[Failure, ...]) -> tuple[Failure,
             share = most_served(rates, left, wanted)
             if share < SERVED:
                 worst.append((share, failure))
-    worst.sort(key=lambda pair: (pair[0], pair[1].period, pair[1].split, pair[1].zone))
+    worst.sort(key=lambda pair: (pair[0], pair[1].period, pair[1].family, pair[1].zone))
     return tuple(failure for _, failure in worst[:MOST_AT_ONCE])
 
 
@@ -55,7 +55,7 @@ def _rates(outcome: Outcome) -> Floats:
 def _failures(outcome: Outcome, t: int, mode: Survive) -> list[Failure]:
     used = outcome.blocks[:, t] > 0
     if mode is Survive.NODE:
-        return [Failure(t, split=i) for i in np.unique(outcome.split[used]).tolist()]
+        return [Failure(t, family=i) for i in np.unique(outcome.table.family[used]).tolist()]
     return [Failure(t, zone=z) for z in np.unique(outcome.table.labels["zone"][used]).tolist()]
 
 
@@ -64,8 +64,9 @@ def _lost(outcome: Outcome, failure: Failure, t: int) -> Floats:
     table = outcome.table
     usable = 1.0 - table.problem.spot_reserve * table.spot
     lost = np.zeros(len(outcome.x))
-    if failure.split >= 0:
-        lost[failure.split] = usable[outcome.split == failure.split][0]
+    if failure.family >= 0:
+        (members,) = np.nonzero(table.family == failure.family)
+        lost[outcome.split[members[0]]] = usable[members[0]]
     else:
         there = table.labels["zone"] == failure.zone
         np.add.at(lost, outcome.split[there], (outcome.blocks[:, t] * usable)[there])

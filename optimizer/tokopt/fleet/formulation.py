@@ -1,32 +1,32 @@
 """The mixed-integer program: variables, one function per constraint, objectives.
 
 Columns j, classes k, periods t; h_t is the period's share of the horizon. Columns with the same rates that are alike in
-what can fail or be taken away share their rate variables: such a *split* is i below, with r_ik and n_it = Σ_{j in i} n_jt.
-Sharing is exact, since the load of a split can be spread over its columns in proportion to their blocks.
+what can fail or be taken away share their rate variables: such a *split* is i below, with r_ik and n_it = Σ_{j in i}
+n_jt. Sharing is exact, since the load of a split can be spread over its columns in proportion to their blocks.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tokopt.fleet.problem import Cap, Counted, FleetProblem, Goal, Survive
+from tokopt.fleet.bounds import SCALED, cap_terms, most_blocks
+from tokopt.fleet.problem import Goal, Survive
 from tokopt.fleet.program import NONE, Floats, Ints, Program
-from tokopt.fleet.table import Table, distinct_rows
+from tokopt.fleet.table import Bools, Table, distinct_rows
 
 MILLION_TOKENS_PER_HOUR = 3600.0 / 1e6  # of one token a second
-SCALED = (Goal.COST_PER_TOKEN, Goal.THROUGHPUT)
-ROOM = 1.0 + 1e-12  # rounding that a whole number of blocks may need to fit into a limit
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is lost in a period: one block of a split, or all blocks of a zone."""
+    """What is lost in a period: one block of a family of columns that share a split, or all blocks of a zone."""
 
     period: int
-    split: int = NONE
+    family: int = NONE  # of columns
     zone: int = NONE
 
 
@@ -107,7 +107,7 @@ def formulate(table: Table, failures: tuple[Failure, ...] = (), *, keep: frozens
     )
     assert form.n.shape == (columns, periods)
     serve_every_class(form, form.x)
-    keep_within_capacity(form, form.x)
+    form.rows["capacity"] = keep_within_capacity(form, form.x)
     keep_within_power(form)
     keep_within_site_power(form)
     keep_within_budget(form)
@@ -147,7 +147,7 @@ def _blocks(program: Program, table: Table, most: Floats) -> Ints:
 
 
 def serve_every_class(form: Formulation, x: Ints) -> None:
-    """Every class is served whole:  Σ_i x_ikt = d_kt  (s·d_kt where the goal scales it, ≤ d_kt for profit)   [requests/s].
+    """Serve every class whole:  Σ_i x_ikt = d_kt  (s·d_kt where the goal scales it, ≤ d_kt for profit)   [requests/s].
 
     In a failure the same requests are served by what is left.
     """
@@ -156,7 +156,7 @@ def serve_every_class(form: Formulation, x: Ints) -> None:
     row = np.arange(classes * periods).reshape(classes, periods)
     demand = table.demand.T
     first = "demand" not in form.rows
-    terms = [(row[None], x, 1.0)]
+    terms: list[tuple[ArrayLike, ArrayLike, ArrayLike]] = [(row[None], x, 1.0)]
     lower = upper = demand.ravel()
     if form.scale != NONE:
         terms.append((row, form.scale, -demand))
@@ -233,7 +233,9 @@ def keep_within_stock(form: Formulation) -> None:
     for accelerator, stock in table.problem.accelerator_stock.items():
         of_type = table.matches("accelerator", accelerator)
         if of_type.any():
-            form.rows[f"stock[{accelerator}]"] = _sum_by_period(form, table.accelerators * 1.0, of_type, float(stock))
+            form.rows[f"stock[{accelerator}]"] = _sum_by_period(
+                form, table.accelerators.astype(np.float64), of_type, float(stock)
+            )
 
 
 def keep_within_caps(form: Formulation) -> None:
@@ -244,22 +246,7 @@ def keep_within_caps(form: Formulation) -> None:
             form.rows[f"cap[{cap.name}]"] = _sum_by_period(form, amount, matching, cap.most, least=cap.least)
 
 
-def cap_terms(table: Table, cap: Cap) -> tuple[np.ndarray, Floats]:
-    """Return which columns a cap counts, and what a block of each counts for, by column or column and period."""
-    matching = np.ones(table.count, dtype=np.bool_)
-    for label in table.labels:
-        if getattr(cap, label):
-            matching &= table.matches(label, getattr(cap, label))
-    amount = {
-        Counted.UNITS: table.units * 1.0,
-        Counted.ACCELERATORS: table.accelerators * 1.0,
-        Counted.USD_PER_HOUR: table.cost,
-        Counted.POWER_W: table.power,
-    }[cap.counted]
-    return matching, amount
-
-
-def _sum_by_period(form: Formulation, amount: Floats, which: np.ndarray, most: float, *, least: float = 0.0) -> Ints:
+def _sum_by_period(form: Formulation, amount: Floats, which: Bools, most: float, *, least: float = 0.0) -> Ints:
     """Add  least ≤ Σ_j a_j n_jt ≤ most  for all t and return the rows."""
     (of,) = np.nonzero(which)
     periods = len(form.table.hours)
@@ -308,7 +295,7 @@ def limit_accelerator_types(form: Formulation, most: Floats) -> None:
 
 
 def penalise_changes(form: Formulation) -> None:
-    """Changes from today's fleet:  δ_jt ≥ n_jt - n0_j,  δ_jt ≥ n0_j - n_jt;  δ = n where n0 = 0."""
+    """Penalise changes from today's fleet:  δ_jt ≥ n_jt - n0_j,  δ_jt ≥ n0_j - n_jt;  δ = n where n0 = 0."""
     table = form.table
     if not table.problem.change_usd_per_block_hour:
         return
@@ -325,11 +312,11 @@ def penalise_changes(form: Formulation) -> None:
     row = np.arange(len(variable))
     form.program.add_rows(len(variable), (row, variable, 1.0), (row, delta, -1.0), upper=before)
     form.program.add_rows(len(variable), (row, variable, 1.0), (row, delta, 1.0), lower=before)
-    form.changes.append((delta, total))
+    form.changes.append((delta, total.astype(np.float64)))
 
 
 def bound_peak_power(form: Formulation) -> None:
-    """The peak is no less than any period's power:  Σ_j w_j n_jt ≤ P  for all t   [kW]."""
+    """Keep the peak no less than any period's power:  Σ_j w_j n_jt ≤ P  for all t   [kW]."""
     form.peak = int(form.program.add_variables(1)[0])
     periods = len(form.table.hours)
     row = np.arange(periods)
@@ -341,7 +328,7 @@ def survive(form: Formulation, failure: Failure, most: Floats) -> None:
     """After a failure in period t a new split y of the load serves everything:
 
         Σ_i y_ik = Σ_i x_ikt  for all k
-        Σ_k y_ik / r_ik ≤ (1 - reserve_i) (n_it - u_it)   one block of split i lost, where any is in use:  n_jt ≤ M_j u_it
+        Σ_k y_ik / r_ik ≤ (1 - reserve_i) (n_it - u_it)   a block of split i lost, where any is in use:  n_jt ≤ M_j u_it
         y_ik = 0                                          i in the zone that is lost
 
     The spot reserve stays idle in a failure too; the limit on the spot share is not asked for then.
@@ -355,17 +342,22 @@ def survive(form: Formulation, failure: Failure, most: Floats) -> None:
     one = np.full(used.shape, NONE)
     one[used] = form.program.add_variables(int(used.sum()))
     y[:, :, t] = one
-    only = [t] if y.shape[2] > 1 else [0]
+    only = [t]
     sliced = _one_period(form, t)
     serve_every_class(sliced, y[:, :, only])
     rows = keep_within_capacity(sliced, y[:, :, only])
-    if failure.split != NONE:
-        inside = (form.split == failure.split) & (form.n[:, t] != NONE)
+    if failure.family != NONE:
+        # Where columns are rolled into groups, several splits may have the family: one of them is lost then.
+        inside = (form.table.family == failure.family) & (form.n[:, t] != NONE)
+        if not inside.any():
+            return
+        split = int(form.split[inside].min())
+        inside &= form.split == split
         (lost,) = form.program.add_variables(1, upper=1.0, integer=True)
         (members,) = np.nonzero(inside)
         usable = 1.0 - form.table.problem.spot_reserve * float(form.table.spot[members[0]])
         # The block that is lost:  n - u  instead of  n  in the split's row.
-        form.program.add_entries(rows[failure.split, 0], int(lost), usable)
+        form.program.add_entries(rows[split, 0], int(lost), usable)
         row = np.arange(len(members))
         limit = np.maximum(most[members, t] if form.table.flexible[members].all() else most[members].max(axis=1), 1.0)
         form.program.add_rows(len(members), (row, form.n[members, t], 1.0), (row, lost, -limit), upper=0.0)
@@ -373,11 +365,7 @@ def survive(form: Formulation, failure: Failure, most: Floats) -> None:
 
 def _one_period(form: Formulation, t: int) -> Formulation:
     """Return a view of the same program with the demand, blocks and rates of one period."""
-    table = Table(
-        **{name: getattr(form.table, name) for name in Table.__slots__ if name not in ("hours", "demand")},
-        hours=form.table.hours[t : t + 1],
-        demand=form.table.demand[t : t + 1],
-    )
+    table = replace(form.table, hours=form.table.hours[t : t + 1], demand=form.table.demand[t : t + 1])
     return Formulation(
         form.program,
         table,
@@ -390,57 +378,3 @@ def _one_period(form: Formulation, t: int) -> Formulation:
         form.changes,
         form.rows,
     )
-
-
-def most_blocks(table: Table) -> Floats:
-    """Return J x T: the most blocks of a column that any sensible fleet has, what the tightest limit allows."""
-    problem, periods = table.problem, len(table.hours)
-    most = np.repeat(table.most[:, None], periods, axis=1)
-
-    def limit(amount: Floats, total: float | Floats, which: np.ndarray | None = None) -> None:
-        some = np.broadcast_to((amount > 0).T, most.T.shape).T if which is None else ((amount > 0).T & which).T
-        some = np.broadcast_to(some.reshape(table.count, -1), most.shape)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            room = np.floor(np.asarray(total / amount * ROOM)).reshape(table.count, -1)
-        most[some] = np.minimum(most, room)[some]
-
-    if problem.power_w is not None:
-        limit(table.power, problem.power_w)
-    for site, watts in problem.site_power_w.items():
-        limit(table.power, watts, table.matches("site", site))
-    if problem.budget_usd_per_hour is not None:
-        # A block in one period alone, or in all periods that a fixed column stays for.
-        spent = np.where(table.flexible[:, None], table.cost * table.weight, table.mean_cost[:, None])
-        limit(spent, problem.budget_usd_per_hour)
-    units = np.array([problem.offer_units.get(name, math.inf) for name in table.values["offer"]])
-    limit(table.units * 1.0, units[table.labels["offer"]])
-    stock = np.array([problem.accelerator_stock.get(name, math.inf) for name in table.values["accelerator"]])
-    limit(table.accelerators * 1.0, stock[table.labels["accelerator"]])
-    for cap in problem.caps:
-        matching, amount = cap_terms(table, cap)
-        limit(amount, cap.most, matching)
-    if problem.goal not in SCALED:
-        most = np.minimum(most, _whole_demand(table, problem))
-    return np.asarray(np.maximum(most, table.least[:, None]))
-
-
-def _whole_demand(table: Table, problem: FleetProblem) -> Floats:
-    """Return J x T: the blocks of a column that serve everything that it can serve, alone; more are never of use."""
-    with np.errstate(divide="ignore"):
-        load = np.where(table.rates > 0, 1.0 / table.rates, 0.0)
-    usable = np.where(table.spot, 1.0 - problem.spot_reserve, 1.0)
-    spare = 1.0 if problem.survive is Survive.NONE else 2.0
-    whole = np.ceil((load / np.maximum(usable, 1e-9)[:, None]) @ table.demand.T) + spare
-    wanted = np.where(np.isfinite(table.most), table.most, np.inf)[:, None]
-    # A commitment or today's fleet may be worth more blocks than the demand.
-    kept = np.maximum(whole, table.current[:, None] if problem.change_usd_per_block_hour else 0)
-    if any(cap.least > 0 for cap in problem.caps):
-        least = np.zeros_like(kept)
-        for cap in problem.caps:
-            matching, amount = cap_terms(table, cap)
-            each = np.broadcast_to(amount.reshape(table.count, -1), kept.shape)
-            some = matching[:, None] & (each > 0) & (cap.least > 0)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                least[some] = np.maximum(least, np.ceil(cap.least / each) + 1)[some]
-        kept = np.maximum(kept, least)
-    return np.asarray(np.minimum(kept, wanted))

@@ -5,8 +5,8 @@ every set-up at once, each class would use the group's best one:
 
     r_gk = max over j in g of r_jk,    n_gt = Σ over j in g of n_jt
 
-Every fleet of the full program is a fleet of this one at the same cost, power and carbon, so its optimum bounds the full
-program's. With twelve accelerators it has twelve integers a period instead of hundreds.
+Every fleet of the full program is a fleet of this one at the same cost, power and carbon, so its optimum bounds the
+full program's. With twelve accelerators it has twelve integers a period instead of hundreds.
 """
 
 from __future__ import annotations

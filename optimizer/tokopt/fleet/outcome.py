@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tokopt.fleet.bounds import SCALED
 from tokopt.fleet.engine import Answer
-from tokopt.fleet.formulation import MILLION_TOKENS_PER_HOUR, SCALED, Formulation
+from tokopt.fleet.formulation import MILLION_TOKENS_PER_HOUR, Formulation
 from tokopt.fleet.problem import Goal, Stop
 from tokopt.fleet.program import NONE, Floats, Ints
 from tokopt.fleet.table import Table
@@ -18,7 +19,7 @@ SAME = 1e-9  # relative difference below which two objectives are a tie
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A fleet, or none. Objective and bound are of the program as it is minimised: negative where a goal is maximised."""
+    """A fleet, or none. Objective and bound are as they are minimised: negative where a goal is maximised."""
 
     stop: Stop
     table: Table

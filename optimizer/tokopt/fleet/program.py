@@ -86,6 +86,18 @@ class Program:
             self._matrix = sparse.csr_matrix((values, (rows.astype(np.int64), variables.astype(np.int64))), shape=shape)
         return self._matrix
 
+    def take(self, variables: Ints) -> Program:
+        """Return the linear program of some variables, all others zero; its rows are the same."""
+        some = Program(
+            lower=self.lower[variables],
+            upper=self.upper[variables],
+            integer=self.integer[variables],
+            row_lower=self.row_lower,
+            row_upper=self.row_upper,
+        )
+        some._matrix = self.matrix().tocsc()[:, variables].tocsr()
+        return some
+
     def vector(self, *terms: tuple[ArrayLike, ArrayLike]) -> Floats:
         """Return an objective from variables and their coefficients."""
         total = np.zeros(self.variables)

@@ -1,8 +1,8 @@
 """Least cost per token, a ratio, by Dinkelbach's method.
 
-min cost(n)/tokens(x) over fleets that fill the limits. For a guess q, F(q) = min cost - q·tokens; F(q) = 0 exactly at the
-optimum, and the minimiser's own ratio is the next guess (Dinkelbach, Management Science 13(7), 1967). With a proven bound
-b ≤ F(q) every fleet's ratio is at least q + b/(most tokens), which is the bound reported.
+min cost(n)/tokens(x) over fleets that fill the limits. For a guess q, F(q) = min cost - q·tokens; F(q) = 0 exactly at
+the optimum, and the minimiser's own ratio is the next guess (Dinkelbach, Management Science 13(7), 1967). With a proven
+bound b ≤ F(q) every fleet's ratio is at least q + b/(most tokens), which is the bound reported.
 """
 
 from __future__ import annotations

@@ -12,10 +12,12 @@ count against every limit no more. None applies to a column that is in today's f
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tokopt.fleet.formulation import SCALED, most_blocks
+from tokopt.fleet.bounds import SCALED, most_blocks
 from tokopt.fleet.problem import Goal, Survive
 from tokopt.fleet.table import Bools, Floats, Ints, Table, distinct_rows
 
@@ -46,7 +48,7 @@ def terms_of(table: Table, *, offers: bool) -> Ints:
     named |= {"zone"} if problem.survive is Survive.ZONE else set()
     named |= {label for cap in problem.caps for label in table.labels if getattr(cap, label)}
     carbon = np.nan_to_num(table.carbon, nan=-1.0) if _counts_carbon(table) else np.zeros(table.count)
-    keys = [np.stack([table.labels[name] for name in sorted(named)], axis=1)]
+    keys: list[NDArray[Any]] = [np.stack([table.labels[name] for name in sorted(named)], axis=1)]
     keys += [table.units, table.accelerators, table.power, carbon, table.flexible, table.first, table.spot, table.most]
     return distinct_rows(*keys)
 

@@ -8,16 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tokopt.errors import InputError
+from tokopt.fleet.bounds import SCALED
 from tokopt.fleet.diving import dive
 from tokopt.fleet.engine import Effort, Start, minimise
-from tokopt.fleet.formulation import SCALED, Failure, Formulation, formulate
+from tokopt.fleet.formulation import Failure, Formulation, formulate
 from tokopt.fleet.grouping import Groups, grouped, promising
 from tokopt.fleet.outcome import Outcome, nothing, objective_of, read, value_of
+from tokopt.fleet.pricing import relax
 from tokopt.fleet.problem import Goal, Stop
 from tokopt.fleet.program import NONE, Floats, Ints
 from tokopt.fleet.table import Bools, Table
 
 SEPARABLE = (Goal.COST, Goal.PROFIT, Goal.CARBON)  # sums over periods
+ROOMY_NODES = 200  # of a search for a fleet with room, which need not be the one with most
+MOST_COPIES = 400_000  # rate variables of failures in a relaxation over all columns
 LARGE = 40_000  # rate variables: from there on the search of fleets goes by period
 
 
@@ -52,18 +56,44 @@ def best(table: Table, goal: Goal, search: Search) -> Outcome:
         return direct(table, goal, search)
     if not outer.found:
         return nothing(table, outer.solver, outer.detail)
-    served = outer.x[outer.split].max(axis=2) * (outer.blocks.max(axis=1) > 0)[:, None]
-    kept = promising(table, groups, served)
-    small, of = table.take(kept), groups.of[kept]
     enough = outer.bound + search.gap * abs(outer.bound)
-    dealt = None if goal in SCALED or goal is Goal.PROFIT else dive(small, of, outer.blocks, search.failures)
-    found = None if dealt is None else valued(dealt, goal, outer.bound)
+    found, small = _dealt(table, groups, outer, goal, search)
+    if found is None and goal is Goal.COST:
+        roomy = _roomy(groups.table, outer, enough, search)
+        found, small = (None, small) if roomy is None else _dealt(table, groups, roomy, goal, search)
+        found = None if found is None else valued(found, goal, outer.bound)
     if found is None or found.objective > enough:
         inner = _tried(small, goal, search, outer.bound, enough, found, share=0.5)
         found = inner if inner is not None and (found is None or inner.objective <= found.objective) else found
     if found is not None and found.gap <= search.gap:
         return replace(found, stop=Stop.OPTIMAL)
     return closed(table, goal, search, outer.bound, found)
+
+
+def _dealt(table: Table, groups: Groups, outer: Outcome, goal: Goal, search: Search) -> tuple[Outcome | None, Table]:
+    """Return the groups' fleet dealt out to set-ups, if that works, and the columns that are worth using for it."""
+    served = outer.x[outer.split].max(axis=2) * (outer.blocks.max(axis=1) > 0)[:, None]
+    kept = promising(table, groups, served)
+    small = table.take(kept)
+    if goal in SCALED or goal is Goal.PROFIT or not small.count:
+        return None, small
+    found = dive(small, groups.of[kept], outer.blocks, search.failures)
+    return (None if found is None else valued(found, goal, outer.bound)), small
+
+
+def _roomy(table: Table, outer: Outcome, enough: float, search: Search) -> Outcome | None:
+    """Return the groups' fleet that could serve most at a cost that is good enough: it leaves set-ups some room."""
+    problem = replace(table.problem, goal=Goal.THROUGHPUT, then=(), most_accelerator_types=None)
+    limit = outer.bound + 0.95 * (enough - outer.bound)
+    if problem.change_usd_per_block_hour:
+        return None
+    budget = limit if problem.budget_usd_per_hour is None else min(limit, problem.budget_usd_per_hour)
+    roomy = replace(table, problem=replace(problem, budget_usd_per_hour=budget))
+    try:
+        found = direct(roomy, Goal.THROUGHPUT, search, start=outer, share=0.05, gap=search.gap / 5.0, nodes=ROOMY_NODES)
+    except InputError:
+        return None
+    return found if found.found and -found.objective >= 1.0 else None
 
 
 def valued(outcome: Outcome, goal: Goal, bound: float) -> Outcome:
@@ -76,6 +106,8 @@ def _tried(
     small: Table, goal: Goal, search: Search, bound: float, enough: float, start: Outcome | None, *, share: float
 ) -> Outcome | None:
     """Return the best fleet over some columns, or None; what is proven there says nothing of the others."""
+    if not small.count:
+        return None
     try:
         found = direct(small, goal, search, start=start, target=enough, share=share, bound=bound)
     except InputError:
@@ -131,7 +163,7 @@ def start_of(form: Formulation, outcome: Outcome) -> Start:
     return Start(variables, blocks[there][first])
 
 
-# Many periods, or many columns -------------------------------------------------------------------------------------------
+# Many periods, or many columns ----------------------------------------------------------------------------------------
 
 
 def _large(table: Table, groups: Groups, goal: Goal, search: Search) -> Outcome:
@@ -140,12 +172,19 @@ def _large(table: Table, groups: Groups, goal: Goal, search: Search) -> Outcome:
     relaxed = minimise(form.program, objective_of(form, goal), search.effort(share=0.5, relaxed=True))
     if not relaxed.found:
         return nothing(table, relaxed.solver, relaxed.detail)
-    bound = relaxed.bound
     x = np.where(form.x == NONE, 0.0, relaxed.values[form.x])
     bought = np.where(form.n == NONE, 0.0, relaxed.values[form.n])
     served = x[form.split].max(axis=2) * (bought.max(axis=1) > 1e-9)[:, None]
-    small = table.take(promising(table, groups, served))
-    found = by_period(small, goal, search, bound)
+    kept = promising(table, groups, served)
+    bound = relaxed.bound
+    few = len(search.failures) * table.rates.shape[1] * len(form.rates) < MOST_COPIES
+    if kept.any():
+        # Set-ups of fixed columns cannot change by the hour, as groups could: the relaxation over columns is sharper.
+        sharper = relax(table, goal, search.failures if few else (), kept, search.effort(share=0.5, relaxed=True))
+        if sharper is not None:
+            bound, kept = max(bound, sharper.bound), kept | sharper.active
+    small = table.take(kept)
+    found = by_period(small, goal, search, bound) if small.count else None
     if found is not None and found.gap <= search.gap:
         return replace(found, stop=Stop.OPTIMAL)
     enough = bound + search.gap * abs(bound)
@@ -153,12 +192,12 @@ def _large(table: Table, groups: Groups, goal: Goal, search: Search) -> Outcome:
     found = inner if inner is not None and (found is None or inner.objective <= found.objective) else found
     if found is not None and found.gap <= search.gap:
         return replace(found, stop=Stop.OPTIMAL)
-    outer_bound = _sharper(groups.table, goal, search, bound)
+    bound = _sharper(groups.table, goal, search, bound)
     if found is not None:
-        found = valued(found, goal, outer_bound)
+        found = valued(found, goal, bound)
         if found.gap <= search.gap:
             return replace(found, stop=Stop.OPTIMAL)
-    return closed(table, goal, search, outer_bound, found)
+    return closed(table, goal, search, bound, found)
 
 
 def _sharper(table: Table, goal: Goal, search: Search, bound: float) -> float:
@@ -176,7 +215,7 @@ def by_period(table: Table, goal: Goal, search: Search, bound: float) -> Outcome
     """
     problem = table.problem
     coupled = problem.budget_usd_per_hour is not None or problem.carbon_g_per_hour is not None
-    coupled |= problem.most_accelerator_types is not None or goal not in SEPARABLE or bool(search.failures)
+    coupled |= problem.most_accelerator_types is not None or goal not in SEPARABLE
     if coupled or not table.flexible.any():
         return None
     form = formulate(table, search.failures, keep=frozenset({goal}))
@@ -216,8 +255,9 @@ def _each_period(table: Table, fixed: Floats, useful: Bools, goal: Goal, search:
         one = set_up.take(kept)
         one = replace(one, first=np.zeros(one.count, dtype=np.int64), most=np.maximum(one.most, one.least))
         period = one.period(t) if len(table.hours) > 1 else one
+        failures = tuple(replace(f, period=0) for f in search.failures if f.period == t)
         try:
-            found = direct(period, goal, search, share=0.2, gap=search.gap / 2.0)
+            found = direct(period, goal, replace(search, failures=failures), share=0.2, gap=search.gap / 2.0)
         except InputError:
             return None
         if not found.found:

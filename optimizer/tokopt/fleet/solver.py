@@ -9,12 +9,13 @@ import numpy as np
 
 from tokopt.errors import InputError
 from tokopt.fleet.answer import answer_of, no_answer
+from tokopt.fleet.bounds import SCALED, most_blocks
 from tokopt.fleet.checks import check
 from tokopt.fleet.duals import shadow_prices_of
 from tokopt.fleet.engine import minimise
 from tokopt.fleet.failures import not_survived
-from tokopt.fleet.formulation import SCALED, Failure, Formulation, formulate, most_blocks
-from tokopt.fleet.outcome import SAME, Outcome, objective_of, read, stated
+from tokopt.fleet.formulation import Failure, Formulation, formulate, splits
+from tokopt.fleet.outcome import SAME, Outcome, nothing, objective_of, read, stated
 from tokopt.fleet.problem import FleetProblem, FleetSolution, Goal, GoalValue, Stop
 from tokopt.fleet.program import Floats
 from tokopt.fleet.ratio import cheapest_tokens
@@ -40,10 +41,15 @@ def solve(problem: FleetProblem, *, shadow_prices: bool = True) -> FleetSolution
     deadline = time.monotonic() + problem.time_limit_s
     whole = tabulate(problem)
     table = reduce(whole)
+    if table.count == 0 and (problem.goal is Goal.PROFIT or not (problem.goal in SCALED or table.demand.any())):
+        none = nothing(table, "none", "there is nothing to serve")
+        empty = replace(none, stop=Stop.OPTIMAL, objective=0.0, bound=0.0)
+        return answer_of(problem, whole, empty, (_stated(problem.goal, empty),))
     if table.count == 0:
         return no_answer(problem, "none", "no column serves anything within the limits")
     if problem.goal in SCALED and not np.isfinite(most_blocks(table)).all():
         raise InputError("nothing limits the fleet: give a power limit, a demand, a budget or an inventory")
+    table = replace(table, family=splits(table)[0])
     failures: tuple[Failure, ...] = ()
     while True:
         search = Search(failures, deadline, problem.gap_target)
@@ -53,7 +59,8 @@ def solve(problem: FleetProblem, *, shadow_prices: bool = True) -> FleetSolution
             break
         if time.monotonic() > deadline:
             raise InputError(
-                f"no fleet that survives every {problem.survive.value} was found within {problem.time_limit_s:g} s; allow more"
+                f"no fleet that survives the loss of any {problem.survive.value} was found within "
+                f"{problem.time_limit_s:g} s; allow more"
             )
         failures += broken
     if not outcome.found:
@@ -120,7 +127,7 @@ def _next(form: Formulation, goal: Goal, search: Search, before: Outcome) -> Out
 
 
 def _tied(form: Formulation, search: Search, outcome: Outcome, took: float) -> Outcome:
-    """Return the best of equally good fleets, or the one at hand where looking for it takes longer than finding that."""
+    """Return the best of equally good fleets, or the one at hand where that takes longer than finding it did."""
     seconds = max(took, TIE_BREAK_S)
     effort = replace(search.effort(), deadline=time.monotonic() + seconds, nodes=TIE_BREAK_NODES)
     try:

@@ -34,6 +34,7 @@ class Table:
     least: Ints
     most: Floats  # inf where no limit of the column's own
     current: Ints
+    family: Ints  # J: number of the columns that lose a block alike, the same in every table made from this one
     labels: dict[str, Ints]  # label -> J: number of the value
     values: dict[str, tuple[str, ...]]  # label -> its values, by number
     hours: Floats  # T
@@ -49,7 +50,7 @@ class Table:
     @property
     def weight(self) -> Floats:
         """Return each period's share of the horizon."""
-        return self.hours / self.hours.sum()
+        return np.asarray(self.hours / self.hours.sum())
 
     @property
     def bought(self) -> Bools:
@@ -63,8 +64,19 @@ class Table:
 
     def take(self, kept: Ints | Bools) -> Table:
         """Return the table of some columns."""
-        names = ("source", "cost", "power", "carbon", "rates", "units", "accelerators", "flexible", "first", "spot")
-        names += ("least", "most", "current")
+        names: tuple[str, ...] = (
+            "source",
+            "cost",
+            "power",
+            "carbon",
+            "rates",
+            "units",
+            "accelerators",
+            "flexible",
+            "first",
+            "spot",
+        )
+        names += ("least", "most", "current", "family")
         parts = {name: getattr(self, name)[kept] for name in names}
         return replace(self, labels={k: v[kept] for k, v in self.labels.items()}, **parts)
 
@@ -91,11 +103,10 @@ class Table:
 def tabulate(problem: FleetProblem) -> Table:
     """Return a problem as arrays."""
     columns, periods = problem.columns, len(problem.periods)
-    labels, values = {}, {}
+    labels: dict[str, Ints] = {}
+    values: dict[str, tuple[str, ...]] = {}
     for label in LABELS:
-        numbers: dict[str, int] = {}
-        labels[label] = _ints(columns, lambda c, a=label, n=numbers: n.setdefault(getattr(c, a), len(n)))  # type: ignore[misc]
-        values[label] = tuple(numbers)
+        labels[label], values[label] = _numbered([getattr(c, label) for c in columns])
     return Table(
         problem=problem,
         source=np.arange(len(columns)),
@@ -111,6 +122,7 @@ def tabulate(problem: FleetProblem) -> Table:
         least=_ints(columns, lambda c: c.least_blocks),
         most=_floats(columns, lambda c: np.inf if c.most_blocks is None else c.most_blocks),
         current=_ints(columns, lambda c: c.current_blocks),
+        family=np.arange(len(columns)),
         labels=labels,
         values=values,
         hours=np.array([p.hours for p in problem.periods], dtype=np.float64),
@@ -118,6 +130,13 @@ def tabulate(problem: FleetProblem) -> Table:
         tokens=np.array(problem.tokens_per_request, dtype=np.float64),
         revenue=np.array(problem.usd_per_request or (0.0,) * len(problem.demand), dtype=np.float64),
     )
+
+
+def _numbered(names: list[str]) -> tuple[Ints, tuple[str, ...]]:
+    """Return names as numbers, and the distinct names by number."""
+    numbers: dict[str, int] = {}
+    which = [numbers.setdefault(name, len(numbers)) for name in names]
+    return np.array(which, dtype=np.int64), tuple(numbers)
 
 
 def _ints(columns: Sequence[Column], of: Callable[[Column], int]) -> Ints:

@@ -1,8 +1,9 @@
 """At most K accelerator types, exactly: branching over sets of types, each bounded by its linear relaxation.
 
-The program's own rows  n_jt ≤ M_j z_g  have a weak relaxation where fleets are large. There a node of this search is a set
-of types that may be used, of which some must be; its bound is the relaxation over the columns of those types. A node whose
-set is small enough is solved in whole blocks. The bound of all is the least of what is open and what was solved.
+The program's own rows  n_jt ≤ M_j z_g  have a weak relaxation where fleets are large. There a node of this search is a
+set of types that may be used, of which some must be; its bound is the relaxation over the columns of those types. A
+node whose set is small enough is solved in whole blocks. The bound of all is the least of what is open and what was
+solved.
 """
 
 from __future__ import annotations
