@@ -35,6 +35,7 @@ class Offer:
     source: str
     available_units: int | None = None  # None: no limit stated
     note: str = ""
+    flags: tuple[str, ...] = ()  # doubts about the price that do not keep it from being used
 
     @property
     def usd_per_accelerator_hour(self) -> float:
@@ -49,6 +50,33 @@ class RejectedRow:
     file: str
     line: int
     reason: str
+    kind: str = ""  # the reason without the row's own cell, by which rows are counted; empty = the reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceFile:
+    """What one price file holds."""
+
+    file: str  # as its user knows it
+    format: str
+    rows: int
+    offers: int
+    rejected: Mapping[str, int]  # kind of reason -> rows
+    passed_over: Mapping[str, int]  # rows that are about something else -> how many
+    flagged: Mapping[str, int]  # doubt -> offers
+    accelerators: Mapping[str, int]  # name -> offers
+    oldest: str
+    newest: str
+    undated: int  # offers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSelection:
+    """Which offers of price lists are wanted; what is empty selects nothing away."""
+
+    accelerators: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    markets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +85,10 @@ class PriceList:
 
     name: str
     offers: tuple[Offer, ...]
-    rejected: tuple[RejectedRow, ...] = ()
-    as_of: str = ""
+    rejected: tuple[RejectedRow, ...] = ()  # of a large list only the first of each kind
+    rejected_counts: Mapping[str, int] = field(default_factory=dict)  # kind of reason -> all of its rows
+    files: tuple[PriceFile, ...] = ()
+    as_of: str = ""  # oldest to newest date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
