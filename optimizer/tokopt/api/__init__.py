@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .checking import check, read_plan
     from .estimating import estimate
     from .frontiers import economics, frontier
+    from .prices import check_prices, show_prices
     from .tables import estimate_many, estimate_table
     from .validating import validate
 
@@ -22,6 +23,7 @@ __all__ = [
     "Progress",
     "calibrate",
     "check",
+    "check_prices",
     "economics",
     "estimate",
     "estimate_many",
@@ -31,6 +33,7 @@ __all__ = [
     "make_request",
     "plan",
     "read_plan",
+    "show_prices",
     "silent",
     "solve_request",
     "validate",
@@ -44,6 +47,8 @@ _HOMES = {
     "estimate": "estimating",
     "economics": "frontiers",
     "frontier": "frontiers",
+    "check_prices": "prices",
+    "show_prices": "prices",
     "estimate_many": "tables",
     "estimate_table": "tables",
     "validate": "validating",

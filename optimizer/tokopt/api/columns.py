@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tokopt.domain.accelerators import Accelerator
-from tokopt.domain.offers import Offer
+from tokopt.domain.offers import Offer, PriceSelection
 from tokopt.domain.plans import PlanRequest, PowerBasis
 from tokopt.fleet import Column
 from tokopt.search import Candidate
@@ -28,6 +28,11 @@ def offer_key(offer: Offer) -> str:
     return "|".join(
         (offer.provider, offer.region, offer.zone, offer.instance_type, offer.accelerator, offer.market.value)
     )
+
+
+def selected_prices(request: PlanRequest) -> PriceSelection:
+    """Return which offers of price lists a request can use at all."""
+    return PriceSelection(accelerators=request.accelerators, regions=request.regions, markets=request.markets)
 
 
 def allowed_offers(offers: Iterable[Offer], request: PlanRequest) -> list[Offer]:

@@ -159,6 +159,7 @@ def fleet_item(
         bottleneck=max(shares, key=lambda name: shares[name]),
         price_source=offer.source,
         price_as_of=offer.as_of,
+        price_flags=offer.flags,
     )
 
 

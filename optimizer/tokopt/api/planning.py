@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tokopt.catalog import Catalog, load_catalog
+from tokopt.catalog.price_lists import is_price_path
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import ServingMode
 from tokopt.domain.offers import Market, PriceList
@@ -18,10 +19,11 @@ from tokopt.search import SearchReport, SearchSpace, find_candidates
 from tokopt.units import KW, POWER, parse_quantity
 
 from .answer import assemble
-from .columns import allowed_offers, cheapest_offers, priced, provisioned_w
+from .columns import allowed_offers, cheapest_offers, priced, provisioned_w, selected_prices
 from .found import Found
 from .infeasible import infeasible
 from .progress import Progress, silent
+from .rates import parse_rates
 from .requests import names, parse_demand, parse_share, parse_sla, resolve_workload, shape_of, with_default_ttft
 from .space import search_space, supported
 
@@ -42,6 +44,7 @@ def make_request(
     workload: str | Workload = DEFAULT_WORKLOAD,
     demand: str | None = None,
     prices: str | Sequence[str] = DEFAULT_PRICES,
+    rates: str | Sequence[str] | Mapping[str, float] | None = None,
     gpus: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
     frameworks: str | Sequence[str] | None = None,
@@ -89,6 +92,7 @@ def make_request(
         budget_usd_per_hour=budget_usd_per_hour,
         objective=Objective(goal),
         prices=tuple(_price_list(name) for name in names(prices)),
+        rates=parse_rates(rates),
         regions=names(regions),
         markets=tuple(_choice("--market", m, tuple(k.value for k in Market)) for m in names(markets)) or BY_DEFAULT,
         accelerators=tuple(catalog.accelerator(n).name for n in names(gpus)),
@@ -107,7 +111,7 @@ def make_request(
 
 def _price_list(name: str) -> str:
     """Return a price list's name, or the whole path of a file: a plan file is read from other folders too."""
-    return str(Path(name).resolve()) if "/" in name or name.lower().endswith(".csv") else name
+    return str(Path(name).resolve()) if is_price_path(name) else name
 
 
 def _is_path(model: str) -> bool:
@@ -162,10 +166,10 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
         modes=request.modes,
         calibration=catalog.calibration.slower(request.robust),
     )
-    prices = catalog.price_list(request.prices)
+    prices = catalog.price_list(request.prices, rates=request.rates, selection=selected_prices(request))
     offers = cheapest_offers(allowed_offers(prices.offers, request))
     if not offers:
-        raise InputError(_no_offer(prices, request))
+        raise InputError(_no_offer(catalog.price_list(request.prices, rates=request.rates), request))
     by_accelerator: dict[str, set[int]] = {}
     for offer in offers:
         by_accelerator.setdefault(offer.accelerator, set()).add(offer.accelerator_count)

@@ -131,9 +131,7 @@ class _Owned:
             key = (offer.provider, offer.region, offer.zone, offer.instance_type, offer.accelerator, offer.market)
             if key in self._keys:
                 where = " ".join(filter(None, (offer.provider, offer.instance_type, offer.region, offer.market)))
-                doubles.append(
-                    RejectedRow(file=offer.source, line=0, reason=f"duplicate: {where} already has a price")
-                )
+                doubles.append(RejectedRow(file=offer.source, line=0, reason=f"duplicate: {where} already has a price"))
                 continue
             self._keys.add(key)
             self.offers.append(offer)

@@ -17,6 +17,7 @@ COMMANDS = {
     "calibrate": "tokopt.cli.calibrate",
     "check": "tokopt.cli.check",
     "catalog": "tokopt.cli.catalog",
+    "prices": "tokopt.cli.prices",
 }
 EXAMPLES = """\b
 Examples:

@@ -22,7 +22,9 @@ LEAST_USD: Final = 0.01
 MOST_USD: Final = 1000.0
 MOST_COUNT: Final = 100_000
 _ROUNDING: Final = 0.01  # relative difference between a machine's price and its accelerators' that rounding explains
-_MARKETS: Final = {"": "on_demand", "ondemand": "on_demand"} | {squashed(market.value): market.value for market in Market}
+_MARKETS: Final = {"": "on_demand", "ondemand": "on_demand"} | {
+    squashed(market.value): market.value for market in Market
+}
 _MEMORY_SLACK: Final = 0.08  # GB and GiB of one accelerator, and what drivers report, differ by up to this
 _CURRENCY: Final = r"^[A-Z]{3}$"
 
@@ -131,8 +133,16 @@ def _faults() -> list[tuple[pl.Expr, str, pl.Expr | None]]:
         (pl.col("rate").is_null(), NEEDS_RATE, pl.col("code")),
         (pl.col("term").is_null(), f"unknown market '{{}}'; known: {', '.join(Market)}", pl.col("market")),
         *_price_faults(),
-        (each_usd < LEAST_USD, f"price {{}} is below ${LEAST_USD:g} an accelerator-hour: no price", pl.coalesce(pl.col("whole").replace("", None), pl.col("each"))),
-        (each_usd > MOST_USD, f"price {{}} is above ${MOST_USD:,.0f} an accelerator-hour: no price", pl.coalesce(pl.col("whole").replace("", None), pl.col("each"))),
+        (
+            each_usd < LEAST_USD,
+            f"price {{}} is below ${LEAST_USD:g} an accelerator-hour: no price",
+            pl.coalesce(pl.col("whole").replace("", None), pl.col("each")),
+        ),
+        (
+            each_usd > MOST_USD,
+            f"price {{}} is above ${MOST_USD:,.0f} an accelerator-hour: no price",
+            pl.coalesce(pl.col("whole").replace("", None), pl.col("each")),
+        ),
         *_available_faults(),
     ]
 
@@ -169,7 +179,9 @@ def _price_faults() -> list[tuple[pl.Expr, str, pl.Expr | None]]:
         ]
     both = (pl.col("whole") != "") & (pl.col("each") != "")
     apart = (pl.col("whole_price") / (pl.col("each_price") * pl.col("number")) - 1).abs() > _ROUNDING
-    faults.append((both & apart, "usd_per_hour {} is not accelerator_count x usd_per_accelerator_hour", pl.col("whole")))
+    faults.append(
+        (both & apart, "usd_per_hour {} is not accelerator_count x usd_per_accelerator_hour", pl.col("whole"))
+    )
     empty = (pl.col("whole") != "") & (pl.col("each") == "") & (pl.col("count") == "")
     faults.append((empty, "accelerator_count: empty, and the price is of the whole machine", None))
     return faults
@@ -194,8 +206,8 @@ def _prices() -> list[pl.Expr]:
     accelerators = pl.col("number") * pl.col("per_package")
     named = pl.format("{}x {}", pl.col("number").cast(pl.Int64), pl.col("accelerator"))
     converted = pl.format("converted from {} at {} USD", pl.col("code"), pl.col("rate"))
-    note = pl.when(pl.col("code") == "USD").then(pl.col("note"))
-    note = note.when(pl.col("note") == "").then(converted).otherwise(pl.col("note") + "; " + converted)
+    noted = pl.when(pl.col("note") == "").then(converted).otherwise(pl.col("note") + "; " + converted)
+    note = pl.when(pl.col("code") == "USD").then(pl.col("note")).otherwise(noted)
     texts = ("provider", "region", "zone", "accelerator", "as_of", "source")
     return [
         pl.col("file"),

@@ -17,7 +17,6 @@ from tokopt.catalog.price_formats.drafts import (
     Reading,
     batches,
     coalesced,
-    column_or_empty,
     draft,
     first_fault,
     machine_expression,
@@ -87,15 +86,21 @@ def drafts(table: PriceTable, reading: Reading) -> Iterator[pl.DataFrame]:
     further = int((found["rows"] - 1).sum())
     reading.seen -= further  # they were counted as drafts
     reading.pass_over("further charges at a price that is known", further)
-    note = pl.col("basis") + " unit price" + pl.when(pl.col("rows") > 1).then(
-        ", over " + pl.col("rows").cast(pl.String) + " charges"
-    ).otherwise(pl.lit(""))
+    note = (
+        pl.col("basis")
+        + " unit price"
+        + pl.when(pl.col("rows") > 1)
+        .then(", over " + pl.col("rows").cast(pl.String) + " charges")
+        .otherwise(pl.lit(""))
+    )
     each = pl.col("per_accelerator")
     price = pl.when(pl.col("amount") > 0).then(pl.col("paid") / pl.col("amount")).cast(pl.String)
     yield found.sort(LINE).select(
         draft(
             {
-                **{name: pl.col(name) for name in ("provider", "region", "zone", "market", "currency", "fault", "cell")},
+                **{
+                    name: pl.col(name) for name in ("provider", "region", "zone", "market", "currency", "fault", "cell")
+                },
                 "instance_type": pl.col("instance_type"),
                 "name": pl.col("accelerator"),
                 "count": pl.col("number").cast(pl.String),
@@ -120,9 +125,11 @@ def _charges(table: PriceTable, reading: Reading) -> pl.LazyFrame:
     stated = _property(details, "InstanceType")
     elsewhere = pl.lit("", dtype=pl.String)
     if known:
-        pattern = r"(?i)(?:^|[^\w.-])((?:standard_)?(?:" + "|".join(
-            re.escape(name).replace("_", "[_ ]") for name in sorted(known, key=len, reverse=True)
-        ) + r"))(?:$|[^\w.-])"
+        pattern = (
+            r"(?i)(?:^|[^\w.-])((?:standard_)?(?:"
+            + "|".join(re.escape(name).replace("_", "[_ ]") for name in sorted(known, key=len, reverse=True))
+            + r"))(?:$|[^\w.-])"
+        )
         for column in reversed([table.columns[name] for name in _MACHINE_COLUMNS if name in table.columns]):
             here = pl.col(column).cast(pl.String, strict=False).str.extract(pattern, 1)
             elsewhere = pl.coalesce(here, elsewhere)
@@ -211,8 +218,10 @@ def _priced(rows: pl.DataFrame, reading: Reading) -> pl.DataFrame:
         price = pl.when(given).then(value).otherwise(price)
         basis = pl.when(given).then(pl.lit(name)).otherwise(basis)
         currency = pl.when(given).then(pl.col(of)).otherwise(currency)
-    market = pl.col("category").str.to_lowercase().replace_strict(
-        list(_MARKETS), list(_MARKETS.values()), default=pl.col("category"), return_dtype=pl.String
+    market = (
+        pl.col("category")
+        .str.to_lowercase()
+        .replace_strict(list(_MARKETS), list(_MARKETS.values()), default=pl.col("category"), return_dtype=pl.String)
     )
     years = pl.col("term").str.to_lowercase().str.extract(r"\b(1|3|one|three)[\s_-]*y", 1)
     term = years.replace_strict(

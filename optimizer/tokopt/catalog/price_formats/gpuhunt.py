@@ -35,7 +35,7 @@ def drafts(table: PriceTable, reading: Reading) -> Iterator[pl.DataFrame]:
     count, name = column_or_empty(table, "gpucount"), column_or_empty(table, "gpuname")
     known = spot.is_in(["true", "1", "yes", "false", "0", "no", ""])
     market = pl.when(is_spot).then(pl.lit("spot")).when(known).then(pl.lit("on_demand")).otherwise(spot)
-    cells = {
+    cells: dict[str, pl.Expr | str] = {
         "provider": pl.when(provider == "").then(pl.lit(reading.provider)).otherwise(provider),
         "region": column_or_empty(table, "location"),
         "instance_type": column_or_empty(table, "instancename"),

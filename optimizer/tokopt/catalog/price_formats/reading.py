@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from tokopt.catalog.price_formats import checks, focus, gpuhunt, own, rules, skypilot
 from tokopt.catalog.price_formats.drafts import BATCH_ROWS, NO_ACCELERATOR, Reading
-from tokopt.catalog.price_formats.tables import OVERFLOW, PriceTable, open_table, price_files, readable, size
+from tokopt.catalog.price_formats.tables import PriceTable, open_table, price_files, readable, size
 from tokopt.catalog.price_lists import is_price_path, nothing_left
 from tokopt.catalog.price_names import PriceNames
 from tokopt.domain.accelerators import Accelerator
@@ -308,7 +308,9 @@ class PriceReader:
         columns = (*texts, "count", "market", "usd_per_hour", "available", "flags")
         for start in range(0, wanted.height, _SLICE_ROWS):
             for row in wanted.slice(start, _SLICE_ROWS).select(columns).iter_rows():
-                provider, region, zone, machine, accelerator, as_of, source, note = (same.setdefault(c, c) for c in row[:8])
+                provider, region, zone, machine, accelerator, as_of, source, note = (
+                    same.setdefault(c, c) for c in row[:8]
+                )
                 flags = tuple(row[12])
                 yield Offer(
                     provider=provider,

@@ -138,4 +138,5 @@ def _doubtful_dates(prices: pl.DataFrame) -> list[tuple[str, pl.Series]]:
     none = (said != "") & dates.is_null()
     if newest is None:
         return [(NO_DATE, none)]
-    return [(STALE, (newest - dates).dt.total_days() > _STALE_DAYS), (NO_DATE, none)]
+    age = pl.select(pl.lit(newest) - dates).to_series().dt.total_days()
+    return [(STALE, age > _STALE_DAYS), (NO_DATE, none)]

@@ -139,7 +139,6 @@ def _added_up(parts: pl.DataFrame, host_rows: pl.DataFrame, hosts: pl.DataFrame)
     )
 
 
-
 def _both_markets(rows: pl.DataFrame, reading: Reading) -> Iterator[pl.DataFrame]:
     """Yield a draft for every price of every row, and one for a row that has none."""
     import polars as pl
@@ -179,4 +178,3 @@ def _both_markets(rows: pl.DataFrame, reading: Reading) -> Iterator[pl.DataFrame
                 }
             )
         )
-

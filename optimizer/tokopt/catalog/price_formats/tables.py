@@ -59,7 +59,9 @@ def price_files(path: Path, said: str) -> list[tuple[Path, str]]:
     except OSError as error:
         raise CatalogError(f"{said}: cannot be read: {error.strerror or error}") from None
     if not found:
-        raise CatalogError(f"{said}: no price files in this directory; files that end in {', '.join(SUFFIXES)} are read")
+        raise CatalogError(
+            f"{said}: no price files in this directory; files that end in {', '.join(SUFFIXES)} are read"
+        )
     return [(p, f"{said.rstrip('/')}/{p.relative_to(path).as_posix()}") for p in found]
 
 
@@ -113,7 +115,7 @@ def _refuse_what_is_no_text(head: bytes, said: str) -> None:
 
 
 def _refuse_open_quotes(path: Path, said: str) -> None:
-    """An unclosed quotation mark would make one cell of the rest of the file."""
+    """Raise for a quotation mark that is not closed: it would make one cell of the rest of the file."""
     marks = 0
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK_BYTES):
