@@ -19,7 +19,7 @@ MOST_ROWS_PLOTTED = 24
 SIGNS = {"on_demand": "o", "spot": "s", "reserved": "r", "reserved_1y": "1", "reserved_3y": "3", "owned": "w"}
 COLOURS = {"o": "cyan", "s": "magenta", "r": "green", "1": "green", "3": "green", "w": "yellow"}
 LEAST_WIDTH, MOST_WIDTH = 24, 90  # of the plot's canvas
-MARGIN = 6  # columns around the canvas, besides the labels
+MARGIN = 9  # columns around the canvas, besides the labels
 TICK_COLUMNS = 10  # between figures below the plot
 EMPTY_CELL = "\u2800"  # a braille cell without dots, which looks like a blank but is none
 
