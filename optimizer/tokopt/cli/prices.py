@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from tokopt.cli.options import framing, rates, several
-from tokopt.cli.output import console, print_json, print_report
+from tokopt.cli.output import console, print_json, print_report, require_writable, say, write_whole
 from tokopt.cli.shell import ExitStatus, LazyGroup
 from tokopt.cli.working import computing
 
@@ -59,6 +61,7 @@ def check_command(
 @several("--region", "regions", help="Regions.")
 @click.option("--most", type=click.IntRange(min=1), metavar="N", help="Most offers to list.  [default: 40]")
 @click.option("--all", "everything", is_flag=True, help="List every offer.")
+@click.option("--csv", "target", type=click.Path(path_type=Path), metavar="FILE", help="Also write them as a price list.")
 @click.option("--plot/--no-plot", default=True, help="Prices by provider, as a plot.")
 @rates
 @framing
@@ -72,17 +75,24 @@ def show_command(
     regions: str | None,
     most: int | None,
     everything: bool,
+    target: Path | None,
     plot: bool,
     rate: str | None,
 ) -> int:
     """Show who sells an accelerator where and for how much, the cheapest first."""
     if gpus is None:
         raise click.UsageError("missing option '--gpu'; write it like --gpu h200")
+    if target is not None:
+        require_writable(target, option="--csv")
     with computing(quiet=quiet):
         from tokopt.api import show_prices
 
         given = {"prices": prices} if prices is not None else {}
         found = show_prices(gpus, markets=markets, regions=regions, rates=rate, catalog=catalog, **given)
+    if target is not None:
+        from tokopt.report.prices import price_csv
+
+        write_whole(target, price_csv(found), option="--csv")
     if as_json:
         print_json(found)
     else:
@@ -91,4 +101,6 @@ def show_command(
         wide = console().width
         listed = None if everything else most or MOST_LINES
         print_report(price_table_report(found, columns_wide=wide, most=listed, plot=plot))
+    if target is not None and not quiet:
+        say(f"{len(found.lines):,} offers written to {target}")
     return ExitStatus.ANSWERED

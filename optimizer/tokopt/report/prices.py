@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,6 +15,10 @@ from tokopt.domain.pricing import PriceCheck, PriceFileCheck, PriceSpread, Price
 from tokopt.report.blocks import bullets, columns, counted, pairs, section
 from tokopt.report.figures import UNKNOWN, plural, usd
 
+OWN_COLUMNS = (
+    "provider", "region", "zone", "instance_type", "accelerator", "accelerator_count", "market", "usd_per_hour",
+    "currency", "as_of", "available_units", "source", "note",
+)  # fmt: skip
 MOST_LINES = 40
 MOST_REASONS = 12
 MOST_ROWS_PLOTTED = 24
@@ -102,6 +108,17 @@ def price_table_report(table: PriceTable, *, columns_wide: int, most: int | None
     parts.append(section(f"Offers ({some})", _offers(table, len(shown))))
     parts.append(section("Where the numbers come from", pairs(_provenance(table))))
     return Group(*parts)
+
+
+def price_csv(table: PriceTable) -> str:
+    """Return the offers as a price list in tokopt's own columns, which is read back to the same offers."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(OWN_COLUMNS)
+    for line in table.lines:
+        given = line.model_dump(mode="json") | {"accelerator_count": line.accelerator_count, "currency": "USD"}
+        writer.writerow(["" if given[name] is None else given[name] for name in OWN_COLUMNS])
+    return out.getvalue()
 
 
 def _offers(table: PriceTable, most: int) -> RenderableType:

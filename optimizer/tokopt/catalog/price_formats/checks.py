@@ -21,6 +21,7 @@ UNKNOWN: Final = "accelerator '{}' is not in the catalog"
 LEAST_USD: Final = 0.01
 MOST_USD: Final = 1000.0
 MOST_COUNT: Final = 100_000
+_OF_FORMAT: Final = "{format}"  # stands for the fault that the format itself found
 _ROUNDING: Final = 0.01  # relative difference between a machine's price and its accelerators' that rounding explains
 _MARKETS: Final = {"": "on_demand", "ondemand": "on_demand"} | {
     squashed(market.value): market.value for market in Market
@@ -112,7 +113,12 @@ def checked(
     machine_price = pl.coalesce("whole_price", pl.col("each_price") * pl.col("number")) * pl.col("rate")
     computed = computed.with_columns(machine_price.alias("usd_per_hour"))
     fault, cell = first_fault(_faults())
-    computed = computed.with_columns(fault.alias("fault"), cell.alias("cell"))
+    computed = computed.with_columns(fault.alias("found"), cell.alias("about"))
+    of_format = pl.col("found") == _OF_FORMAT
+    computed = computed.with_columns(
+        pl.when(of_format).then(pl.col("fault")).otherwise(pl.col("found")).alias("fault"),
+        pl.when(of_format).then(pl.col("cell")).otherwise(pl.col("about")).alias("cell"),
+    )
     good = computed.filter(pl.col("fault") == "").select(_prices())
     return good, computed.filter(pl.col("fault") != "").select("file", "line", "fault", "cell")
 
@@ -125,9 +131,10 @@ def _faults() -> list[tuple[pl.Expr, str, pl.Expr | None]]:
     own = pl.col("fault")
     return [
         (own == OVERFULL, OVERFULL, None),
+        ((pl.col("name") == "") & (own != ""), _OF_FORMAT, None),
         (pl.col("name") == "", "accelerator: empty", None),
         (pl.col("accelerator").is_null(), UNKNOWN, pl.col("name")),
-        (own != "", "{}", own.str.replace("{}", pl.col("cell"), literal=True)),
+        (own != "", _OF_FORMAT, None),
         *_count_faults(),
         (~pl.col("code").str.contains(_CURRENCY), "currency '{}' is no code of three letters", pl.col("currency")),
         (pl.col("rate").is_null(), NEEDS_RATE, pl.col("code")),

@@ -24,6 +24,7 @@ _GENERIC_STEMS: Final = frozenset({"vms"})  # files that are named after their p
 _SHOW_CELL: Final = frozenset({checks.UNKNOWN, checks.NEEDS_RATE})  # kinds that are counted by their cell
 _MOST_KINDS: Final = 500  # beyond, rows are counted without their cell
 _SLICE_ROWS: Final = 50_000
+_NOT_READ: Final = "not read: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,9 @@ FORMATS: Final = (
         needed=" + ".join(sorted(focus.NEEDED)) + f" + one of {', '.join(sorted(focus.PRICES))}",
     ),
 )
+
+
+_TITLES: Final = frozenset(layout.title for layout in FORMATS)
 
 
 def detected(table: PriceTable) -> PriceFormat:
@@ -144,7 +148,7 @@ class PriceReader:
             except CatalogError as error:
                 if not directory:
                     raise
-                self._files.append(_File(said=said, title=f"not read: {error}", rows=0, passed_over={}))
+                self._files.append(_File(said=said, title=f"{_NOT_READ}{error}", rows=0, passed_over={}))
         self._check_pending()
         self._raise_if_useless(name, self._files[first:], self._kept - kept)
 
@@ -155,10 +159,10 @@ class PriceReader:
             row = min(needing, key=lambda row: row.line)
             raise InputError(f"{row.file}: line {row.line}: {row.reason}")
         if not kept and self._strict:
-            if not listed and len(files) == 1 and not files[0].rows:
+            if not listed and len(files) == 1 and not files[0].rows and files[0].title in _TITLES:
                 raise CatalogError(f"{name}: empty: a header row and at least one price are needed")
-            if not listed and files and all(file.title.startswith("not read: ") for file in files):
-                raise CatalogError(f"{name}: no price file in it: {files[0].title.removeprefix('not read: ')}")
+            if not listed and files and all(file.title.startswith(_NOT_READ) for file in files):
+                raise CatalogError(f"{name}: no price file in it: {files[0].title.removeprefix(_NOT_READ)}")
             about = {what: rows for file in files for what, rows in file.passed_over.items()}
             if not listed and about:
                 said = ", ".join(f"{rows:,} rows with {what}" for what, rows in about.items())
