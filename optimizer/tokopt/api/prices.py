@@ -51,22 +51,22 @@ def check_prices(
     wanted = _lists(files)
     known = parse_rates(rates)
     most = None if list_rejected else LISTED_OF_EACH
-    prices = loaded.price_list(wanted, rates=known, most_listed=most, strict=False)
+    prices = loaded.price_list(wanted, rates=known, most_listed=most, strict=False, offers=False)
     checked = tuple(_file_check(file) for file in (*prices.files, *_ownership(prices)))
-    dates = sorted(offer.as_of for offer in prices.offers if offer.as_of)
+    dates = sorted(date for file in checked for date in (file.oldest, file.newest) if date)
     return PriceCheck(
         price_lists=tuple(wanted),
         files=checked,
         rows=sum(file.rows for file in checked),
-        offers=len(prices.offers),
+        offers=sum(file.offers for file in checked),
         rejected=sum(prices.rejected_counts.values()),
         rejected_by_reason=_by_count(prices.rejected_counts),
         passed_over=_added(file.passed_over for file in checked),
         flagged=_added(file.flagged for file in checked),
-        accelerators=dict(sorted(Counter(offer.accelerator for offer in prices.offers).items())),
+        accelerators=dict(sorted(_added(file.accelerators for file in checked).items())),
         oldest=dates[0] if dates else "",
         newest=dates[-1] if dates else "",
-        undated=sum(not offer.as_of for offer in prices.offers),
+        undated=sum(file.undated for file in checked),
         rates=known,
         rejected_rows=tuple(RejectedPrice(file=row.file, line=row.line, reason=row.reason) for row in prices.rejected),
     )

@@ -235,6 +235,7 @@ class Catalog:
         selection: PriceSelection | None = None,
         most_listed: int | None = 100,
         strict: bool = True,
+        offers: bool = True,
     ) -> PriceList:
         """Return the offers of price lists: providers, `all`, ownership profiles, files or directories of files.
 
@@ -244,6 +245,7 @@ class Catalog:
             selection: Which offers are wanted.
             most_listed: Most rejected rows of one kind that are kept one by one; None = all.
             strict: Raise where a list has no usable price, or a currency without a rate.
+            offers: Make a record of every offer of a file; without, they are only counted, in `files`.
 
         Raises:
             InputError: A name that is no price list, with the nearest ones; a currency that needs a rate.
@@ -262,6 +264,7 @@ class Catalog:
             selection=selection or PriceSelection(),
             most_listed=most_listed,
             strict=strict,
+            offers=offers,
         )
 
     # --- provenance ---

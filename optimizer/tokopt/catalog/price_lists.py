@@ -39,6 +39,7 @@ def read_price_lists(
     selection: PriceSelection = _EVERYTHING,
     most_listed: int | None = MOST_LISTED,
     strict: bool = True,
+    offers: bool = True,
 ) -> PriceList:
     """Return the offers of the named lists together; of one machine, place and market the first is kept.
 
@@ -54,6 +55,7 @@ def read_price_lists(
         selection: Which offers are wanted; rules that compare prices see the others too.
         most_listed: Most rejected rows of one kind that are kept one by one; None = all.
         strict: Raise where a list has no usable price, or a currency without a rate.
+        offers: Make a record of every offer of a file; without, they are only counted, in `files`.
 
     Raises:
         InputError: A name that is no list, with the nearest ones; a currency that needs a rate.
@@ -90,15 +92,15 @@ def read_price_lists(
     )
     for name, paths in files:
         reader.read(name, paths)
-    found = reader.found()
-    offers = (*found.offers, *owned.offers)
+    found = reader.found(offers=offers)
+    together = (*found.offers, *owned.offers)
     return PriceList(
         name=",".join(wanted),
-        offers=offers,
+        offers=together,
         rejected=(*found.rejected, *owned.rejected),
         rejected_counts=found.rejected_counts | _counts(owned.rejected),
         files=found.files,
-        as_of=date_range(offers),
+        as_of=date_range(together),
     )
 
 

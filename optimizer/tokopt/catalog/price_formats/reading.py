@@ -24,6 +24,8 @@ _GENERIC_STEMS: Final = frozenset({"vms"})  # files that are named after their p
 _SHOW_CELL: Final = frozenset({checks.UNKNOWN, checks.NEEDS_RATE})  # kinds that are counted by their cell
 _MOST_KINDS: Final = 500  # beyond, rows are counted without their cell
 _SLICE_ROWS: Final = 50_000
+_TEXTS: Final = ("provider", "region", "zone", "instance_type", "accelerator", "as_of", "source", "note")
+_MARKETS: Final = {market.value: market for market in Market}
 _NOT_READ: Final = "not read: "
 
 
@@ -242,11 +244,16 @@ class PriceReader:
             self._hints[name] = self._accelerators.nearest(name) if len(self._hints) < _MOST_KINDS else ""
         return self._hints[name]
 
-    def found(self) -> Found:
-        """Return the offers of everything that was read, each machine, place and market once."""
+    def found(self, *, offers: bool = True) -> Found:
+        """Return the offers of everything that was read, each machine, place and market once.
+
+        Args:
+            offers: Make a record of every offer; without, they are only counted.
+        """
         import polars as pl
 
         prices = pl.concat(self._prices) if self._prices else None
+        self._prices = []  # what is left of them is in the offers
         flagged: dict[int, dict[str, int]] = {}
         if prices is not None and prices.height:
             prices, doubles = rules.without_doubles(prices)
@@ -266,7 +273,7 @@ class PriceReader:
         listed = [row for file in self._files for rows in file.listed.values() for row in rows]
         place = {file.said: n for n, file in enumerate(self._files)}
         return Found(
-            offers=tuple(self._offers(prices)) if prices is not None else (),
+            offers=tuple(self._offers(prices)) if offers and prices is not None else (),
             rejected=tuple(sorted(listed, key=lambda row: (place[row.file], row.line))),
             rejected_counts=counts,
             files=files,
@@ -307,27 +314,31 @@ class PriceReader:
                 wanted = wanted.filter(pl.col(column).is_in(values))
         same: dict[str, str] = {}
         lists: dict[tuple[str, ...], tuple[str, ...]] = {(): ()}
-        markets = {market.value: market for market in Market}
-        texts = ("provider", "region", "zone", "instance_type", "accelerator", "as_of", "source", "note")
-        columns = (*texts, "count", "market", "usd_per_hour", "available", "flags")
         for start in range(0, wanted.height, _SLICE_ROWS):
-            for row in wanted.slice(start, _SLICE_ROWS).select(columns).iter_rows():
-                provider, region, zone, machine, accelerator, as_of, source, note = (
-                    same.setdefault(c, c) for c in row[:8]
-                )
-                flags = tuple(row[12])
-                yield Offer(
-                    provider=provider,
-                    region=region,
-                    zone=zone,
-                    instance_type=machine,
-                    accelerator=accelerator,
-                    accelerator_count=row[8],
-                    market=markets[row[9]],
-                    usd_per_hour=row[10],
-                    as_of=as_of,
-                    source=source,
-                    available_units=row[11],
-                    note=note,
-                    flags=lists.setdefault(flags, flags),
-                )
+            some = wanted.slice(start, _SLICE_ROWS)
+            texts = ([same.setdefault(cell, cell) for cell in some[name].to_list()] for name in _TEXTS)
+            flags = [lists.setdefault(found, found) for found in map(tuple, some["flags"].to_list())]
+            others = (some[name].to_list() for name in ("count", "market", "usd_per_hour", "available"))
+            for cells in zip(*texts, *others, flags, strict=True):
+                yield _offer(*cells)
+
+
+def _offer(
+    provider: str, region: str, zone: str, machine: str, accelerator: str, as_of: str, source: str, note: str,
+    count: int, market: str, usd_per_hour: float, available: int | None, flags: tuple[str, ...],
+) -> Offer:  # fmt: skip
+    return Offer(
+        provider=provider,
+        region=region,
+        zone=zone,
+        instance_type=machine,
+        accelerator=accelerator,
+        accelerator_count=count,
+        market=_MARKETS[market],
+        usd_per_hour=usd_per_hour,
+        as_of=as_of,
+        source=source,
+        available_units=available,
+        note=note,
+        flags=flags,
+    )
