@@ -28,7 +28,7 @@ def without_doubles(prices: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """
     import polars as pl
 
-    dated = pl.col("as_of").str.len_chars() >= len("2026-01-01")
+    dated = pl.col("as_of").cast(pl.String).str.len_chars() >= len("2026-01-01")
     ranked = prices.with_row_index("order").with_columns(dated.alias("dated"))
     ranked = ranked.sort(
         ["file", "dated", "as_of", "order"], descending=[False, True, True, False], maintain_order=True
