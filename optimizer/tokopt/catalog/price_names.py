@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
@@ -47,7 +46,7 @@ class MachineNameRow(Row):
 
     provider: Text = Field(description="Provider")
     accelerator: Text = Field(description="A name, alias or price name of an accelerator")
-    types: dict[Text, Count] = Field(description="Name of a machine -> accelerators in it")
+    types: dict[str, Count] = Field(description="Name of a machine -> accelerators in it")
     host: str = Field(
         default="",
         description="Lists that split machines in two price these without accelerators, which have rows of this name",
@@ -56,11 +55,9 @@ class MachineNameRow(Row):
 
 
 class PriceNamesRow(Row):
-    """The file as a whole."""
+    """What price lists call things; its rules come before the accelerators' own names."""
 
-    providers: dict[Text, tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...]] = Field(
-        default={}, description="Provider -> other names of it"
-    )
+    providers: dict[str, tuple[Text, ...]] = Field(default={}, description="Provider -> other names of it")
     accelerators: tuple[AcceleratorNameRow, ...] = Field(default=(), description="What names of accelerators mean")
     slices: tuple[SliceNameRow, ...] = Field(default=(), description="Slices whose names end in their size")
     machines: tuple[MachineNameRow, ...] = Field(default=(), description="What is in machines")
@@ -75,6 +72,7 @@ class Machine:
     accelerator: str
     count: int
     host: str  # name of the accelerators' own rows where lists price the machine without them
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +115,12 @@ def load_price_names(directories: Iterable[Path]) -> PriceNames:
         for line in row.machines:
             for name, count in line.types.items():
                 machines[machine_key(name)] = Machine(
-                    provider=line.provider, name=name, accelerator=line.accelerator, count=count, host=line.host
+                    provider=line.provider,
+                    name=name,
+                    accelerator=line.accelerator,
+                    count=count,
+                    host=line.host,
+                    source=line.source,
                 )
     return PriceNames(
         providers=providers,

@@ -61,7 +61,9 @@ def check_command(
 @several("--region", "regions", help="Regions.")
 @click.option("--most", type=click.IntRange(min=1), metavar="N", help="Most offers to list.  [default: 40]")
 @click.option("--all", "everything", is_flag=True, help="List every offer.")
-@click.option("--csv", "target", type=click.Path(path_type=Path), metavar="FILE", help="Also write them as a price list.")
+@click.option(
+    "--csv", "target", type=click.Path(path_type=Path), metavar="FILE", help="Also write them as a price list."
+)
 @click.option("--plot/--no-plot", default=True, help="Prices by provider, as a plot.")
 @rates
 @framing

@@ -52,8 +52,9 @@ def price_check_report(check: PriceCheck, *, everything: bool) -> RenderableType
     if check.rejected_rows:
         some = "Rejected rows" if everything else "Rejected rows, the first of each reason (--list for all)"
         shown = check.rejected_rows if everything else check.rejected_rows[:MOST_REASONS]
-        rows = [(f"{row.file}:{row.line}" if row.line else row.file, Text(row.reason)) for row in shown]
-        parts.append(section(some, columns(("", ""), rows, left=(0, 1))))
+        # Never broken, so that other programs find file and line.
+        rows = [f"{row.file}{f':{row.line}' if row.line else ''}: {row.reason}" for row in shown]
+        parts.append(section(some, *(Text(row, no_wrap=True, overflow="ignore") for row in rows)))
     if check.flagged:
         parts.append(section("Used, but doubtful", bullets(counted(check.flagged))))
     if check.passed_over:

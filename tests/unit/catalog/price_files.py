@@ -13,7 +13,9 @@ from tokopt.domain.offers import Offer, PriceList
 CATALOGS = Path(__file__).parents[3] / "catalogs"
 NAMES = load_price_names([CATALOGS])
 
-SKYPILOT = "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone"
+SKYPILOT = (
+    "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone"
+)
 GPUHUNT = (
     "instance_name,location,price,cpu,memory,gpu_count,gpu_name,gpu_memory,spot,disk_size,gpu_vendor,flags,cpu_arch,"
     "provider_data"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+
 from price_files import (
     ACCELERATORS,
     CATALOGS,
@@ -18,7 +19,6 @@ from price_files import (
     sky,
     written,
 )
-
 from tokopt.catalog.price_formats import rules
 from tokopt.domain.offers import Market, PriceSelection
 from tokopt.errors import CatalogError, InputError
@@ -177,7 +177,10 @@ def test_accelerators_that_fit_several_hosts_make_an_offer_with_each(skypilot):
         sky(machine="", name="L4", count="1", price="0.56"),
         cloud="gcp",
     )
-    assert prices(found) == [("g2-standard-4", "l4", 1, "on_demand", 0.71), ("g2-standard-8", "l4", 1, "on_demand", 0.86)]
+    assert prices(found) == [
+        ("g2-standard-4", "l4", 1, "on_demand", 0.71),
+        ("g2-standard-8", "l4", 1, "on_demand", 0.86),
+    ]
 
 
 def test_two_machines_with_the_same_boards_keep_their_own_accelerator_rows(skypilot):
@@ -278,8 +281,8 @@ def test_accelerators_with_several_parts_in_a_package_are_counted_in_parts(skypi
 def test_the_real_names_of_the_catalog_resolve_everywhere(tmp_path):
     import tokopt
 
-    found = tokopt.check_prices(str(written(tmp_path / "gcp.csv", SKYPILOT, sky(machine="a2-highgpu-1g", name="", count="",
-        price="0.9"), sky(machine="", name="A100", count="1", price="2.9"))))  # fmt: skip
+    host, part = sky(machine="a2-highgpu-1g", name="", count="", price="0.9"), sky(machine="", name="A100", count="1")
+    found = tokopt.check_prices(written(tmp_path / "gcp.csv", SKYPILOT, host, part))
     assert found.accelerators == {"a100_40g_sxm": 1}
 
 
@@ -383,7 +386,8 @@ def test_which_price_is_taken(focus, given, market, usd, basis):
 )
 def test_the_term_of_a_commitment_is_in_its_name(focus, term, market):
     found = focus(
-        charge(category="Committed") + f",{term},Used", header=FOCUS + ",CommitmentDiscountName,CommitmentDiscountStatus"
+        charge(category="Committed") + f",{term},Used",
+        header=FOCUS + ",CommitmentDiscountName,CommitmentDiscountStatus",
     )
     assert only(found).market.value == market
 
@@ -425,7 +429,9 @@ def test_machines_of_azure_by_any_spelling(focus, name):
 def test_1_0_has_no_details_and_names_the_machine_elsewhere(focus):
     header = FOCUS.removesuffix(",SkuPriceDetails") + ",ChargeDescription,x_UsageType"
     row = charge(details="").removesuffix(',""')
-    assert only(focus(row + ",$60 per On Demand Linux p5.48xlarge Instance Hour,", header=header)).accelerator_count == 8
+    assert (
+        only(focus(row + ",$60 per On Demand Linux p5.48xlarge Instance Hour,", header=header)).accelerator_count == 8
+    )
     assert only(focus(row + ",compute,BoxUsage:p5.48xlarge", header=header)).accelerator == "h100_sxm"
     with pytest.raises(CatalogError, match="no prices of accelerators in it: 1 rows with no accelerator"):
         focus(row + ",an xp5.48xlargest thing,", header=header)
@@ -524,7 +530,7 @@ def test_a_row_with_more_cells_than_the_header_is_rejected_and_a_short_one_is_re
         (b"\x1f\x8b\x08\x00rest", "packed with gzip"),
         (b"PK\x03\x04rest", "packed with zip"),
         (b"PAR1 but no more", "cannot be read"),
-        (b"accelerator,usd_per_accelerator_hour\n\"H100,2\n", "quotation mark"),
+        (b'accelerator,usd_per_accelerator_hour\n"H100,2\n', "quotation mark"),
         (b"accelerator,accelerator,usd_per_accelerator_hour\nH100,H100,2\n", "column named twice: accelerator"),
         (b"a,b\n1,2\n", "not a price list: columns a, b; needed: accelerator"),
         (b"accelerator,usd_per_accelerator_hour\n", "empty: a header row and at least one price"),
@@ -539,7 +545,8 @@ def test_files_that_are_no_price_lists(tmp_path, content, said):
 
 
 @pytest.mark.parametrize(
-    ("header", "row"), [(SKYPILOT, sky(price="80", spot="30")), (GPUHUNT, hunt()), (FOCUS, charge()), (OWN, "H100,8,24,r")]
+    ("header", "row"),
+    [(SKYPILOT, sky(price="80", spot="30")), (GPUHUNT, hunt()), (FOCUS, charge()), (OWN, "H100,8,24,r")],
 )
 def test_parquet_says_the_same_as_csv(tmp_path, header, row):
     text = written(tmp_path / "aws.csv", header, row)

@@ -258,7 +258,11 @@ def _faults(hours: pl.Expr, differs: pl.Expr) -> list[tuple[pl.Expr, str, Any]]:
             "machine {} is not in price_names.yaml: which accelerator it has is not known",
             pl.col("instance_type"),
         ),
-        (differs, "GpuCount {} is not what price_names.yaml says of the machine", pl.col("stated_number").cast(pl.Int64, strict=False)),
+        (
+            differs,
+            "GpuCount {} is not what price_names.yaml says of the machine",
+            pl.col("stated_number").cast(pl.Int64, strict=False),
+        ),
         (hours.is_null(), "priced per {}, not per hour", pl.col("unit")),
     ]
 

@@ -291,7 +291,9 @@ class PriceReader:
             mine = prices.filter(pl.col("file") == number)
             offers, undated = mine.height, int((mine["as_of"] == "").sum())
             dates = mine.filter(pl.col("as_of") != "")["as_of"].cast(pl.String).unique().sort().to_list()
-            accelerators = dict(mine.group_by(pl.col("accelerator").cast(pl.String)).len().sort("accelerator").iter_rows())
+            accelerators = dict(
+                mine.group_by(pl.col("accelerator").cast(pl.String)).len().sort("accelerator").iter_rows()
+            )
         return PriceFile(
             file=file.said,
             format=file.title,
