@@ -16,7 +16,8 @@ SEED = 20261124
 MACHINES = (
     ("p5.48xlarge", "H100", 8, 80, 55.0), ("p5en.48xlarge", "H200", 8, 141, 63.0), ("g6.48xlarge", "L4", 8, 24, 13.4),
     ("p4de.24xlarge", "A100-80GB", 8, 80, 27.4), ("p4d.24xlarge", "A100", 8, 40, 22.0),
-    ("p6-b200.48xlarge", "B200", 8, 180, 114.0), ("g6e.12xlarge", "L40S", 4, 48, 10.5), ("g4dn.xlarge", "T4", 1, 16, 0.53),
+    ("p6-b200.48xlarge", "B200", 8, 180, 114.0), ("g6e.12xlarge", "L40S", 4, 48, 10.5),
+    ("g4dn.xlarge", "T4", 1, 16, 0.53),
 )  # fmt: skip
 ACCELERATED = 0.3  # share of rows with accelerators
 

@@ -681,6 +681,32 @@ def test_every_row_is_accounted_for(tmp_path):
     assert file.offers + sum(file.rejected.values()) + sum(file.passed_over.values()) == 50
 
 
+@pytest.mark.parametrize(("header", "row"), [(SKYPILOT, sky), (GPUHUNT, hunt), (FOCUS, charge)])
+def test_large_files_in_batches_say_the_same_as_small_ones_at_once(tmp_path, monkeypatch, header, row):
+    rows = [row(region=f"r{n % 11}", **({"zone": f"z{n}"} if row is sky else {})) for n in range(400)]
+    path = written(tmp_path / "aws.csv", header, *rows)
+    small = read(path)
+    monkeypatch.setattr("tokopt.catalog.price_formats.tables._SMALL_BYTES", 0)
+    monkeypatch.setattr("tokopt.catalog.price_formats.drafts.BATCH_ROWS", 64)
+    monkeypatch.setattr("tokopt.catalog.price_formats.reading.BATCH_ROWS", 64)
+    large = read(path)
+    assert large.files == small.files and large.rejected == small.rejected
+    assert sorted(map(repr, large.offers)) == sorted(map(repr, small.offers))
+
+
+def test_the_snapshot_has_every_provider_with_a_published_price():
+    there = {path.stem for path in (CATALOGS / "prices").glob("*.csv")}
+    assert {"coreweave", "nebius", "together", "hyperstack", "runpod", "lambda", "aws", "azure", "gcp", "oci"} <= there
+    assert "nscale" not in there  # its page states no price
+    import tokopt
+
+    catalog = tokopt.load_catalog()
+    for provider in there:
+        assert catalog.price_list([provider]).offers, provider
+    terms = {offer.market for offer in catalog.price_list(["hyperstack"]).offers}
+    assert Market.RESERVED in terms
+
+
 def test_every_machine_and_name_of_the_catalog_has_a_source_and_leads_somewhere():
     import tokopt
 
