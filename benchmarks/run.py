@@ -156,12 +156,35 @@ def melange(_runs: int) -> list[Figure]:
     ]
 
 
+def price_files(runs: int) -> list[Figure]:
+    """Read a synthetic price file of a million rows of every format, CSV and Parquet, cold."""
+    import tempfile
+    from pathlib import Path
+
+    from price_files import ROWS, write
+
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, paths in write(Path(folder)).items():
+            for path in paths:
+                command = [sys.executable, "-m", "tokopt", "prices", "check", str(path), "--json"]
+                results = [child(command) for _ in range(min(runs, 3))]
+                found = json.loads(results[0][2])
+                seconds, peak = statistics.median(r[0] for r in results), max(r[1] for r in results)
+                note = f"{path.stat().st_size / 1e6:,.0f} MB, {found['offers']:,} offers of {ROWS:,} rows"
+                title = f"{name} prices, {path.suffix.removeprefix('.')}"
+                figures.append(Figure(title, seconds, 15.0, "s", True, note))
+                figures.append(Figure(f"{title}, peak memory", peak, 1024.0, "MiB", True))
+    return figures
+
+
 SUBJECTS: dict[str, Callable[[int], list[Figure]]] = {
     "plan": main_job,
     "help": help_text,
     "evaluation": evaluation,
     "fleet": fleet_program,
     "melange": melange,
+    "prices": price_files,
 }
 
 

@@ -33,7 +33,8 @@ from tokopt.catalog.llms import LlmRow
 from tokopt.catalog.measurement_files import MeasurementFamilyRow
 from tokopt.catalog.measurements import DEPLOYMENT, KNOWN, MEASURED, POWER, TEXTS
 from tokopt.catalog.ownership_rows import CapexRow, LotRow, OwnershipRow
-from tokopt.catalog.price_lists import FORMATS
+from tokopt.catalog.price_formats import own
+from tokopt.catalog.price_names import AcceleratorNameRow, MachineNameRow, PriceNamesRow, SliceNameRow
 from tokopt.catalog.sites import COLUMNS as SITE_COLUMNS
 from tokopt.domain.calibration import Novelty
 from tokopt.domain.offers import Market
@@ -125,7 +126,8 @@ A price list: one row a machine, place and market, with a header row; the order 
 your own needs
 {needed};
 the others may be missing or empty. Columns that are not in this table are ignored, unless one looks like a misspelt
-name of these. Where the embedded snapshot comes from is said in `catalogs/prices/README.md`.
+name of these. Where the embedded snapshot comes from is said in `catalogs/prices/README.md`; files in the formats of
+others are the subject of [prices.md](prices.md).
 
 | column | type | meaning |
 | --- | --- | --- |
@@ -201,6 +203,12 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ("benchmarks.yaml", "published benchmark: lengths of its requests, limits of latency", rows.BenchmarkRow, ()),
     ("power_readings.yaml", "power that was read while an accelerator worked", rows.PowerReadingRow, ()),
     ("sites.yaml", "place that machines stand in", rows.SiteRow, ()),
+    (
+        "price_names.yaml",
+        "name that price lists use for a provider, an accelerator or a machine",
+        PriceNamesRow,
+        (AcceleratorNameRow, SliceNameRow, MachineNameRow),
+    ),
     ("ownership/<name>.yaml", "profile of what owning costs", OwnershipRow, (CapexRow, LotRow)),
     (
         "calibration/default.yaml",
@@ -356,7 +364,12 @@ PRICE_COLUMNS = {
     "market": (" or ".join(f"`{market}`" for market in Market), "Terms; empty = `on_demand`"),
     "usd_per_hour": ("number > 0", "Price of the whole machine [USD/h]"),
     "usd_per_accelerator_hour": ("number > 0", "Price of one of its accelerators [USD/h]"),
-    "currency": ("`USD`", "Empty = USD; rows in other currencies are rejected"),
+    "price_per_hour": ("number > 0", "The same as `usd_per_hour`, in `currency`"),
+    "price_per_accelerator_hour": ("number > 0", "The same as `usd_per_accelerator_hour`, in `currency`"),
+    "currency": (
+        "code of three letters",
+        "Currency of the prices; empty = USD, others need a rate (`--rate EUR=1.08`)",
+    ),
     "as_of": ("text", "Date of the price; a bare year where only that is known"),
     "available_units": ("whole number >= 0", "Machines that can be had; empty = not stated, 0 = out of stock"),
     "source": ("text", "Where the price was read; empty = the name of the file"),
@@ -499,12 +512,11 @@ def constant_lines() -> Iterator[str]:
 
 def price_section() -> str:
     """Return the section of price lists."""
-    (own,) = [layout for layout in FORMATS if layout.title == "tokopt"]
-    unknown = set(own.columns) ^ set(PRICE_COLUMNS)
+    unknown = set(own.COLUMNS) ^ set(PRICE_COLUMNS)
     if unknown:
         raise SystemExit(f"PRICE_COLUMNS and the code disagree on: {', '.join(sorted(unknown))}")
-    needed = ", or ".join(" and ".join(f"`{name}`" for name in sorted(some)) for some in own.needed)
-    columns = "\n".join(f"| `{name}` | {PRICE_COLUMNS[name][0]} | {PRICE_COLUMNS[name][1]} |" for name in own.columns)
+    needed = ", or ".join(" and ".join(f"`{name}`" for name in sorted(some)) for some in own.NEEDED)
+    columns = "\n".join(f"| `{name}` | {PRICE_COLUMNS[name][0]} | {PRICE_COLUMNS[name][1]} |" for name in own.COLUMNS)
     return PRICES.format(needed=needed, columns=columns)
 
 

@@ -33,6 +33,9 @@ RENAMES = (
     ("shadeform", r"crusoe_A100-80GB(x\d+)?", r"", "A100-80GB", "A100-80GB-PCIe", "priced as Crusoe's PCIe cards"),
 )
 
+# The source says that its plain name means the smaller card; people also mean the larger one by it.
+PLAIN = {"A100": "A100-40GB"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
@@ -203,7 +206,7 @@ def renamed(price: Price) -> Price:
             and re.search(note, price.note)
         ):
             return replace(price, accelerator=new).noted(remark)
-    return price
+    return replace(price, accelerator=PLAIN.get(price.accelerator, price.accelerator))
 
 
 def whole_number(text: str) -> int:

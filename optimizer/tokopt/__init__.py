@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tokopt.api import (
         calibrate,
         check,
+        check_prices,
         economics,
         estimate,
         estimate_many,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         load_catalog,
         ownership_cost,
         plan,
+        show_prices,
         solve_request,
         validate,
     )
@@ -44,6 +46,7 @@ __all__ = [
     "Workload",
     "calibrate",
     "check",
+    "check_prices",
     "economics",
     "estimate",
     "estimate_many",
@@ -51,6 +54,7 @@ __all__ = [
     "load_catalog",
     "ownership_cost",
     "plan",
+    "show_prices",
     "solve_request",
     "validate",
 ]

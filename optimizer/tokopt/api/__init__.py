@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .estimating import estimate
     from .frontiers import economics, frontier
     from .owning import ownership_cost
+    from .prices import check_prices, show_prices
     from .tables import estimate_many, estimate_table
     from .validating import validate
 
@@ -24,6 +25,7 @@ __all__ = [
     "Progress",
     "calibrate",
     "check",
+    "check_prices",
     "economics",
     "estimate",
     "estimate_many",
@@ -34,6 +36,7 @@ __all__ = [
     "ownership_cost",
     "plan",
     "read_plan",
+    "show_prices",
     "silent",
     "solve_request",
     "validate",
@@ -48,6 +51,8 @@ _HOMES = {
     "economics": "frontiers",
     "frontier": "frontiers",
     "ownership_cost": "owning",
+    "check_prices": "prices",
+    "show_prices": "prices",
     "estimate_many": "tables",
     "estimate_table": "tables",
     "validate": "validating",

@@ -8,6 +8,7 @@ from typing import Any
 
 from tokopt.catalog import Catalog
 from tokopt.catalog.ownership import is_owned_file
+from tokopt.catalog.price_lists import is_price_path
 from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.deployments import ServingMode
 from tokopt.domain.offers import Market
@@ -18,6 +19,7 @@ from tokopt.units import KW, POWER, parse_quantity
 
 from .fleets import current_units
 from .power_options import parse_exceed, parse_pue, stocked
+from .rates import parse_rates
 from .requests import names, parse_demand, parse_share, parse_sla, resolve_workload, shape_of, with_default_ttft
 from .workload_classes import Asked, read_classes
 
@@ -40,6 +42,7 @@ def make_request(
     demand: str | None = None,
     prices: str | Sequence[str] | None = None,
     owned: str | Path | Sequence[str | Path] | None = None,
+    rates: str | Sequence[str] | Mapping[str, float] | None = None,
     gpus: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
     frameworks: str | Sequence[str] | None = None,
@@ -118,6 +121,7 @@ def make_request(
         objective=objectives[0],
         then=objectives[1:],
         prices=_price_lists(prices, owned),
+        rates=parse_rates(rates),
         regions=names(regions),
         markets=chosen,
         accelerators=tuple(catalog.accelerator(n).name for n in names(gpus)),
@@ -209,8 +213,7 @@ def _price_lists(
 
 def _price_list(name: str) -> str:
     """Return a price list's name, or the whole path of a file: a plan file is read from other folders too."""
-    is_file = "/" in name or name.lower().endswith(".csv") or is_owned_file(name)
-    return str(Path(name).resolve()) if is_file else name
+    return str(Path(name).resolve()) if is_price_path(name) or is_owned_file(name) else name
 
 
 def _is_path(model: str) -> bool:

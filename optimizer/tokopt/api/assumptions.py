@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tokopt.domain.demand import Survive
 from tokopt.domain.plans import FleetItem, PlanRequest, Provenance
 from tokopt.perf.constants import weakest_origin
@@ -118,9 +120,6 @@ def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> 
     import importlib.metadata
 
     calibration = found.catalog.calibration
-    rejected: dict[str, int] = {}
-    for row in found.prices.rejected:
-        rejected[row.reason] = rejected.get(row.reason, 0) + 1
     used = {row.accelerator.name: row.accelerator for row in found.columns}
     sources = {
         f"{name}.{field}": source
@@ -140,8 +139,15 @@ def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> 
         constants_origin=weakest_origin(entry.origin for entry in calibration.entries.values()).value,
         price_lists=found.request.prices,
         prices_as_of=found.prices.as_of,
-        rejected_price_rows=rejected,
+        used_prices_as_of=_dates(item.price_as_of for item in items),
+        rejected_price_rows=dict(found.prices.rejected_counts),
         solver=solver,
         seed=SEED,
         sources=sources,
     )
+
+
+def _dates(as_of: Iterable[str]) -> str:
+    """Return the oldest and the newest of some dates."""
+    dates = sorted({date for date in as_of if date})
+    return dates[0] if len(dates) == 1 else " to ".join(dates[:1] + dates[-1:])

@@ -296,7 +296,7 @@ def _price_list(catalog: Catalog, name: str) -> Details:
         )
         for (accelerator, market), offer in sorted(lowest.items())
     ]
-    rejected = len(prices.rejected)
+    rejected = sum(prices.rejected_counts.values())
     return Details(
         table="prices",
         name=name,

@@ -14,6 +14,8 @@ from tokopt.checking import CheckInputs, check_plan
 from tokopt.domain.plans import Plan
 from tokopt.errors import InputError
 
+from .columns import selected_prices
+
 
 def read_plan(source: Plan | str | Path | Mapping[str, Any]) -> Plan:
     """Return a plan from a record, a mapping or a JSON file.
@@ -53,7 +55,7 @@ def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:
         precisions=catalog.precisions,
         kv_bits={name: kv.bits for name, kv in catalog.kv_precisions.items()},
         calibration=catalog.calibration.slower(request.robust),
-        offers=catalog.price_list(request.prices).offers,
+        offers=catalog.price_list(request.prices, rates=request.rates, selection=selected_prices(request)).offers,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tokopt.catalog.power_settings import AcceleratorTable
 from tokopt.domain.accelerators import Accelerator
-from tokopt.domain.offers import Market, Offer
+from tokopt.domain.offers import Market, Offer, PriceSelection
 from tokopt.domain.plans import PlanRequest, PowerBasis, PowerSettings
 from tokopt.domain.power_settings import SEPARATOR
 from tokopt.fleet import Column
@@ -31,6 +31,12 @@ def offer_key(offer: Offer) -> str:
     return "|".join(
         (offer.provider, offer.region, offer.zone, offer.instance_type, offer.accelerator, offer.market.value)
     )
+
+
+def selected_prices(request: PlanRequest) -> PriceSelection:
+    """Return which offers of price lists a request can use at all."""
+    hardware = tuple(dict.fromkeys(map(hardware_of, request.accelerators)))
+    return PriceSelection(accelerators=hardware, regions=request.regions, markets=request.markets)
 
 
 def allowed_offers(offers: Iterable[Offer], request: PlanRequest) -> list[Offer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tokopt.search import OperatingPoint, find_frontier, pareto
 from .asking import DEFAULT_LLM, DEFAULT_PRICES, DEFAULT_WORKLOAD
 from .progress import Progress, silent
 from .ranges import THROUGHPUT, clock_unsure, factors, named_traits, outside
+from .rates import parse_rates
 from .requests import names, resolve_workload
 from .resolved import estimate_provenance, named, resolve
 from .space import search_space, supported
@@ -35,9 +36,11 @@ FIGURES = (
 )
 
 
-def cheapest_by_accelerator(catalog: Catalog, prices: str | Sequence[str]) -> tuple[dict[str, float], str]:
+def cheapest_by_accelerator(
+    catalog: Catalog, prices: str | Sequence[str], rates: Mapping[str, float] | None = None
+) -> tuple[dict[str, float], str]:
     """Return the lowest price of an accelerator-hour in price lists, by accelerator, and the lists' date. [USD/h]"""
-    lists = catalog.price_list(names(prices))
+    lists = catalog.price_list(names(prices), rates=rates)
     lowest: dict[str, float] = {}
     for offer in lists.offers:
         price = offer.usd_per_accelerator_hour
@@ -51,6 +54,7 @@ def frontier(
     gpus: str | Sequence[str] | None = None,
     workload: str | Workload = DEFAULT_WORKLOAD,
     prices: str | Sequence[str] = DEFAULT_PRICES,
+    rates: str | Sequence[str] | Mapping[str, float] | None = None,
     frameworks: str | Sequence[str] | None = None,
     precisions: str | Sequence[str] | None = None,
     kv_precisions: str | Sequence[str] | None = None,
@@ -71,6 +75,7 @@ def frontier(
         gpus: Accelerators; None = all that have a price.
         workload: Name or record; `isl`, `osl`, `prefix_share` replace single figures.
         prices: Price lists; the lowest price of each accelerator is used.
+        rates: Currency -> US dollars for one, for prices in other currencies, or text like `EUR=1.08`.
         frameworks: Frameworks; None = all. Likewise `precisions`, `kv_precisions`, `modes`.
         precisions: Weight precisions.
         kv_precisions: Cache precisions.
@@ -97,7 +102,7 @@ def frontier(
         kv_precisions=names(kv_precisions),
         modes=tuple(ServingMode(m) for m in _modes(modes)),
     )
-    lowest, as_of = cheapest_by_accelerator(loaded, prices)
+    lowest, as_of = cheapest_by_accelerator(loaded, prices, parse_rates(rates))
     chosen = [loaded.accelerator(n) for n in names(gpus)] or [loaded.accelerators[n] for n in lowest]
     excluded: dict[str, str] = {}
     found: list[tuple[Accelerator, OperatingPoint]] = []

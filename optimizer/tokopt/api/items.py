@@ -185,6 +185,7 @@ def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | N
         bottleneck=max(shares, key=lambda name: shares[name]),
         price_source=offer.source,
         price_as_of=offer.as_of,
+        price_flags=offer.flags,
     )
 
 

@@ -15,7 +15,16 @@ from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.search import SearchReport, SearchSpace, evaluated, find_candidates
 
-from .columns import PricedCandidate, allowed_offers, cheapest_offers, hardware_of, offer_key, priced, variants_of
+from .columns import (
+    PricedCandidate,
+    allowed_offers,
+    cheapest_offers,
+    hardware_of,
+    offer_key,
+    priced,
+    selected_prices,
+    variants_of,
+)
 from .electricity import carbon_g_per_hour, carbon_matters
 from .found import Found, Service
 from .power import Counting, count_drawn, counted_w, missing_power
@@ -28,8 +37,8 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
     """Load what a request needs, search every accelerator that has a price, and price what was found."""
     classes = request.served_classes()
     spaces = [class_space(request, catalog, asked) for asked in classes]
-    prices = catalog.price_list(request.prices)
-    offers = offers_for(prices, request)
+    prices = catalog.price_list(request.prices, rates=request.rates, selection=selected_prices(request))
+    offers = offers_for(catalog, prices, request)
     units: dict[str, set[int]] = {}
     for offer in offers:
         units.setdefault(offer.accelerator, set()).add(offer.accelerator_count)
@@ -64,7 +73,7 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
     )
 
 
-def offers_for(prices: PriceList, request: PlanRequest) -> list[Offer]:
+def offers_for(catalog: Catalog, prices: PriceList, request: PlanRequest) -> list[Offer]:
     """Return the offers that a request may use, without those that another replaces.
 
     Raises:
@@ -72,7 +81,7 @@ def offers_for(prices: PriceList, request: PlanRequest) -> list[Offer]:
     """
     offers = cheapest_offers(allowed_offers(prices.offers, request), apart=places_matter(request))
     if not offers:
-        raise InputError(_no_offer(prices, request))
+        raise InputError(_no_offer(catalog.price_list(request.prices, rates=request.rates), request))
     return offers
 
 

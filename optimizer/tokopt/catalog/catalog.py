@@ -17,7 +17,7 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.economics import PublishedEconomics
 from tokopt.domain.llms import Llm
 from tokopt.domain.measurements import MeasurementFamily, PowerReading
-from tokopt.domain.offers import Offer, OwnershipProfile, PriceList
+from tokopt.domain.offers import Offer, OwnershipProfile, PriceList, PriceSelection
 from tokopt.domain.power_settings import SEPARATOR
 from tokopt.domain.provenance import Source
 from tokopt.domain.sites import Site
@@ -26,6 +26,8 @@ from tokopt.errors import CatalogError, InputError, unknown_name
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from tokopt.catalog.price_names import PriceNames
 
 RowT = TypeVar("RowT", bound=Row)
 RecordT = TypeVar("RecordT")
@@ -234,11 +236,35 @@ class Catalog:
                 return profile
         raise unknown_name("ownership profile", name, self.ownership)
 
-    def price_list(self, names: Sequence[str]) -> PriceList:
-        """Return the offers of price lists: providers, `all`, ownership profiles or CSV files.
+    @cached_property
+    def price_names(self) -> PriceNames:
+        """What price lists call providers, accelerators and machines; a later directory's rules come first."""
+        from tokopt.catalog.price_names import load_price_names
+
+        return load_price_names(self.directories)
+
+    def price_list(
+        self,
+        names: Sequence[str],
+        *,
+        rates: Mapping[str, float] | None = None,
+        selection: PriceSelection | None = None,
+        most_listed: int | None = 100,
+        strict: bool = True,
+        offers: bool = True,
+    ) -> PriceList:
+        """Return the offers of price lists: providers, `all`, ownership profiles, files or directories of files.
+
+        Args:
+            names: Names and paths.
+            rates: Currency -> US dollars for one. [USD]
+            selection: Which offers are wanted.
+            most_listed: Most rejected rows of one kind that are kept one by one; None = all.
+            strict: Raise where a list has no usable price, or a currency without a rate.
+            offers: Make a record of every offer of a file; without, they are only counted, in `files`.
 
         Raises:
-            InputError: A name that is no price list, with the nearest ones.
+            InputError: A name that is no price list, with the nearest ones; a currency that needs a rate.
             CatalogError: A file of which nothing can be used.
         """
         from tokopt.catalog.price_lists import read_price_lists
@@ -249,6 +275,12 @@ class Catalog:
             accelerators=self.accelerators,
             ownership=self.ownership,
             sites=self.sites,
+            vocabulary=lambda: self.price_names,
+            rates=rates,
+            selection=selection or PriceSelection(),
+            most_listed=most_listed,
+            strict=strict,
+            offers=offers,
         )
 
     # --- provenance ---

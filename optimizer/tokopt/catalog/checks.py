@@ -30,6 +30,7 @@ _TABLES: Final = (
     "llms",
     "calibration",
     "measurement_families",
+    "price_names",
 )
 _ALIASED: Final = ("accelerators", "precisions", "kv_precisions", "frameworks", "workloads", "benchmarks", "sites")
 _WIDER_FIRST: Final = (NumberFormat.BF16, NumberFormat.FP8, NumberFormat.FP4)
@@ -230,6 +231,16 @@ def _implausible_benchmarks(catalog: Catalog) -> Iterator[str]:
             yield f"{where}: the same model and scenario as {other}"
 
 
+def _price_names_without_source(catalog: Catalog) -> Iterator[str]:
+    names = catalog.price_names
+    used = [(rule.name, rule.source) for rule in names.accelerators]
+    used += [(rule.name, rule.source) for rule in names.slices]
+    used += [(machine.name, machine.source) for machine in names.machines]
+    for name, source in used:
+        if source not in catalog.sources:
+            yield f"price_names: {name}: source {source!r} is not in sources.yaml"
+
+
 def _unusable_prices(catalog: Catalog) -> Iterator[str]:
     if any((directory / "prices").is_dir() for directory in catalog.directories):
         try:
@@ -258,6 +269,7 @@ _RULES: Final[tuple[Callable[[Catalog], Iterator[str]], ...]] = (
     _implausible_sites,
     _implausible_benchmarks,
     _implausible_power_readings,
+    _price_names_without_source,
     _unusable_prices,
     _unusable_measurements,
 )

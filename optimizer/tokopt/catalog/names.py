@@ -19,6 +19,7 @@ KNOWN_ENTRIES: Final = (
     "ownership",
     "power_readings.yaml",
     "precisions.yaml",
+    "price_names.yaml",
     "prices",
     "published_economics.yaml",
     "sites",

@@ -18,6 +18,7 @@ COMMANDS = {
     "calibrate": "tokopt.cli.calibrate",
     "check": "tokopt.cli.check",
     "catalog": "tokopt.cli.catalog",
+    "prices": "tokopt.cli.prices",
 }
 EXAMPLES = """\b
 Examples:

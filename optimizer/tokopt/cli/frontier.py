@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tokopt.cli.options import framing, lengths, several, space
+from tokopt.cli.options import framing, lengths, rates, several, space
 from tokopt.cli.output import console, print_json, print_report, require_writable, say, write_whole
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
@@ -24,7 +24,8 @@ POINTS_ON_A_TERMINAL = 20
 @several("--gpu", "gpus", help="Accelerators to compare.  [default: all that have a price]")
 @click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: agentic]")
 @lengths
-@several("--prices", metavar="LIST,...", help="Price lists or CSV files.  [default: ownership-hyperscaler]")
+@several("--prices", metavar="LIST,...", help="Price lists, files or directories.  [default: ownership-hyperscaler]")
+@rates
 @space
 @click.option("--csv", "table", type=click.Path(path_type=Path), metavar="FILE", help="Also write all points as CSV.")
 @framing
@@ -36,7 +37,7 @@ def command(as_json: bool, quiet: bool, catalog: str | None, table: Path | None,
     """
     if table is not None:
         require_writable(table, option="--csv")
-    request = {name: value for name, value in options.items() if value is not None}
+    request = {{"rate": "rates"}.get(name, name): value for name, value in options.items() if value is not None}
     with computing(quiet=quiet) as told:
         from tokopt.api import frontier
 

@@ -22,6 +22,12 @@ def framing(command: CommandT) -> CommandT:
     return click.option("--catalog", metavar="DIR", help="Directory laid over the embedded catalog.")(command)
 
 
+def rates(command: CommandT) -> CommandT:
+    """Add the option for prices in other currencies than US dollars."""
+    text = "US dollars for one unit of a currency that prices are in."
+    return several("--rate", metavar="EUR=1.08,...", help=text)(command)
+
+
 def lengths(command: CommandT) -> CommandT:
     """Add the options that replace single figures of a workload."""
     for name, metavar, text in (

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tokopt.cli.fleet_options import api_keywords, demands, terms
-from tokopt.cli.options import framing, lengths, seconds, several, space, stock, usd_per_hour
+from tokopt.cli.options import framing, lengths, rates, seconds, several, space, stock, usd_per_hour
 from tokopt.cli.output import json_text, print_json, print_report, require_writable, say, write_whole
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
@@ -27,6 +27,7 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
     "without": "exclude",
     "region": "regions",
     "market": "markets",
+    "rate": "rates",
 }
 
 
@@ -44,7 +45,8 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
 @click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: agentic]")
 @lengths
 @demands
-@several("--prices", metavar="LIST,...", help="Price lists or CSV files.  [default: ownership-hyperscaler]")
+@several("--prices", metavar="LIST,...", help="Price lists, files or directories.  [default: ownership-hyperscaler]")
+@rates
 @several("--owned", metavar="FILE,...", help="YAML files of what you own or would buy; they join --prices, if any.")
 @several("--gpu", "gpus", help="Accelerators to choose from.  [default: all that have a price]")
 @several("--without", help="Accelerators to leave out.")

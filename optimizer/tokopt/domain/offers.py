@@ -39,6 +39,7 @@ class Offer:
     available_units: int | None = None  # None: no limit stated
     available_from: str = ""  # ISO date from which it can be had; empty = at once
     note: str = ""
+    flags: tuple[str, ...] = ()  # doubts about the price that do not keep it from being used
     energy_usd_per_hour: float = 0.0  # part of `usd_per_hour` that is electricity, as far as it is known
     site: Site | None = field(default=None, compare=False)  # where it stands, where the price depends on that
 
@@ -55,6 +56,33 @@ class RejectedRow:
     file: str
     line: int
     reason: str
+    kind: str = ""  # the reason without the row's own cell, by which rows are counted; empty = the reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceFile:
+    """What one price file holds."""
+
+    file: str  # as its user knows it
+    format: str
+    rows: int
+    offers: int
+    rejected: Mapping[str, int]  # kind of reason -> rows
+    passed_over: Mapping[str, int]  # rows that are about something else -> how many
+    flagged: Mapping[str, int]  # doubt -> offers
+    accelerators: Mapping[str, int]  # name -> offers
+    oldest: str
+    newest: str
+    undated: int  # offers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSelection:
+    """Which offers of price lists are wanted; what is empty selects nothing away."""
+
+    accelerators: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    markets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +91,10 @@ class PriceList:
 
     name: str
     offers: tuple[Offer, ...]
-    rejected: tuple[RejectedRow, ...] = ()
-    as_of: str = ""
+    rejected: tuple[RejectedRow, ...] = ()  # of a large list only the first of each kind
+    rejected_counts: Mapping[str, int] = field(default_factory=dict)  # kind of reason -> all of its rows
+    files: tuple[PriceFile, ...] = ()
+    as_of: str = ""  # oldest to newest date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

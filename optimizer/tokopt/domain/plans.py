@@ -76,6 +76,7 @@ class PlanRequest(BaseModel):
     budget_usd_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     objective: Objective = Objective.COST
     prices: tuple[str, ...]
+    rates: dict[str, float] = Field(default_factory=dict)  # currency of prices -> US dollars for one
     regions: tuple[str, ...] = ()
     markets: tuple[str, ...] = ()
     accelerators: tuple[str, ...] = ()  # empty = all that have a price
@@ -186,6 +187,7 @@ class FleetItem(Record):
     bottleneck: str
     price_source: str
     price_as_of: str
+    price_flags: tuple[str, ...] = ()  # doubts about the price
 
 
 class ClassPlan(Record):
@@ -302,7 +304,8 @@ class Provenance(Record):
     calibration_summary: str
     constants_origin: str  # weakest origin among the constants used
     price_lists: tuple[str, ...]
-    prices_as_of: str
+    prices_as_of: str  # oldest to newest date of the lists
+    used_prices_as_of: str = ""  # the same of the offers in the fleet
     rejected_price_rows: dict[str, int]
     solver: str
     seed: int

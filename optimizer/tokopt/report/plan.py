@@ -188,6 +188,16 @@ def _assumptions(plan: Plan) -> RenderableType:
     return section("Assumptions", bullets(lines))
 
 
+def _prices(plan: Plan) -> str:
+    """Return the lists with their dates, those of the offers that are used, and rates of currencies."""
+    made = plan.provenance
+    said = f"{', '.join(made.price_lists)} as of {made.prices_as_of or UNKNOWN}"
+    if plan.fleet and made.used_prices_as_of != made.prices_as_of:
+        said += f"; the offers used: {made.used_prices_as_of or UNKNOWN}"
+    rates = ", ".join(f"1 {code} = {rate:g} USD" for code, rate in plan.request.rates.items())
+    return f"{said}; {rates}" if rates else said
+
+
 def _provenance(plan: Plan) -> RenderableType:
     made, looked = plan.provenance, plan.search
     rows = [
@@ -197,7 +207,7 @@ def _provenance(plan: Plan) -> RenderableType:
             f"{made.calibration} of {made.calibration_made_on} (weakest constant: {made.constants_origin}). "
             f"{made.calibration_summary}",
         ),
-        ("prices", f"{', '.join(made.price_lists)} as of {made.prices_as_of or UNKNOWN}"),
+        ("prices", _prices(plan)),
     ]
     if made.rejected_price_rows:
         rejected = sum(made.rejected_price_rows.values())
