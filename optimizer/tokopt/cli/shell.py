@@ -122,7 +122,7 @@ def _usage(error: click.ClickException, written: Sequence[str]) -> str:
     """Return what click found wrong with the arguments, and where to read what they may be."""
     message = one_line(error.format_message()).rstrip(".")
     if isinstance(error, click.NoSuchOption):
-        near = " or ".join(sorted(error.possibilities or ())[:3])
+        near = " or ".join(difflib.get_close_matches(error.option_name, sorted(error.possibilities or ()), cutoff=0.0))
         message = f"no such option {error.option_name}{f'; did you mean {near}?' if near else ''}"
     context = error.ctx if isinstance(error, click.UsageError) else None
     commands = itertools.takewhile(lambda word: not word.startswith("-"), written)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tokopt.catalog import load_catalog
@@ -15,6 +15,9 @@ from tokopt.catalog.sites import COLUMNS, read_site_table, site_of
 from tokopt.domain.offers import Market, Offer
 from tokopt.domain.sites import Site
 from tokopt.errors import CatalogError, InputError
+
+# A busy machine draws slowly; no test is about time.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ROOT = Path(__file__).parents[3]
 
@@ -110,6 +113,7 @@ def test_an_owned_offer_stands_where_it_was_computed_for(catalog):
         assert site_of(owned, catalog.sites).name == owned.region == "virginia"
 
 
+@unhurried
 @given(
     prices=st.lists(st.floats(0.01, 1.0), min_size=24, max_size=24),
     start=st.floats(0.0, 48.0),

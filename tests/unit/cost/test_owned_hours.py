@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tokopt.cost import (
@@ -20,6 +20,9 @@ from tokopt.cost import (
 from tokopt.domain.accelerators import Accelerator, PurchaseUnit, Topology
 from tokopt.domain.offers import Capex, OwnedLot, OwnershipProfile
 from tokopt.domain.sites import Site
+
+# A busy machine draws slowly; no test is about time.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 GPU = Accelerator(
     name="gpu",
@@ -86,6 +89,7 @@ def hour(profile: OwnershipProfile, lot: OwnedLot, site: Site, gpu: Accelerator 
     return ownership_cost(profile, lot, gpu, site).usd_per_accelerator_hour
 
 
+@unhurried
 @given(case=cases())
 def test_the_parts_add_up_to_the_last_digit(case):
     profile, lot, site = case
@@ -120,6 +124,7 @@ INPUTS = [
 
 
 @pytest.mark.parametrize(("record", "field", "sign", "step"), INPUTS)
+@unhurried
 @given(case=cases())
 def test_the_cost_is_monotone_in_every_input(case, record, field, sign, step):
     profile, lot, site = case
@@ -137,6 +142,7 @@ def test_the_cost_is_monotone_in_every_input(case, record, field, sign, step):
     assert sign * (after - before) >= -1e-9 * before
 
 
+@unhurried
 @given(case=cases(), watts=st.floats(100.0, 3_000.0))
 def test_more_power_never_costs_less(case, watts):
     profile, lot, site = case
@@ -146,6 +152,7 @@ def test_more_power_never_costs_less(case, watts):
     assert hour(more, lot, site) > hour(stated, lot, site) * (1 - 1e-12)
 
 
+@unhurried
 @given(case=cases())
 def test_what_is_sunk_costs_no_capital(case):
     profile, lot, site = case
@@ -159,6 +166,7 @@ def test_what_is_sunk_costs_no_capital(case):
     assert of_free == of_sunk
 
 
+@unhurried
 @given(years=st.floats(0.5, 40.0), rate=st.floats(0.001, 0.9))
 def test_limits_of_the_annuity(years, rate):
     assert capital_recovery_factor(0.0, years) == pytest.approx(1.0 / years)
@@ -168,6 +176,7 @@ def test_limits_of_the_annuity(years, rate):
     assert capital_recovery_factor(rate, 1.0) == pytest.approx(1.0 + rate)  # one payment, a year later
 
 
+@unhurried
 @given(fraction=st.floats(0.0, 1.0), rate=st.floats(0.0, 0.5), years=st.integers(1, 10))
 def test_a_prepaid_contract_is_worth_what_its_payments_are(fraction, rate, years):
     """The even payments of the factor have the present value of what is paid in fact, year by year."""

@@ -6,13 +6,16 @@ import io
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 import tokopt
 from tokopt.cost import CostPart
 from tokopt.report.ownership import LOOKS, bars, ownership_report, shares_of
+
+# A busy machine draws slowly; no test is about time.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def shown(renderable, *, width: int = 100, terminal: bool = False) -> str:
@@ -23,6 +26,7 @@ def shown(renderable, *, width: int = 100, terminal: bool = False) -> str:
     return out.getvalue()
 
 
+@unhurried
 @given(total=st.integers(0, 10_000), values=st.lists(st.floats(0.0, 100.0), min_size=1, max_size=11))
 def test_shares_add_up(total, values):
     shares = shares_of(total, values)
