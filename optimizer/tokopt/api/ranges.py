@@ -33,7 +33,7 @@ class Factors:
         return Interval(low=value * self.low, high=value * self.high)
 
     def widened(self, share: float) -> Factors:
-        """Return the range with an error more, independent of it: a factor of `share` to one over it, share at most one.
+        """Return the range with an independent error more: a factor from `share`, at most one, to one over it.
 
         Independent errors of logarithms add up in squares.
         """
