@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -32,8 +33,16 @@ class Factors:
         return Interval(low=value * self.low, high=value * self.high)
 
     def widened(self, share: float) -> Factors:
-        """Return the range with both ends moved apart by a share of at most one."""
-        return Factors(low=self.low * share, high=self.high / share)
+        """Return the range with an independent error more: a factor from `share`, at most one, to one over it.
+
+        Independent errors of logarithms add up in squares.
+        """
+        error = -math.log(share)
+        low, high = abs(math.log(self.low)), abs(math.log(self.high))
+        return Factors(
+            low=self.low * math.exp(low - math.hypot(low, error)),
+            high=self.high * math.exp(math.hypot(high, error) - high),
+        )
 
     def over(self, share: float) -> Factors:
         """Return the range of figures stated at a share of the prediction; they stay inside it."""
@@ -68,7 +77,7 @@ def _measured_traits(
 
 
 def clock_unsure(accelerator: Accelerator) -> float:
-    """Return the share by which ranges under a power setting widen: one where the setting was measured, or is none.
+    """Return the share by which speed under a power setting may be off: one where it was measured, or there is none.
 
     Where nobody ran it, everything may slow down as arithmetic does, or arithmetic not at all: the share of the clock.
     """
