@@ -14,7 +14,7 @@ from tokopt.domain.plans import Objective, Plan, PlanRequest, PowerBasis
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
 from tokopt.fleet import FleetProblem, FleetSolution, Goal, Stop, solve_fleet
-from tokopt.search import SearchReport, SearchSpace, find_candidates
+from tokopt.search import Search, SearchReport, SearchSpace, find_candidates
 from tokopt.units import KW, POWER, parse_quantity
 
 from .answer import assemble
@@ -120,13 +120,22 @@ def _choice(what: str, value: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def solve_request(request: PlanRequest, catalog: Catalog | None = None, progress: Progress = silent) -> Plan:
+def solve_request(
+    request: PlanRequest,
+    catalog: Catalog | None = None,
+    progress: Progress = silent,
+    *,
+    search: Search = find_candidates,
+    runner_up: bool = True,
+) -> Plan:
     """Solve a request, for instance one out of a plan file.
 
     Args:
         request: The request.
         catalog: The catalog; None = the embedded one with the request's overlay.
         progress: Told what is being done.
+        search: Finds candidates; `SharedSearch` remembers them for many requests of one kind.
+        runner_up: Also look for the best plan without the winner's accelerator.
 
     Returns:
         The plan; its status says whether anything meets the request.
@@ -135,7 +144,7 @@ def solve_request(request: PlanRequest, catalog: Catalog | None = None, progress
         InputError: A name that the catalog does not know, or a request that nothing limits.
     """
     catalog = catalog or load_catalog(request.catalog)
-    found = gather(request, catalog, progress)
+    found = gather(request, catalog, progress, search)
     if not found.columns:
         return infeasible(found, None)
     problem = fleet_problem(found)
@@ -143,11 +152,13 @@ def solve_request(request: PlanRequest, catalog: Catalog | None = None, progress
     solution = solve_fleet(problem)
     if solution.stop is Stop.INFEASIBLE:
         return infeasible(found, problem)
-    second = _without_winner(problem, solution)
+    second = _without_winner(problem, solution) if runner_up else None
     return assemble(found, problem, solution, second)
 
 
-def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) -> Found:
+def gather(
+    request: PlanRequest, catalog: Catalog, progress: Progress = silent, search: Search = find_candidates
+) -> Found:
     """Load what a request needs, search every accelerator that has a price, and price what was found."""
     llm = catalog.llm(request.llm)
     workload = Workload(**request.workload.model_dump())
@@ -178,7 +189,7 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
         if reason:
             excluded[name] = reason
             continue
-        reports[name] = find_candidates(accelerator, space, tuple(sorted(units)))
+        reports[name] = search(accelerator, space, tuple(sorted(units)))
         if not reports[name].candidates:
             excluded[name] = _why_nothing(reports[name], request)
     for name in request.accelerators:

@@ -2,12 +2,15 @@
 
 from tokopt.search.candidates import Candidate, SearchReport, SearchSpace, find_candidates
 from tokopt.search.frontier import OperatingPoint, find_frontier, pareto
+from tokopt.search.sharing import Search, SharedSearch
 
 __all__ = [
     "Candidate",
     "OperatingPoint",
+    "Search",
     "SearchReport",
     "SearchSpace",
+    "SharedSearch",
     "find_candidates",
     "find_frontier",
     "pareto",
