@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tokopt.api import (
         calibrate,
         check,
+        compare,
         economics,
         estimate,
         estimate_many,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         validate,
     )
     from tokopt.domain.calibrating import CalibrationReport
+    from tokopt.domain.comparing import Comparison
     from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
     from tokopt.domain.plans import Plan, PlanRequest
     from tokopt.domain.validation import Validation
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CalibrationReport",
     "CatalogError",
+    "Comparison",
     "Deployment",
     "InfeasibleError",
     "InputError",
@@ -41,6 +44,7 @@ __all__ = [
     "Workload",
     "calibrate",
     "check",
+    "compare",
     "economics",
     "estimate",
     "estimate_many",
@@ -53,6 +57,7 @@ __all__ = [
 
 _HOMES = {
     "tokopt.domain.calibrating": ("CalibrationReport",),
+    "tokopt.domain.comparing": ("Comparison",),
     "tokopt.domain.deployments": ("Deployment", "Layout", "Pool", "ServingMode"),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
     "tokopt.domain.validation": ("Validation",),

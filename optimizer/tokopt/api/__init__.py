@@ -13,6 +13,7 @@ from .progress import Progress, silent
 if TYPE_CHECKING:
     from .calibrating import calibrate
     from .checking import check, read_plan
+    from .comparing import compare
     from .estimating import estimate
     from .frontiers import economics, frontier
     from .tables import estimate_many, estimate_table
@@ -22,6 +23,7 @@ __all__ = [
     "Progress",
     "calibrate",
     "check",
+    "compare",
     "economics",
     "estimate",
     "estimate_many",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "calibrate": "calibrating",
     "check": "checking",
+    "compare": "comparing",
     "read_plan": "checking",
     "estimate": "estimating",
     "economics": "frontiers",

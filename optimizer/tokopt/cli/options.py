@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 import click
 
-from tokopt.errors import InputError
-
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 debugging = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error.")
@@ -60,22 +58,10 @@ def space(command: CommandT) -> CommandT:
 
 
 def usd_per_hour(text: str) -> float:
-    """Return the value of `--budget`: `$500`, `500USD`, with or without `/h`.
+    """Return the value of `--budget`; see `tokopt.api.amounts`."""
+    from tokopt.api import amounts
 
-    Raises:
-        InputError: Not an amount of money above zero.
-    """
-    from tokopt.units import MONEY, parse_quantity
-
-    written = text.strip()
-    for ending in ("/hour", "/hr", "/h"):
-        written = written.removesuffix(ending)
-    try:
-        return parse_quantity(written.replace(",", ""), MONEY, what="--budget")
-    except InputError:
-        raise InputError(
-            f"--budget: {text!r} is not an amount above zero; write it like '$500' (in quotes, for the shell) or 500USD"
-        ) from None
+    return amounts.usd_per_hour(text)
 
 
 def seconds(text: str, *, what: str) -> float:
@@ -86,17 +72,7 @@ def seconds(text: str, *, what: str) -> float:
 
 
 def stock(text: str) -> dict[str, int]:
-    """Return the value of `--inventory`: `h200_sxm=64,l40s=8`.
+    """Return the value of `--inventory`; see `tokopt.api.amounts`."""
+    from tokopt.api import amounts
 
-    Raises:
-        InputError: Not understood, or an accelerator twice.
-    """
-    found: dict[str, int] = {}
-    for part in (p.strip() for p in text.split(",") if p.strip()):
-        name, _, count = (piece.strip() for piece in part.partition("="))
-        if not name or not count.isdecimal():
-            raise InputError(f"--inventory: {part!r} is not a number of accelerators; write it like h200_sxm=64,l40s=8")
-        if name in found:
-            raise InputError(f"--inventory: {name} is given twice")
-        found[name] = int(count)
-    return found
+    return amounts.stock(text)
