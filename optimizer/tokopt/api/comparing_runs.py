@@ -169,8 +169,13 @@ def local_processes(count: int) -> Iterator[Executor]:
 
 
 def _begin() -> None:
-    """Leave an interrupt from the keyboard to the process that gave the work, and do not outlive it."""
+    """Leave an interrupt from the keyboard to the process that gave the work, and do not outlive it.
+
+    What solvers print goes nowhere: standard output is not ours.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     giver = multiprocessing.parent_process()
     if giver is not None:
         threading.Thread(target=_end_with, args=(giver,), daemon=True).start()

@@ -93,12 +93,9 @@ def scenarios_of(catalog: Catalog, source: str | Path | Mapping[str, Any]) -> tu
     Raises:
         InputError: Whatever is wrong, in one line with file and scenario.
     """
-    if isinstance(source, Mapping):
-        said, content = "scenarios", _laid_out(source)
-    else:
-        said, content = str(source), Path(source)
+    content = _laid_out(source) if isinstance(source, Mapping) else Path(source)
     texts = read_scenarios(content, _word(words()))
-    checked = _Checked(catalog, said)
+    checked = _Checked(catalog, "scenarios" if isinstance(source, Mapping) else str(source))
     return tuple(checked.scenario(text) for text in texts)
 
 
@@ -108,7 +105,7 @@ def _laid_out(source: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _word(known: Mapping[str, str]) -> Any:
-    spelled = {word: keyword for word, keyword in known.items()} | {k: k for k in known.values()}
+    spelled = {**known, **{keyword: keyword for keyword in known.values()}}
     folded = {word.replace("_", "-"): keyword for word, keyword in spelled.items()}
 
     def keyword_of(written: str) -> str:

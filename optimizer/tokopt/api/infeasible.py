@@ -11,6 +11,7 @@ from tokopt.fleet import Column, FleetProblem, Goal, best_possible
 from tokopt.units import KW, format_si
 
 from .answer import assumptions_of, is_extrapolated, plan_provenance, search_counts
+from .columns import allowed_offers
 from .found import Found
 
 
@@ -49,8 +50,10 @@ def infeasible(found: Found, problem: FleetProblem | None) -> Plan:
 
 
 def _nearest_limits(found: Found) -> list[NearestFeasible]:
-    """Return which latency limit nothing meets, with the best value of any deployment."""
+    """Return what nothing meets where there is no column: a latency limit, memory, or the size of what is sold."""
     sla, reports = found.request.sla, found.reports
+    if any(report.candidates for report in reports.values()):
+        return [_larger_unit(found)]  # the limits can be met, but not on machines as they are sold
     nearest = []
     fastest = _least({name: r.fastest_tpot_s for name, r in reports.items()})
     if sla.tpot_ms is not None and fastest and fastest[1] * 1e3 > sla.tpot_ms:
@@ -86,6 +89,21 @@ def _nearest_limits(found: Found) -> list[NearestFeasible]:
             )
         )
     return nearest
+
+
+def _larger_unit(found: Found) -> NearestFeasible:
+    """Return the smallest unit that would hold a replica, where every unit on offer is too small."""
+    size, name = min(
+        (candidate.accelerators, name) for name, report in found.reports.items() for candidate in report.candidates
+    )
+    offers = allowed_offers(found.prices.offers, found.request)
+    largest = max(offer.accelerator_count for offer in offers if offer.accelerator == name)
+    return NearestFeasible(
+        constraint="unit size",
+        requested=f"{largest} {name} in one machine",
+        nearest=f"{size} {name} in one machine",
+        detail="the smallest replica that meets the limits; machines smaller than a whole node cannot be joined",
+    )
 
 
 def _least(values: Mapping[str, float]) -> tuple[str, float] | None:

@@ -13,6 +13,7 @@ COMMANDS = {
     "frontier": "tokopt.cli.frontier",
     "estimate": "tokopt.cli.estimate",
     "economics": "tokopt.cli.economics",
+    "compare": "tokopt.cli.compare",
     "validate": "tokopt.cli.validate",
     "calibrate": "tokopt.cli.calibrate",
     "check": "tokopt.cli.check",
