@@ -242,8 +242,8 @@ def _entries(
             raise CatalogError(f"{here}: a mapping of options to values is needed, not {_kind(entry)}")
         plain = {key: value for key, value in entry.items() if key != NAME or axes is not None}
         options = _options(plain, word, here)
-        for key in options if axes is not None else ():
-            if key not in axes:
+        for key in options:
+            if axes is not None and key not in axes:
                 raise CatalogError(f"{here}: {key} is not one of the matrix's lists: {', '.join(axes) or 'none'}")
         name = _name(entry[NAME], f"{here}: name") if NAME in entry and axes is None else None
         found.append((options, name))

@@ -41,9 +41,8 @@ def comparison_report(found: Comparison, *, columns_wide: int, everything: bool 
     names = {winner.scenario for winner in shown}
     rows = [row for row in found.rows if row.scenario in names]
     more = len(found.winners) - len(shown)
-    remark = (
-        [Text(f"and {plural(more, 'scenario')} more: --all shows them, --out writes them", style="dim")] if more else []
-    )
+    left = f"and {plural(more, 'scenario')} more: --all shows them, --out writes them"
+    remark = [Text(left, style="dim")] if more else []
     return Group(
         _headline(found),
         section("Best price list of each scenario", _winners(shown), *remark),
@@ -97,7 +96,7 @@ def _lists(lists: Sequence[PriceListWins]) -> RenderableType:
         "no answer",
         "mean difference",
         "offers",
-        "prices as of",
+        "as of",
     )
     return columns(
         headings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tokopt.domain.comparing import CellStatus, Comparison, ComparisonRow
 from tokopt.errors import InputError
@@ -26,17 +26,13 @@ def rows_frame(found: Comparison) -> pl.DataFrame:
     """Return the rows of a comparison as a data frame, a row a cell."""
     import polars as pl
 
-    kinds = {
-        name: pl.Boolean
-        if "bool" in text
-        else pl.Int64
-        if "int" in text
-        else pl.Float64
-        if "float" in text
-        else pl.String
-        for name, text in ((name, str(field.annotation)) for name, field in ComparisonRow.model_fields.items())
+    # Stated, because columns of nothing but empty cells have no type of their own.
+    kinds = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64}
+    schema = {
+        name: next((kinds[k] for k in kinds if k is field.annotation or k in get_args(field.annotation)), pl.String)
+        for name, field in ComparisonRow.model_fields.items()
     }
-    return pl.DataFrame([row.model_dump(mode="json") for row in found.rows], schema=kinds)
+    return pl.DataFrame([row.model_dump(mode="json") for row in found.rows], schema=schema)
 
 
 def written(found: Comparison, ending: str) -> bytes:
@@ -92,13 +88,11 @@ def _page(lines: Sequence[Sequence[ComparisonRow]], names: Sequence[str], of: st
     axes.grid(which="minor", color="white", linewidth=1.0)
     axes.tick_params(which="both", length=0, labelsize=8)
     _label(axes, lines)
-    axes.set_title(
-        f"USD per million output tokens, relative to the scenario's best price list{of}", fontsize=10, loc="left"
-    )
-    bar = figure.colorbar(
-        image, ax=axes, extend="max", ticks=[1.0, 1.25, 1.5, 2.0, 3.0, 4.0], shrink=min(1.0, 8 / high)
-    )
-    bar.ax.set_yticklabels(["best", "1.25×", "1.5×", "2×", "3×", "4×"])
+    title = f"USD per million output tokens, coloured by the difference to the scenario's best price list{of}"
+    axes.set_title(title, fontsize=10, loc="left")
+    marks = [1.0, 1.25, 1.5, 2.0, 3.0, WORST]
+    bar = figure.colorbar(image, ax=axes, extend="max", ticks=marks, shrink=min(1.0, 8.0 / high))
+    bar.ax.set_yticklabels(["best", *(f"{mark:g}×" for mark in marks[1:])])
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=8)
     stream = io.BytesIO()
