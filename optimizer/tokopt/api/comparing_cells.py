@@ -86,7 +86,7 @@ def tasks_of(
     by_search: dict[str, list[Cell]] = {}
     for cell in cells:
         by_search.setdefault(search_signature(cell.request), []).append(cell)
-    return [
+    tasks = [
         Task(
             cells=tuple(part),
             prices=tuple(packed[names] for names in dict.fromkeys(cell.request.prices for cell in part)),
@@ -98,6 +98,7 @@ def tasks_of(
         for alike in by_search.values()
         for part in _parts(alike, largest)
     ]
+    return sorted(tasks, key=lambda task: -len(task.cells))  # the long ones first: none is left over at the end
 
 
 def _slim(prices: PriceList) -> PriceList:

@@ -13,7 +13,7 @@ from typing import Any
 from tokopt.errors import InputError
 
 from .comparing_cells import Task, failed, solve_task
-from .comparing_runs import LARGEST_UNSTORED, TASKS_EACH, Run
+from .comparing_runs import LARGEST_UNSTORED, Run, largest_task
 
 ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss|inproc)://\S+")
 CONNECT_S = 10.0
@@ -43,7 +43,7 @@ def run_cluster(run: Run, address: str, *, no_worker_s: float = NO_WORKER_S) -> 
         alone: set[str] = set()  # cells of tasks that workers died of: by itself, each shows whether it was the one
         while todo := run.todo():
             threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
-            largest = min(LARGEST_UNSTORED, max(1, -(-len(todo) // (max(threads, 1) * TASKS_EACH))))
+            largest = min(LARGEST_UNSTORED, largest_task(todo, max(threads, 1)))
             tasks = run.tasks([c for c in todo if c.key not in alone], largest)
             tasks += run.tasks([c for c in todo if c.key in alone], 1)
             alone |= _run_tasks(run, client, tasks, address, no_worker_s)
@@ -63,7 +63,7 @@ def _client(address: str) -> Iterator[Any]:
         except (OSError, TimeoutError, ValueError) as error:
             said = " ".join(str(error).split())[:200]
             raise InputError(f"--cluster {address}: no Dask scheduler answers: {said}") from None
-        with client:
+        with client, client.as_current():
             yield client
     finally:
         log.setLevel(level)

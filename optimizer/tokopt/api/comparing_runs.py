@@ -16,13 +16,12 @@ from tokopt.domain.comparing import CellAnswer
 from tokopt.errors import InputError
 
 from .comparing_cells import Answers, Task, failed, solutions, solve_task, tasks_of
-from .comparing_scenarios import Cell, PriceGroup
+from .comparing_scenarios import Cell, PriceGroup, search_signature
 from .comparing_store import Store
 from .progress import Progress
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LOOK_S = 0.2  # between two looks at what is finished
-TASKS_EACH = 4  # tasks that a process gets at least, so that none is left idle for long
 LARGEST_UNSTORED = 25  # cells of a task that hands its answers back only at its end
 SUSPECT = 2  # times that a cell was being solved when a process died, from which on it is solved alone
 UNSTARTED = 2  # times that processes may die before any cell was begun
@@ -93,7 +92,7 @@ def run_processes(run: Run, jobs: int) -> None:
                 for cell in (c for c in todo if begun[c.key] >= SUSPECT):
                     _alone(run, cell, name)
                 continue
-            largest = max(1, -(-len(todo) // (jobs * TASKS_EACH)))
+            largest = largest_task(todo, jobs)
             broken = _pool_run(run, run.tasks(todo, largest, name), jobs)
             if not broken and run.todo():
                 raise InputError(
@@ -105,6 +104,12 @@ def run_processes(run: Run, jobs: int) -> None:
                 raise _unguarded()
     finally:
         run.store.end_run()
+
+
+def largest_task(cells: Sequence[Cell], workers: int) -> int:
+    """Return the most cells of a task: cells that share a search stay together as long as that leaves none idle."""
+    searches = len({search_signature(cell.request) for cell in cells})
+    return max(1, -(-len(cells) // (workers if searches >= 2 * workers else 2 * workers)))
 
 
 def _alone(run: Run, cell: Cell, name: str) -> None:
@@ -197,7 +202,7 @@ def run_executor(run: Run, executor: Executor) -> None:
     """
     workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
     todo = run.todo()
-    largest = min(LARGEST_UNSTORED, max(1, -(-len(todo) // (workers * TASKS_EACH))))
+    largest = min(LARGEST_UNSTORED, largest_task(todo, workers))
     futures: set[Future[Answers]] = set()
     try:
         futures = {executor.submit(solve_task, task) for task in run.tasks(todo, largest)}
