@@ -257,7 +257,9 @@ def _agree(entry: Options, combination: Options) -> bool:
 def _title(options: Options) -> str:
     """Return a readable name: values one after the other, with their option where the value alone says little."""
     return " / ".join(
-        _text(value) if isinstance(value, str) and not value.isdecimal() else f"{key.replace('_', '-')}={_text(value)}"
+        _text(value)
+        if isinstance(value, list) or (isinstance(value, str) and not value.isdecimal())
+        else f"{key.replace('_', '-')}={_text(value)}"
         for key, value in options.items()
     )
 

@@ -113,12 +113,13 @@ class Prepared:
         lead = self.leads[owner]
         deployment, slots = lead.setup(row)
         profile = capped_profile(lead.family, deployment, self.space.workload, self.space.limits, slots)
-        if self.most_slots:
-            self.kept_slots += profile.slots if profile else 1
-            if self.kept_slots > self.most_slots:
-                self.kept.clear()
-                self.kept_slots = 0
+        size = profile.slots if profile else 1
+        if self.kept_slots + size > self.most_slots:
+            self.kept.clear()
+            self.kept_slots = 0
+        if size <= self.most_slots:
             self.kept[owner, row] = deployment, profile
+            self.kept_slots += size
         return deployment, profile
 
     def candidate(self, owner: int, row: int, above: float) -> Candidate | None:
