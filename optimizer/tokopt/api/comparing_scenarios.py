@@ -114,7 +114,7 @@ def _word(known: Mapping[str, str]) -> Any:
             return folded[plain]
         if plain in ("prices", "price-list", "price-lists"):
             raise InputError(f"{written}: price lists are compared: name them once, with --prices, not in a scenario")
-        near = difflib.get_close_matches(plain, folded, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(plain, sorted(known), n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"options: {', '.join(sorted(known))}"
         raise InputError(f"unknown option {written[:60]!r}; {hint}")
 

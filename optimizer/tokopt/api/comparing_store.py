@@ -89,12 +89,13 @@ class Store:
 
     def _prepare(self, made_by: Mapping[str, str], said: str) -> None:
         base = self._base
+        (owner,) = base.execute("PRAGMA application_id").fetchone()
+        if owner != APPLICATION and base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise InputError(f"{said}: a database, but not of finished cells; name another file")
         base.execute("PRAGMA journal_mode = WAL")
         base.execute("PRAGMA synchronous = NORMAL")
         with _transaction(base):
-            (owner,), (layout,) = (
-                base.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
-            )
+            (layout,) = base.execute("PRAGMA user_version").fetchone()
             if not base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 for statement in TABLES.split(";\n"):
                     base.execute(statement)
@@ -102,8 +103,6 @@ class Store:
                 base.execute(f"PRAGMA user_version = {LAYOUT}")
                 base.executemany("INSERT INTO meta VALUES (?, ?)", made_by.items())
                 return
-            if owner != APPLICATION:
-                raise InputError(f"{said}: a database, but not of finished cells; name another file")
             if layout != LAYOUT:
                 raise InputError(f"{said}: laid out by another version of tokopt; name another file")
             before = dict(base.execute("SELECT name, value FROM meta"))
