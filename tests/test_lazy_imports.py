@@ -8,7 +8,18 @@ import sys
 
 import pytest
 
-HEAVY = {"ortools", "optuna", "polars", "plotille", "aiconfigurator_core", "pandas", "scipy"}
+HEAVY = {
+    "dask",
+    "distributed",
+    "matplotlib",
+    "ortools",
+    "optuna",
+    "polars",
+    "plotille",
+    "aiconfigurator_core",
+    "pandas",
+    "scipy",
+}
 HELP = """
 import contextlib, io, json, runpy, sys
 sys.argv = ["tokopt", *{arguments!r}]
@@ -38,7 +49,9 @@ def test_importing_is_light(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["plan", "--help"], ["validate", "--help"], ["calibrate", "--help"]], ids=" ".join
+    "arguments",
+    [["--help"], ["plan", "--help"], ["validate", "--help"], ["calibrate", "--help"], ["compare", "--help"]],
+    ids=" ".join,
 )
 def test_help_is_light(arguments: list[str]) -> None:
     loaded = modules_after(HELP.format(arguments=arguments))

@@ -199,3 +199,34 @@ def test_an_interrupt_without_a_store_says_what_would_have_kept_it(tmp_path: Pat
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
     assert "interrupted" in err and "Traceback" not in err
+
+
+def test_the_scenarios_of_example_and_documentation_are_fine() -> None:
+    """The example is solved; the documentation's file is read, and means what the page says."""
+    import re
+
+    import yaml
+
+    from tokopt.api import load_catalog
+    from tokopt.api.comparing_scenarios import scenarios_of
+
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs" / "compare.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    names = [s.name for s in scenarios_of(load_catalog(), yaml.safe_load(block))]
+    assert names == [
+        "evening peak",
+        "our park",
+        "llama-3.1-8b / 20req/s / $90",
+        "llama-3.1-8b / 200req/s / $90",
+        "qwen3-32b / 20req/s",
+        "the new one",
+    ]
+    done = run(
+        "--scenarios", str(root / "examples" / "compare_price_lists.yaml"), "--prices", "aws,lambda", "--json", "-q"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["cells"] == 20 and len(found["winners"]) == 10
+    assert all(row["status"] == "optimal" for row in found["rows"])
+    assert "one kind of machine" in {winner["scenario"] for winner in found["winners"]}

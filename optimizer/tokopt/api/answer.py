@@ -31,8 +31,10 @@ def assemble(
     problem: FleetProblem,
     solution: FleetSolution,
     second: tuple[str, FleetProblem, FleetSolution] | None,
+    *,
+    margins: bool = True,
 ) -> Plan:
-    """Return the plan of a solution."""
+    """Return the plan of a solution; without `margins`, not what binds it, nor what more would be worth."""
     request, workload = found.request, found.workload
     rates = column_rates(problem, solution)
     total_rate = sum(rates)
@@ -63,8 +65,8 @@ def assemble(
         drawn_power_kw=_total([item.drawn_kw for item in items]),
         tokens_per_s_per_mw=per_mw,
         fleet=items,
-        binding=binding_constraints(found, problem, solution, items),
-        marginal=marginal_values(found, problem, solution, items),
+        binding=binding_constraints(found, problem, solution, items) if margins else (),
+        marginal=marginal_values(found, problem, solution, items) if margins else (),
         runner_up=_runner_up(found, second, problem.goal, solution.objective),
         interval=_intervals(found, problem, items, usd, output, price, per_mw),
         extrapolated=is_extrapolated(found, items),

@@ -198,7 +198,7 @@ def solutions(task: Task, cells: Iterable[Cell] | None = None) -> Iterator[tuple
 def solve_cell(cell: Cell, catalog: Catalog, search: SharedSearch) -> CellAnswer:
     """Return the answer of one cell; whatever goes wrong in it is its answer."""
     try:
-        return answer_of(cell, solve_request(cell.request, catalog, search=search, runner_up=False))
+        return answer_of(cell, solve_request(cell.request, catalog, search=search, extras=False))
     except TokoptError as error:
         return failed(cell, " ".join(str(error).split()))
     except Exception as error:  # noqa: BLE001 - a defect in one cell must not cost the others

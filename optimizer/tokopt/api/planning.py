@@ -126,7 +126,7 @@ def solve_request(
     progress: Progress = silent,
     *,
     search: Search = find_candidates,
-    runner_up: bool = True,
+    extras: bool = True,
 ) -> Plan:
     """Solve a request, for instance one out of a plan file.
 
@@ -135,7 +135,7 @@ def solve_request(
         catalog: The catalog; None = the embedded one with the request's overlay.
         progress: Told what is being done.
         search: Finds candidates; `SharedSearch` remembers them for many requests of one kind.
-        runner_up: Also look for the best plan without the winner's accelerator.
+        extras: Also say what binds, what more of it is worth, and what is best without the winner's accelerator.
 
     Returns:
         The plan; its status says whether anything meets the request.
@@ -149,11 +149,11 @@ def solve_request(
         return infeasible(found, None)
     problem = fleet_problem(found)
     progress("solving the fleet program", 1.0)
-    solution = solve_fleet(problem)
+    solution = solve_fleet(problem, shadow_prices=extras)
     if solution.stop is Stop.INFEASIBLE:
         return infeasible(found, problem)
-    second = _without_winner(problem, solution) if runner_up else None
-    return assemble(found, problem, solution, second)
+    second = _without_winner(problem, solution) if extras else None
+    return assemble(found, problem, solution, second, margins=extras)
 
 
 def gather(
