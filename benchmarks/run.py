@@ -178,6 +178,46 @@ def price_files(runs: int) -> list[Figure]:
     return figures
 
 
+COMPARED = """
+defaults: {workload: chat}
+matrix:
+  model: [llama-3.1-70b, qwen3-32b, gpt-oss-120b, deepseek-r1]
+  sla: ["tpot=25ms,ttft=1s", "tpot=40ms,ttft=1s", "tpot=60ms,ttft=2s", "tpot=80ms,ttft=2s", "tpot=100ms,ttft=2s"]
+  demand: [20req/s, 50req/s, 100req/s, 300req/s, 1000req/s]
+"""
+COMPARED_LISTS = "aws,gcp,azure,lambda,nebius,coreweave,crusoe,ownership-hyperscaler,ownership-neocloud,rental-3y"
+
+
+def comparison(runs: int) -> list[Figure]:
+    """Compare 10 price lists over 100 scenarios on all cores, command to answer; at most three runs."""
+    import resource
+    import tempfile
+
+    walls, peaks, busy = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "scenarios.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(COMPARED)
+        command = [sys.executable, "-m", "tokopt", "compare", "--scenarios", path, "--prices", COMPARED_LISTS]
+        for _ in range(min(runs, 3)):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            wall, peak, output = child([*command, "--json", "--quiet"])
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            walls.append(wall)
+            peaks.append(peak)
+            busy.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    found = json.loads(output)
+    seconds, cells = statistics.median(walls), found["cells"]
+    answered = sum(row["status"] in ("optimal", "feasible", "infeasible") for row in found["rows"])
+    note = f"{statistics.median(busy):.0f} CPU s, largest process {max(peaks):,.0f} MiB"
+    return [
+        Figure(f"comparison, {cells:,} cells", seconds, 60.0, "s", True, note),
+        Figure(
+            "comparison, cells a second", cells / seconds, 1000.0 / 60.0, "cells/s", False, f"{answered:,} answered"
+        ),
+    ]
+
+
 SUBJECTS: dict[str, Callable[[int], list[Figure]]] = {
     "plan": main_job,
     "help": help_text,
@@ -185,6 +225,7 @@ SUBJECTS: dict[str, Callable[[int], list[Figure]]] = {
     "fleet": fleet_program,
     "melange": melange,
     "prices": price_files,
+    "compare": comparison,
 }
 
 

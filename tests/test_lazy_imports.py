@@ -8,7 +8,19 @@ import sys
 
 import pytest
 
-HEAVY = {"highspy", "ortools", "optuna", "polars", "plotille", "aiconfigurator_core", "pandas", "scipy"}
+HEAVY = {
+    "dask",
+    "distributed",
+    "highspy",
+    "matplotlib",
+    "ortools",
+    "optuna",
+    "polars",
+    "plotille",
+    "aiconfigurator_core",
+    "pandas",
+    "scipy",
+}
 HELP = """
 import contextlib, io, json, runpy, sys
 sys.argv = ["tokopt", *{arguments!r}]
@@ -38,7 +50,9 @@ def test_importing_is_light(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["plan", "--help"], ["validate", "--help"], ["calibrate", "--help"]], ids=" ".join
+    "arguments",
+    [["--help"], ["plan", "--help"], ["validate", "--help"], ["calibrate", "--help"], ["compare", "--help"]],
+    ids=" ".join,
 )
 def test_help_is_light(arguments: list[str]) -> None:
     loaded = modules_after(HELP.format(arguments=arguments))

@@ -231,6 +231,7 @@ MEANINGS = {
         "aliases": "Other names that people type, such as its repositories",
         "native_precision": "Precision that it was published in",
         "precisions": "Precisions that checkpoints of it are published in",
+        "quality": "What published checkpoints of other precisions score, and the original with them",
         "precision_aliases": "What people call a precision of it by mistake, and the precision that it is",
         "published_total_parameters": "Parameters in all, as published",
         "published_total_resolution": "How far that count may be from what is counted: half a unit of its last digit",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
         calibrate,
         check,
         check_prices,
+        compare,
         economics,
         estimate,
         estimate_many,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         validate,
     )
     from tokopt.domain.calibrating import CalibrationReport
+    from tokopt.domain.comparing import Comparison
     from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CalibrationReport",
     "CatalogError",
+    "Comparison",
     "Deployment",
     "InfeasibleError",
     "InputError",
@@ -47,6 +50,7 @@ __all__ = [
     "calibrate",
     "check",
     "check_prices",
+    "compare",
     "economics",
     "estimate",
     "estimate_many",
@@ -61,6 +65,7 @@ __all__ = [
 
 _HOMES = {
     "tokopt.domain.calibrating": ("CalibrationReport",),
+    "tokopt.domain.comparing": ("Comparison",),
     "tokopt.domain.deployments": ("Deployment", "Layout", "Pool", "ServingMode"),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),

@@ -14,6 +14,7 @@ from .progress import Progress, silent
 if TYPE_CHECKING:
     from .calibrating import calibrate
     from .checking import check, read_plan
+    from .comparing import compare
     from .estimating import estimate
     from .frontiers import economics, frontier
     from .owning import ownership_cost
@@ -26,6 +27,7 @@ __all__ = [
     "calibrate",
     "check",
     "check_prices",
+    "compare",
     "economics",
     "estimate",
     "estimate_many",
@@ -46,6 +48,7 @@ __all__ = [
 _HOMES = {
     "calibrate": "calibrating",
     "check": "checking",
+    "compare": "comparing",
     "read_plan": "checking",
     "estimate": "estimating",
     "economics": "frontiers",

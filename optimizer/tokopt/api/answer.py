@@ -24,8 +24,10 @@ def assemble(
     problem: FleetProblem,
     solution: FleetSolution,
     second: tuple[str, FleetProblem, FleetSolution] | None,
+    *,
+    margins: bool = True,
 ) -> Plan:
-    """Return the plan of a solution."""
+    """Return the plan of a solution; without `margins`, not what binds it, nor what more or other prices would do."""
     request = found.request
     rows = bought(found, problem, solution)
     items = fleet_items(found, rows)
@@ -38,7 +40,7 @@ def assemble(
     price = usd_per_million(usd, output)
     carbon = carbon_kg_per_hour(rows, problem)
     earned = sum(i.requests_per_s * found.classes[found.service_of(i)].usd_per_request for i in items) * 3600.0
-    gain = gain_of_a_millisecond(found, items[0])
+    gain = gain_of_a_millisecond(found, items[0]) if margins else 0.0
     return Plan(
         status=status_of(solution, request),
         gap=solution.gap,
@@ -58,12 +60,12 @@ def assemble(
         peak_drawn_power_kw=_total([item.peak_drawn_kw for item in items]),
         tokens_per_s_per_mw=per_mw,
         fleet=items,
-        binding=binding_constraints(found, problem, solution, items, gain),
-        marginal=marginal_values(found, problem, solution, items, gain),
+        binding=binding_constraints(found, problem, solution, items, gain) if margins else (),
+        marginal=marginal_values(found, problem, solution, items, gain) if margins else (),
         runner_up=_runner_up(second, problem.goal, solution.objective),
         classes=class_plans(found, items) if request.classes or earned else (),
         schedule=schedule(found, problem, rows, items),
-        break_even=break_even(found, problem, solution),
+        break_even=break_even(found, problem, solution) if margins else (),
         changes=changes(found, rows),
         profit_usd_per_hour=earned - usd if earned else None,
         carbon_kg_per_hour=carbon,

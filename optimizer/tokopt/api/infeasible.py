@@ -14,7 +14,8 @@ from tokopt.units import KW, format_si
 
 from .answer import is_extrapolated, search_counts
 from .assumptions import assumptions_of, plan_provenance
-from .found import Found
+from .columns import allowed_offers, hardware_of
+from .found import Found, Service
 from .program import GRAMS
 
 
@@ -61,6 +62,8 @@ def _nearest_limits(found: Found, number: int) -> list[NearestFeasible]:
     asked, service = found.classes[number], found.services[number]
     sla, reports = asked.sla, service.reports
     which = f" of {asked.name}" if found.request.classes else ""
+    if any(report.candidates for report in reports.values()):
+        return [_larger_unit(found, service)]  # the limits can be met, but not on machines as they are sold
     nearest: list[NearestFeasible] = []
     fastest = _least({name: r.fastest_tpot_s for name, r in reports.items()})
     if sla.tpot_ms is not None and fastest and fastest[1] * 1e3 > sla.tpot_ms:
@@ -96,6 +99,21 @@ def _nearest_limits(found: Found, number: int) -> list[NearestFeasible]:
             )
         )
     return nearest
+
+
+def _larger_unit(found: Found, service: Service) -> NearestFeasible:
+    """Return the smallest unit that would hold a replica, where every unit on offer is too small."""
+    size, name = min(
+        (candidate.accelerators, name) for name, report in service.reports.items() for candidate in report.candidates
+    )
+    offers = allowed_offers(found.prices.offers, found.request)
+    largest = max(offer.accelerator_count for offer in offers if offer.accelerator == hardware_of(name))
+    return NearestFeasible(
+        constraint="unit size",
+        requested=f"{largest} {name} in one machine",
+        nearest=f"{size} {name} in one machine",
+        detail="the smallest replica that meets the limits; machines smaller than a whole node cannot be joined",
+    )
 
 
 def _least(values: Mapping[str, float]) -> tuple[str, float] | None:

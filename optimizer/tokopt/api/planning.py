@@ -7,6 +7,7 @@ from dataclasses import replace
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.plans import Plan, PlanRequest
 from tokopt.fleet import FleetProblem, FleetSolution, Stop, solve_fleet
+from tokopt.search import Search, find_candidates
 
 from .answer import assemble
 from .infeasible import infeasible
@@ -17,13 +18,23 @@ from .services import gather
 RUNNER_UP_S = 10.0  # the second-best plan is an extra: it does not get as long as the plan itself
 
 
-def solve_request(request: PlanRequest, catalog: Catalog | None = None, progress: Progress = silent) -> Plan:
+def solve_request(
+    request: PlanRequest,
+    catalog: Catalog | None = None,
+    progress: Progress = silent,
+    *,
+    search: Search = find_candidates,
+    extras: bool = True,
+) -> Plan:
     """Solve a request, for instance one out of a plan file.
 
     Args:
         request: The request.
         catalog: The catalog; None = the embedded one with the request's overlay.
         progress: Told what is being done.
+        search: Finds candidates; `SharedSearch` remembers them for many requests of one kind.
+        extras: Also say what binds, what more of it is worth, which prices would matter, and what is best without the
+            winner's accelerator.
 
     Returns:
         The plan; its status says whether anything meets the request.
@@ -32,16 +43,16 @@ def solve_request(request: PlanRequest, catalog: Catalog | None = None, progress
         InputError: A name that the catalog does not know, or a request that nothing limits.
     """
     catalog = catalog or load_catalog(request.catalog)
-    found = gather(request, catalog, progress)
+    found = gather(request, catalog, progress, search)
     if any(not any(c.service == number for c in found.columns) for number in range(len(found.services))):
         return infeasible(found, None)
     problem = fleet_problem(found)
     progress("solving the fleet program", 1.0)
-    solution = solve_fleet(problem)
+    solution = solve_fleet(problem, shadow_prices=extras)
     if solution.stop is Stop.INFEASIBLE:
         return infeasible(found, problem)
-    second = _without_winner(problem, solution)
-    return assemble(found, problem, solution, second)
+    second = _without_winner(problem, solution) if extras else None
+    return assemble(found, problem, solution, second, margins=extras)
 
 
 def _without_winner(problem: FleetProblem, solution: FleetSolution) -> tuple[str, FleetProblem, FleetSolution] | None:

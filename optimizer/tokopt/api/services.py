@@ -13,7 +13,7 @@ from tokopt.domain.offers import Offer, PriceList
 from tokopt.domain.plans import Objective, PlanRequest, PowerMode
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
-from tokopt.search import SearchReport, SearchSpace, evaluated, find_candidates
+from tokopt.search import Search, SearchReport, SearchSpace, evaluated, find_candidates
 
 from .columns import (
     PricedCandidate,
@@ -33,7 +33,9 @@ from .space import search_space, supported
 from .standing import same_setup
 
 
-def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) -> Found:
+def gather(
+    request: PlanRequest, catalog: Catalog, progress: Progress = silent, search: Search = find_candidates
+) -> Found:
     """Load what a request needs, search every accelerator that has a price, and price what was found."""
     classes = request.served_classes()
     spaces = [class_space(request, catalog, asked) for asked in classes]
@@ -49,7 +51,7 @@ def gather(request: PlanRequest, catalog: Catalog, progress: Progress = silent) 
         key = (asked.llm, asked.workload.model_copy(update={"name": ""}), asked.sla, asked.most_quality_loss)
         if key not in known:
             share = (number / len(classes), (number + 1) / len(classes))
-            known[key] = _searched(request, catalog, space, units, excluded, _part(progress, *share))
+            known[key] = _searched(request, catalog, space, units, excluded, _part(progress, *share), search)
         services.append(_with_standing(request, catalog, replace(known[key], workload=space.workload)))
     for name in request.accelerators:
         if hardware_of(name) not in units:
@@ -147,6 +149,7 @@ def _searched(
     units: Mapping[str, set[int]],
     excluded: dict[str, str],
     progress: Progress,
+    search: Search,
 ) -> Service:
     """Return what a search of every accelerator finds for one class; why one cannot be used goes to `excluded`."""
     reports: dict[str, SearchReport] = {}
@@ -157,7 +160,7 @@ def _searched(
             progress(f"searching {accelerator.title}", number / len(units))
             reason = _unusable(accelerator, request, space)
             if not reason:
-                report = find_candidates(accelerator, space, tuple(sorted(sizes)))
+                report = search(accelerator, space, tuple(sorted(sizes)))
                 reports[accelerator.name] = report
                 reason = "" if report.candidates else _why_nothing(report, space)
             if reason:

@@ -14,6 +14,7 @@ COMMANDS = {
     "estimate": "tokopt.cli.estimate",
     "economics": "tokopt.cli.economics",
     "ownership": "tokopt.cli.ownership",
+    "compare": "tokopt.cli.compare",
     "validate": "tokopt.cli.validate",
     "calibrate": "tokopt.cli.calibrate",
     "check": "tokopt.cli.check",

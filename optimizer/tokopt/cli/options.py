@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 import click
 
-from tokopt.errors import InputError
-
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 debugging = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error.")
@@ -66,32 +64,17 @@ def space(command: CommandT) -> CommandT:
 
 
 def usd_per_hour(text: str) -> float:
-    """Return the value of `--budget`: `$500`, `500USD`, with or without `/h`.
+    """Return the value of `--budget`; see `tokopt.api.amounts`."""
+    from tokopt.api import amounts
 
-    Raises:
-        InputError: Not an amount of money above zero.
-    """
-    written = text.strip()
-    for ending in ("/hour", "/hr", "/h"):
-        written = written.removesuffix(ending)
-    return amount(written, what="--budget", said=text)
+    return amounts.usd_per_hour(text)
 
 
-def amount(text: str, *, what: str, said: str | None = None) -> float:
-    """Return the dollars of an option: `$500` or `500USD`.
+def amount(text: str, *, what: str) -> float:
+    """Return the dollars of an option; see `tokopt.api.amounts`."""
+    from tokopt.api import amounts
 
-    Raises:
-        InputError: Not an amount of money above zero.
-    """
-    from tokopt.units import MONEY, parse_quantity
-
-    try:
-        return parse_quantity(text.strip().replace(",", ""), MONEY, what=what)
-    except InputError:
-        raise InputError(
-            f"{what}: {(said or text)!r} is not an amount above zero; write it like '$500' (in quotes, for the shell) "
-            "or 500USD"
-        ) from None
+    return amounts.amount(text, what=what)
 
 
 def seconds(text: str, *, what: str) -> float:
@@ -102,17 +85,7 @@ def seconds(text: str, *, what: str) -> float:
 
 
 def stock(text: str) -> dict[str, int]:
-    """Return the value of `--inventory`: `h200_sxm=64,l40s=8`.
+    """Return the value of `--inventory`; see `tokopt.api.amounts`."""
+    from tokopt.api import amounts
 
-    Raises:
-        InputError: Not understood, or an accelerator twice.
-    """
-    found: dict[str, int] = {}
-    for part in (p.strip() for p in text.split(",") if p.strip()):
-        name, _, count = (piece.strip() for piece in part.partition("="))
-        if not name or not count.isdecimal():
-            raise InputError(f"--inventory: {part!r} is not a number of accelerators; write it like h200_sxm=64,l40s=8")
-        if name in found:
-            raise InputError(f"--inventory: {name} is given twice")
-        found[name] = int(count)
-    return found
+    return amounts.stock(text)

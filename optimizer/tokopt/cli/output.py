@@ -73,23 +73,22 @@ def require_writable(path: Path, *, option: str) -> None:
         raise InputError(f"{option} {path}: may not be written")
 
 
-def write_whole(path: Path, text: str, *, option: str) -> None:
+def write_whole(path: Path, content: str | bytes, *, option: str) -> None:
     """Write a file through a temporary one next to it: a reader sees the old content or the new, never a part.
 
     Raises:
         InputError: It cannot be written; what was there is still there.
     """
     target, temporary = path.resolve(), None
+    data = content.encode("utf-8") if isinstance(content, str) else content
     try:
         if target.exists() and not target.is_file():  # a pipe or device must not be replaced by a file
-            target.write_text(text, encoding="utf-8")
+            target.write_bytes(data)
             return
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(text)
+            file.write(data)
         temporary.chmod(mode)
         temporary.replace(target)
     except OSError as error:

@@ -2,12 +2,15 @@
 
 from tokopt.search.candidates import Candidate, SearchReport, SearchSpace, evaluated, find_candidates
 from tokopt.search.frontier import OperatingPoint, find_frontier, pareto
+from tokopt.search.sharing import Search, SharedSearch
 
 __all__ = [
     "Candidate",
     "OperatingPoint",
+    "Search",
     "SearchReport",
     "SearchSpace",
+    "SharedSearch",
     "evaluated",
     "find_candidates",
     "find_frontier",

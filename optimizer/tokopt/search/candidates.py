@@ -88,11 +88,74 @@ class SearchReport:
 class _Leads:
     """Set-ups worth evaluating: sizes and bounds as arrays, and how to evaluate one of them."""
 
+    family: Family
     sizes: NDArray[np.intp]
     bounds: NDArray[np.float64]
-    build: Callable[[int, float], Candidate | None]  # of a row, if it can serve more than a rate
-    foresee: Callable[[NDArray[np.intp]], None]  # told the rows that are built next, to compute them at once
+    in_time: Callable[[int, float], bool]  # of a row: it can meet the limits at a rate, as far as is seen at once
+    setup: Callable[[int], tuple[Deployment, int]]  # of a row: its deployment, and the most requests in service
+    foresee: Callable[[NDArray[np.intp]], None]  # told the rows that are profiled next, to compute them at once
+    foreseen: dict[int, Callable[[], Profile]]  # row -> its profile, computed with others
     twin: Callable[[int], Hashable]  # of a row: rows with equal keys serve exactly the same
+
+
+@dataclass(slots=True, kw_only=True)
+class Prepared:
+    """The part of a search that does not depend on the units on offer: what was screened, and is worth evaluating.
+
+    Profiles are kept for the next set of unit sizes; they are what evaluating takes longest for.
+    """
+
+    space: SearchSpace
+    leads: list[_Leads]
+    screened: SearchReport
+    kept: dict[tuple[int, int], tuple[Deployment, Profile | None]] = field(default_factory=dict)
+    kept_slots: int = 0
+    most_slots: int = 0  # of profiles that are kept; an element is about 60 bytes
+
+    def foresee(self, owner: NDArray[np.intp], row: NDArray[np.intp]) -> None:
+        """Compute what is not kept of set-ups that are evaluated next."""
+        for number in np.unique(owner):
+            rows = [k for k in row[owner == number].tolist() if (int(number), k) not in self.kept]
+            if rows:
+                self.leads[number].foresee(np.array(rows, dtype=np.intp))
+
+    def profiled(self, owner: int, row: int) -> tuple[Deployment, Profile | None]:
+        """Return a set-up with its profile under the largest running cap that meets the TPOT limit."""
+        known = self.kept.get((owner, row))
+        if known is not None:
+            return known
+        lead = self.leads[owner]
+        deployment, slots = lead.setup(row)
+        computed = lead.foreseen.pop(row, None)
+        full = _profile(lead.family, deployment, self.space.workload, slots) if computed is None else computed()
+        profile = capped(full, self.space.limits)
+        size = profile.slots if profile else 1
+        if self.kept_slots + size > self.most_slots:
+            self.kept.clear()
+            self.kept_slots = 0
+        if size <= self.most_slots:
+            self.kept[owner, row] = deployment, profile
+            self.kept_slots += size
+        return deployment, profile
+
+    def candidate(self, owner: int, row: int, above: float) -> Candidate | None:
+        """Return a set-up as a candidate if it can serve more than `above` within the limits. [requests/s]"""
+        lead = self.leads[owner]
+        if not lead.in_time(row, above):
+            return None
+        deployment, profile = self.profiled(owner, row)
+        if profile is None:
+            return None
+        rate = capacity(profile, self.space.limits, above=above)
+        if rate <= above:
+            return None
+        cap = profile.slots * profile.workers
+        return Candidate(
+            family=lead.family,
+            deployment=deployment.model_copy(update={"max_running_requests": cap}),
+            profile=profile,
+            capacity_requests_per_s=rate,
+        )
 
 
 def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family]:
@@ -119,6 +182,17 @@ def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tu
     Returns:
         Candidates by size, and counts of what was looked at.
     """
+    return choose(prepare(accelerator, space), unit_sizes)
+
+
+def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0) -> Prepared:
+    """Return what `find_candidates` does before it looks at units.
+
+    Args:
+        accelerator: Where to run.
+        space: What may be combined, and the limits to meet.
+        most_slots: Running requests, summed over profiles, up to which profiles are kept for further sets of units.
+    """
     keep_freed_memory()
     report = SearchReport()
     leads: list[_Leads] = []
@@ -128,14 +202,14 @@ def find_candidates(accelerator: Accelerator, space: SearchSpace, unit_sizes: tu
             leads.append(_aggregated(family, space, report, decode))
         if ServingMode.DISAGG in space.modes and "disagg" in family.features:
             leads.append(_disaggregated(family, space, report, decode))
-    _evaluate(leads, unit_sizes, report)
-    return report
+    return Prepared(space=space, leads=leads, screened=report, most_slots=most_slots)
 
 
-def _evaluate(leads: list[_Leads], unit_sizes: tuple[int, ...], report: SearchReport) -> None:
+def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
     """Evaluate leads size by size, best bound first, and keep the best of each size that earns its place."""
+    report, leads = replace(prepared.screened, candidates=[]), prepared.leads
     if not any(lead.sizes.size for lead in leads):
-        return
+        return report
     sizes = np.concatenate([lead.sizes for lead in leads])
     bounds = np.concatenate([lead.bounds for lead in leads])
     owner = np.concatenate([np.full(lead.sizes.size, k) for k, lead in enumerate(leads)])
@@ -159,21 +233,21 @@ def _evaluate(leads: list[_Leads], unit_sizes: tuple[int, ...], report: SearchRe
             if (place - start) % FORESEEN == 0:
                 ahead = order[place : min(place + FORESEEN, end)]
                 ahead = ahead[bounds[ahead] > reached]
-                for number in np.unique(owner[ahead]):
-                    leads[number].foresee(row[ahead[owner[ahead] == number]])
-            lead, k = leads[owner[index]], int(row[index])
+                prepared.foresee(owner[ahead], row[ahead])
+            number, k = int(owner[index]), int(row[index])
             # Frameworks with the same constants offer the same set-up twice.
-            key = (bounds[index], lead.twin(k))
+            key = (bounds[index], leads[number].twin(k))
             if key in seen:
                 continue
             seen.add(key)
-            best = lead.build(k, reached) or best
+            best = prepared.candidate(number, k, reached) or best
             report.evaluated += 1
         if best is None:
             continue
         report.candidates.append(best)
         for unit, share in shares.items():
             best_per_unit[unit] = max(best_per_unit[unit], best.capacity_requests_per_s * share)
+    return report
 
 
 def replicas_per_unit(size: int, unit: int) -> float:
@@ -268,24 +342,6 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
     return None
 
 
-def _candidate(
-    family: Family, space: SearchSpace, deployment: Deployment, full: Profile, above: float
-) -> Candidate | None:
-    profile = capped(full, space.limits)
-    if profile is None:
-        return None
-    rate = capacity(profile, space.limits, above=above)
-    if rate <= above:
-        return None
-    cap = profile.slots * profile.workers
-    return Candidate(
-        family=family,
-        deployment=deployment.model_copy(update={"max_running_requests": cap}),
-        profile=profile,
-        capacity_requests_per_s=rate,
-    )
-
-
 def _aggregated(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Leads:
     every = setups(family, space.widest, role="agg")
     screened = screen(family, every, space.workload, space.limits, prefill=True, decode=steps)
@@ -299,7 +355,7 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport, steps:
         profile_of = aggregated_profiles(family.model, family.machine, workers, space.workload, slots=slots)
         profiles.update({int(row): partial(profile_of, number) for number, row in enumerate(rows)})
 
-    def build(row: int, above: float) -> Candidate | None:
+    def setup(row: int) -> tuple[Deployment, int]:
         deployment = deployment_of(
             family,
             space,
@@ -308,14 +364,18 @@ def _aggregated(family: Family, space: SearchSpace, report: SearchReport, steps:
             speculation_depth=int(chosen.depth[row]),
             chunk_tokens=int(chosen.chunk_tokens[row]),
         )
-        return _candidate(family, space, deployment, profiles.pop(row)(), above)
+        return deployment, int(screened.most[row])
+
+    def in_time(_row: int, _above: float) -> bool:
+        return True  # screening has seen to it
 
     like = _alike(family)
 
     def twin(row: int) -> Hashable:
         return like, chosen.values(row), int(screened.most[row])
 
-    return _Leads(chosen.accelerators.astype(np.intp), screened.bound_requests_per_s, build, foresee, twin)
+    sizes = chosen.accelerators.astype(np.intp)
+    return _Leads(family, sizes, screened.bound_requests_per_s, in_time, setup, foresee, profiles, twin)
 
 
 def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Leads:
@@ -327,9 +387,10 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, ste
     report.did_not_fit += pairs.did_not_fit
     report.missed_limits += pairs.missed_limits
 
-    def build(row: int, above: float) -> Candidate | None:
-        if not pairs.in_time(row, above, space.workload, space.limits):
-            return None
+    def in_time(row: int, above: float) -> bool:
+        return pairs.in_time(row, above, space.workload, space.limits)
+
+    def setup(row: int) -> tuple[Deployment, int]:
         p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
         deployment = deployment_of(
             family,
@@ -340,9 +401,7 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, ste
             speculation_depth=int(decode.setups.depth[d]),
             chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
         )
-        return _candidate(
-            family, space, deployment, _profile(family, deployment, space.workload, int(decode.most[d])), above
-        )
+        return deployment, int(decode.most[d])
 
     like = _alike(family)
 
@@ -352,7 +411,7 @@ def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, ste
         return like, pairs.prefills.values(p), decode.setups.values(d), counts, int(decode.most[d])
 
     # Most pairs are not in time and never evaluated: nothing is computed ahead for them.
-    return _Leads(pairs.accelerators, pairs.bound_requests_per_s, build, lambda _: None, twin)
+    return _Leads(family, pairs.accelerators, pairs.bound_requests_per_s, in_time, setup, lambda _: None, {}, twin)
 
 
 def _alike(family: Family) -> Hashable:

@@ -1,0 +1,50 @@
+"""Amounts that a request takes as text: money an hour, stocks of accelerators."""
+
+from __future__ import annotations
+
+from tokopt.errors import InputError
+from tokopt.units import MONEY, parse_quantity
+
+
+def usd_per_hour(text: str) -> float:
+    """Return the value of `--budget`: `$500`, `500USD`, with or without `/h`.
+
+    Raises:
+        InputError: Not an amount of money above zero.
+    """
+    written = text.strip()
+    for ending in ("/hour", "/hr", "/h"):
+        written = written.removesuffix(ending)
+    return amount(written, what="--budget", said=text)
+
+
+def amount(text: str, *, what: str, said: str | None = None) -> float:
+    """Return the dollars of an option: `$500` or `500USD`.
+
+    Raises:
+        InputError: Not an amount of money above zero.
+    """
+    try:
+        return parse_quantity(text.strip().replace(",", ""), MONEY, what=what)
+    except InputError:
+        raise InputError(
+            f"{what}: {(said or text)!r} is not an amount above zero; write it like '$500' (in quotes, for the shell) "
+            "or 500USD"
+        ) from None
+
+
+def stock(text: str) -> dict[str, int]:
+    """Return the value of `--inventory`: `h200_sxm=64,l40s=8`.
+
+    Raises:
+        InputError: Not understood, or an accelerator twice.
+    """
+    found: dict[str, int] = {}
+    for part in (p.strip() for p in text.split(",") if p.strip()):
+        name, _, count = (piece.strip() for piece in part.partition("="))
+        if not name or not count.isdecimal():
+            raise InputError(f"--inventory: {part!r} is not a number of accelerators; write it like h200_sxm=64,l40s=8")
+        if name in found:
+            raise InputError(f"--inventory: {name} is given twice")
+        found[name] = int(count)
+    return found
