@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, replace
 
@@ -208,12 +209,17 @@ def _cheapest(table: Table) -> Bools:
     kept = (table.least > 0) | (table.current > 0)
     with np.errstate(divide="ignore"):
         each = np.where(table.rates > 0, 1.0 / table.rates, np.inf)
-    some = min(CHEAPEST, table.count)
-    for cost in np.unique(np.where(table.bought, table.cost, np.inf), axis=1).T:
-        for k in range(each.shape[1]):
-            price = np.maximum(cost, 1e-9) * each[:, k]
-            first = np.argpartition(price, some - 1)[:some]
-            kept[first[np.isfinite(price[first])]] = True
+    units = np.array([table.problem.offer_units.get(name, np.inf) for name in table.values["offer"]])
+    endless = np.isinf(units[table.labels["offer"]])
+    for spot, flexible, free in itertools.product((False, True), repeat=3):
+        (kind,) = np.nonzero((table.spot == spot) & (table.flexible == flexible) & (endless == free))
+        if not len(kind):
+            continue
+        some = min(CHEAPEST, len(kind))
+        for cost in np.unique(np.where(table.bought, table.cost, np.inf)[kind], axis=1).T:
+            price = np.maximum(cost, 1e-9)[:, None] * each[kind]
+            first = np.argpartition(price, some - 1, axis=0)[:some]
+            kept[kind[np.unique(first[np.isfinite(np.take_along_axis(price, first, axis=0))])]] = True
     return np.asarray(kept)
 
 
