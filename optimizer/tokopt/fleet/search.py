@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from tokopt.fleet.table import Bools, Table
 
 SEPARABLE = (Goal.COST, Goal.PROFIT, Goal.CARBON)  # sums over periods
 ROOMY_NODES = 200  # of a search for a fleet with room, which need not be the one with most
+CHEAPEST = 20  # columns of each class and period to start from
 MOST_COPIES = 400_000  # rate variables of failures in a relaxation over all columns
 LARGE = 40_000  # rate variables: from there on the search of fleets goes by period
 
@@ -167,22 +169,24 @@ def start_of(form: Formulation, outcome: Outcome) -> Start:
 
 
 def _large(table: Table, groups: Groups, goal: Goal, search: Search) -> Outcome:
-    """Bound by the groups' linear relaxation, find fleets period by period, and close what is left of the gap."""
-    form = formulate(groups.table, search.failures, keep=frozenset({goal}))
-    relaxed = minimise(form.program, objective_of(form, goal), search.effort(share=0.5, relaxed=True))
-    if not relaxed.found:
-        return nothing(table, relaxed.solver, relaxed.detail)
-    x = np.where(form.x == NONE, 0.0, relaxed.values[form.x])
-    bought = np.where(form.n == NONE, 0.0, relaxed.values[form.n])
-    served = x[form.split].max(axis=2) * (bought.max(axis=1) > 1e-9)[:, None]
-    kept = promising(table, groups, served)
-    bound = relaxed.bound
-    few = len(search.failures) * table.rates.shape[1] * len(form.rates) < MOST_COPIES
-    if kept.any():
-        # Set-ups of fixed columns cannot change by the hour, as groups could: the relaxation over columns is sharper.
-        sharper = relax(table, goal, search.failures if few else (), kept, search.effort(share=0.5, relaxed=True))
-        if sharper is not None:
-            bound, kept = max(bound, sharper.bound), kept | sharper.active
+    """Bound by the linear relaxation, find fleets period by period, and close what is left of the gap."""
+    few = len(search.failures) * table.rates.shape[1] * table.count < MOST_COPIES
+    failures = search.failures if few else ()
+    sharper = relax(table, goal, failures, _cheapest(table), search.effort(share=0.4, relaxed=True))
+    if sharper is None:
+        # What is cheap does not serve everything within the limits: groups say what does.
+        form = formulate(groups.table, search.failures, keep=frozenset({goal}))
+        relaxed = minimise(form.program, objective_of(form, goal), search.effort(share=0.5, relaxed=True))
+        if not relaxed.found:
+            return nothing(table, relaxed.solver, relaxed.detail)
+        x = np.where(form.x == NONE, 0.0, relaxed.values[form.x])
+        bought = np.where(form.n == NONE, 0.0, relaxed.values[form.n])
+        kept = promising(table, groups, x[form.split].max(axis=2) * (bought.max(axis=1) > 1e-9)[:, None])
+        bound = relaxed.bound
+        if kept.any():
+            sharper = relax(table, goal, failures, kept, search.effort(share=0.5, relaxed=True))
+    if sharper is not None:
+        bound, kept = sharper.bound, sharper.active
     small = table.take(kept)
     found = by_period(small, goal, search, bound) if small.count else None
     if found is not None and found.gap <= search.gap:
@@ -198,6 +202,25 @@ def _large(table: Table, groups: Groups, goal: Goal, search: Search) -> Outcome:
         if found.gap <= search.gap:
             return replace(found, stop=Stop.OPTIMAL)
     return closed(table, goal, search, bound, found)
+
+
+def _cheapest(table: Table) -> Bools:
+    """Return the columns that serve some class at the lowest cost in some period, and those that are committed to."""
+    kept = (table.least > 0) | (table.current > 0)
+    with np.errstate(divide="ignore"):
+        each = np.where(table.rates > 0, 1.0 / table.rates, np.inf)
+    units = np.array([table.problem.offer_units.get(name, np.inf) for name in table.values["offer"]])
+    endless = np.isinf(units[table.labels["offer"]])
+    for spot, flexible, free in itertools.product((False, True), repeat=3):
+        (kind,) = np.nonzero((table.spot == spot) & (table.flexible == flexible) & (endless == free))
+        if not len(kind):
+            continue
+        some = min(CHEAPEST, len(kind))
+        for cost in np.unique(np.where(table.bought, table.cost, np.inf)[kind], axis=1).T:
+            price = np.maximum(cost, 1e-9)[:, None] * each[kind]
+            first = np.argpartition(price, some - 1, axis=0)[:some]
+            kept[kind[np.unique(first[np.isfinite(np.take_along_axis(price, first, axis=0))])]] = True
+    return np.asarray(kept)
 
 
 def _sharper(table: Table, goal: Goal, search: Search, bound: float) -> float:

@@ -63,7 +63,7 @@ def _branch(
                 found = outcome
         return tried[types]
 
-    while queue and queue[0][0] < found.objective - search.gap * abs(found.objective):
+    while queue and (not found.found or queue[0][0] < found.objective - search.gap * abs(found.objective)):
         if found.found and search.effort().seconds <= 0.06:
             break
         _, _, allowed, needed, use = heapq.heappop(queue)
