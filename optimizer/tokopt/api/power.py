@@ -69,15 +69,19 @@ def model_error(calibration: Calibration) -> float:
     From the mean error on held-out rows with power: a normal variable's is √(2/π) of its standard deviation. Where a
     calibration of one's own says nothing of it, the embedded one's.
     """
-    for known in (calibration, load_catalog().calibration):
-        errors = [
-            float(row["power_kw_mape"]) / 100.0
-            for row in known.errors
-            if "power_kw_mape" in row and row.get("split") != "in-sample"
-        ]
-        if errors:
-            return max(errors) * math.sqrt(math.pi / 2.0)
-    raise InputError("--power-mode drawn: no calibration says how far off drawn power is (power_kw_mape)")
+    errors = _held_out(calibration) or _held_out(load_catalog().calibration)
+    if not errors:
+        raise InputError("--power-mode drawn: no calibration says how far off drawn power is (power_kw_mape)")
+    return max(errors) * math.sqrt(math.pi / 2.0)
+
+
+def _held_out(calibration: Calibration) -> list[float]:
+    """Return the mean errors of drawn power on held-out rows, over what was measured."""
+    return [
+        float(row["power_kw_mape"]) / 100.0
+        for row in calibration.errors
+        if "power_kw_mape" in row and row.get("split") != "in-sample"
+    ]
 
 
 def raised_by(chance: float, calibration: Calibration) -> float:
