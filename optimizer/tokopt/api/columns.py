@@ -68,16 +68,24 @@ def variants_of(hardware: str, request: PlanRequest, table: AcceleratorTable) ->
     return sorted(kept, key=lambda a: a.throttle is not None)
 
 
-def cheapest_offers(offers: Iterable[Offer], *, apart: bool = False) -> list[Offer]:
+def cheapest_offers(offers: Iterable[Offer], *, places: bool = False, terms: bool = False) -> list[Offer]:
     """Drop offers that a cheaper one with unlimited stock replaces: same accelerator, same size of unit.
 
-    Exact: a fleet that uses the dearer one costs more and is otherwise the same. Ties keep the first by name. `apart`:
-    only offers of one place and market replace each other, since the place or the terms matter.
+    Exact: a fleet that uses the dearer one costs more and is otherwise the same. Ties keep the first by name.
+
+    Args:
+        offers: What can be had.
+        places: Only offers of one place replace each other, since it matters where machines are.
+        terms: Only offers of one market, date and price of electricity do, since terms matter.
     """
     groups: dict[tuple[object, ...], list[Offer]] = {}
     for offer in offers:
-        where = (offer.provider, offer.region, offer.zone, offer.market) if apart else ()
-        groups.setdefault((offer.accelerator, offer.accelerator_count, *where), []).append(offer)
+        key: tuple[object, ...] = (offer.accelerator, offer.accelerator_count)
+        if places:
+            key += (offer.provider, offer.region, offer.zone)
+        if terms:
+            key += (offer.market, offer.available_from, offer.energy_usd_per_hour, offer.site and offer.site.name)
+        groups.setdefault(key, []).append(offer)
     kept = []
     for group in groups.values():
         for offer in sorted(group, key=lambda o: (o.usd_per_hour, o.available_units is not None, offer_key(o))):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator
-from tokopt.domain.demand import WorkloadClass
+from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.offers import Offer, PriceList
 from tokopt.domain.plans import Objective, PlanRequest, PowerMode
 from tokopt.domain.workloads import Workload
@@ -81,23 +81,21 @@ def offers_for(catalog: Catalog, prices: PriceList, request: PlanRequest) -> lis
     Raises:
         InputError: None is left.
     """
-    offers = cheapest_offers(allowed_offers(prices.offers, request), apart=places_matter(request))
+    allowed = allowed_offers(prices.offers, request)
+    offers = cheapest_offers(allowed, places=places_matter(request), terms=terms_matter(request))
     if not offers:
         raise InputError(_no_offer(catalog.price_list(request.prices, rates=request.rates), request))
     return offers
 
 
 def places_matter(request: PlanRequest) -> bool:
-    """Whether it matters where an offer is, so that a dearer one elsewhere has its use."""
-    return bool(
-        request.site_power_kw
-        or request.survive.value == "zone"
-        or carbon_matters(request)
-        or request.most_spot_share is not None
-        or request.spot_reserve
-        or request.periods
-        or request.current
-    )
+    """Whether it matters where a machine is, so that a dearer one elsewhere has its use."""
+    return bool(request.site_power_kw or request.survive is Survive.ZONE or carbon_matters(request) or request.current)
+
+
+def terms_matter(request: PlanRequest) -> bool:
+    """Whether it matters on what terms a machine is had, so that a dearer one on others has its use."""
+    return bool(request.periods or request.most_spot_share is not None or request.spot_reserve or request.current)
 
 
 def needs_power(request: PlanRequest) -> bool:
