@@ -7,6 +7,7 @@ n_jt. Sharing is exact, since the load of a split can be spread over its columns
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -119,6 +120,8 @@ def formulate(table: Table, failures: tuple[Failure, ...] = (), *, keep: frozens
     penalise_changes(form)
     if Goal.POWER in (problem.goal, *problem.then, *keep):
         bound_peak_power(form)
+    if problem.survive is not Survive.NONE and serves_one_class(table):
+        survive_apart(form, most)
     for failure in failures:
         survive(form, failure, most)
     return form
@@ -361,6 +364,52 @@ def survive(form: Formulation, failure: Failure, most: Floats) -> None:
         row = np.arange(len(members))
         limit = np.maximum(most[members, t] if form.table.flexible[members].all() else most[members].max(axis=1), 1.0)
         form.program.add_rows(len(members), (row, form.n[members, t], 1.0), (row, lost, -limit), upper=0.0)
+
+
+def serves_one_class(table: Table) -> bool:
+    """Whether every column serves one class: what a failure takes is then known without a new split of the load."""
+    return bool(((table.rates > 0).sum(axis=1) <= 1).all())
+
+
+def survive_apart(form: Formulation, most: Floats) -> None:
+    """Where columns serve one class each, what is left after any failure is enough, for all k and t:
+
+        Σ_i a_ik n_it - R_kt ≥ Σ_i x_ikt,   R_kt ≥ a_ik u_it,  n_jt ≤ M_j u_it      one block of any split i in use
+        Σ_{i not in z} a_ik n_it ≥ Σ_i x_ikt                                        any zone z
+
+    with a_ik = (1 - reserve_i) r_ik. A block that is lost takes its own class's requests only, and the blocks that are
+    left take any of them, so the sum is all there is to a new split.
+    """
+    table = form.table
+    usable = 1.0 - table.problem.spot_reserve * table.spot
+    able = table.rates * usable[:, None]  # J x K
+    zones = table.labels["zone"]
+    lost = [NONE] if table.problem.survive is Survive.NODE else np.unique(zones).tolist()
+    for k, t, zone in itertools.product(range(able.shape[1]), range(len(table.hours)), lost):
+        (serving,) = np.nonzero((able[:, k] > 0) & (form.n[:, t] != NONE))
+        if not serving.size:
+            continue
+        left = serving if zone == NONE else serving[zones[serving] != zone]
+        x = form.x[:, k, t][form.x[:, k, t] != NONE]
+        entries = [(0, form.n[left, t], able[left, k]), (0, x, -1.0)]
+        if zone == NONE:
+            entries.append((0, _largest_block(form, serving, able[:, k], most, t), -1.0))
+        form.program.add_rows(1, *entries, lower=0.0)
+
+
+def _largest_block(form: Formulation, serving: Ints, able: Floats, most: Floats, t: int) -> int:
+    """Add R_kt: no less than what any block in use serves. Columns of one split have one u."""
+    (largest,) = form.program.add_variables(1)
+    own, number = np.unique(form.split[serving], return_inverse=True)
+    used = form.program.add_variables(len(own), upper=1.0, integer=True)
+    rate = np.zeros(len(own))
+    rate[number] = able[serving]
+    row = np.arange(len(own))
+    form.program.add_rows(len(own), (row, np.full(len(own), largest), 1.0), (row, used, -rate), lower=0.0)
+    limit = np.maximum(np.where(form.table.flexible[serving], most[serving, t], most[serving].max(axis=1)), 1.0)
+    row = np.arange(len(serving))
+    form.program.add_rows(len(serving), (row, form.n[serving, t], 1.0), (row, used[number], -limit), upper=0.0)
+    return int(largest)
 
 
 def _one_period(form: Formulation, t: int) -> Formulation:

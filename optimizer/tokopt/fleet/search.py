@@ -12,11 +12,11 @@ from tokopt.errors import InputError
 from tokopt.fleet.bounds import SCALED
 from tokopt.fleet.diving import dive
 from tokopt.fleet.engine import Effort, Start, minimise
-from tokopt.fleet.formulation import Failure, Formulation, formulate
+from tokopt.fleet.formulation import Failure, Formulation, formulate, serves_one_class
 from tokopt.fleet.grouping import Groups, grouped, promising
 from tokopt.fleet.outcome import Outcome, nothing, objective_of, read, value_of
 from tokopt.fleet.pricing import relax
-from tokopt.fleet.problem import Goal, Stop
+from tokopt.fleet.problem import Goal, Stop, Survive
 from tokopt.fleet.program import NONE, Floats, Ints
 from tokopt.fleet.table import Bools, Table
 
@@ -24,6 +24,7 @@ SEPARABLE = (Goal.COST, Goal.PROFIT, Goal.CARBON)  # sums over periods
 ROOMY_NODES = 200  # of a search for a fleet with room, which need not be the one with most
 CHEAPEST = 20  # columns of each class and period to start from
 MOST_COPIES = 400_000  # rate variables of failures in a relaxation over all columns
+MOST_KNOWN = 3_000  # blocks by column and period
 LARGE = 40_000  # rate variables: from there on the search of fleets goes by period
 
 
@@ -48,7 +49,7 @@ def best(table: Table, goal: Goal, search: Search) -> Outcome:
         InputError: Nothing was found in time.
     """
     groups = grouped(table)
-    if groups is None:
+    if groups is None or _all_failures_known(table):
         return direct(table, goal, search)
     if len(table.hours) > 1 or groups.table.count * table.rates.shape[1] > LARGE:
         return _large(table, groups, goal, search)
@@ -70,6 +71,12 @@ def best(table: Table, goal: Goal, search: Search) -> Outcome:
     if found is not None and found.gap <= search.gap:
         return replace(found, stop=Stop.OPTIMAL)
     return closed(table, goal, search, outer.bound, found)
+
+
+def _all_failures_known(table: Table) -> bool:
+    """Whether the program itself has all failures, which groups know nothing of, and is small enough to be solved."""
+    known = table.problem.survive is not Survive.NONE and serves_one_class(table)
+    return known and table.count * len(table.hours) <= MOST_KNOWN
 
 
 def _dealt(table: Table, groups: Groups, outer: Outcome, goal: Goal, search: Search) -> tuple[Outcome | None, Table]:
