@@ -218,7 +218,8 @@ def figures(problem: FleetProblem, n: Fleet) -> dict[Goal, float]:
     cost = float(weight @ (by_period(problem, "usd_per_hour") * n).sum(axis=1))
     current = np.array([c.current_blocks for c in problem.columns])
     there = np.array([[t >= c.first_period for c in problem.columns] for t in range(len(n))])
-    change = float(weight @ (np.abs(n - current) * there).sum(axis=1)) * problem.change_usd_per_block_hour
+    size = np.array([c.accelerators_per_block for c in problem.columns])
+    change = float(weight @ (np.abs(n - current) * there * size).sum(axis=1)) * problem.change_usd_per_accelerator_hour
     watts = np.array([c.power_w for c in problem.columns])
     grams = float(weight @ (by_period(problem, "carbon_g_per_hour") * n).sum(axis=1))
     return {Goal.COST: cost + change, Goal.POWER: float((n @ watts).max()), Goal.CARBON: grams}
@@ -345,7 +346,7 @@ def problems(draw: st.DrawFn, goals: tuple[Goal, ...] = LINEAR, survive: Survive
         spot_reserve=draw(st.sampled_from((0.0, 0.0, 0.25))),
         survive=draw(st.sampled_from(list(Survive))) if survive is None else survive,
         carbon_g_per_hour=draw(st.none() | whole(3, 30).map(float)),
-        change_usd_per_block_hour=penalty,
+        change_usd_per_accelerator_hour=penalty,
         then=then if goal in (Goal.COST, Goal.POWER, Goal.CARBON) and goal not in then else (),
         then_tolerance=draw(st.sampled_from((0.0, 0.2))),
     )
@@ -481,7 +482,7 @@ def test_relaxing_a_limit_never_hurts(limit: str) -> None:
     @examples(25)
     @given(problems(tuple(goal for goal in LINEAR if goal is not Goal.THROUGHPUT)))
     def run(problem: FleetProblem) -> None:
-        free = replace(problem, then=(), change_usd_per_block_hour=0.0)
+        free = replace(problem, then=(), change_usd_per_accelerator_hour=0.0)
         before, after = (solve_fleet(p, shadow_prices=False) for p in (free, RELAXED[limit](free)))
         assume(before.stop is Stop.OPTIMAL)
         assert after.stop is Stop.OPTIMAL

@@ -65,7 +65,7 @@ def fleet_problem(found: Found) -> FleetProblem:
         most_spot_share=request.most_spot_share,
         spot_reserve=request.spot_reserve,
         survive=WITHSTAND[request.survive],
-        change_usd_per_block_hour=request.change_usd_per_gpu / request.change_over_hours,
+        change_usd_per_accelerator_hour=request.change_usd_per_gpu / request.change_over_hours,
         time_limit_s=request.time_limit_s,
         gap_target=request.gap_target,
     )

@@ -69,7 +69,7 @@ def _whole_demand(table: Table, problem: FleetProblem) -> Floats:
     whole = np.ceil((load / np.maximum(usable, 1e-9)[:, None]) @ table.demand.T) + spare
     wanted = np.where(np.isfinite(table.most), table.most, np.inf)[:, None]
     # A commitment or today's fleet may be worth more blocks than the demand.
-    kept = np.maximum(whole, table.current[:, None] if problem.change_usd_per_block_hour else 0)
+    kept = np.maximum(whole, table.current[:, None] if problem.change_usd_per_accelerator_hour else 0)
     if any(cap.least > 0 for cap in problem.caps):
         least = np.zeros_like(kept)
         for cap in problem.caps:

@@ -48,8 +48,8 @@ def _limits(problem: FleetProblem) -> Iterator[str]:
         yield f"most_spot_share must be from 0 to 1, not {share:g}"
     if not 0.0 <= reserve < 1.0:
         yield f"spot_reserve must be from 0 to below 1, not {reserve:g}"
-    if problem.change_usd_per_block_hour < 0:
-        yield f"change_usd_per_block_hour must be zero or more, not {problem.change_usd_per_block_hour:g}"
+    if problem.change_usd_per_accelerator_hour < 0:
+        yield f"change_usd_per_accelerator_hour must be zero or more, not {problem.change_usd_per_accelerator_hour:g}"
     for cap in problem.caps:
         if not 0.0 <= cap.least <= cap.most:
             yield f"cap {cap.name}: at least {cap.least:g} and at most {cap.most:g} contradict each other"

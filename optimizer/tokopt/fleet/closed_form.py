@@ -84,7 +84,9 @@ def only_power_limits(problem: FleetProblem) -> bool:
     return (
         all(limit is None for limit in limits)
         and not (problem.offer_units or problem.accelerator_stock or problem.site_power_w or problem.caps)
-        and not (problem.spot_reserve or problem.then or problem.change_usd_per_block_hour or problem.demand_by_period)
+        and not (
+            problem.spot_reserve or problem.then or problem.change_usd_per_accelerator_hour or problem.demand_by_period
+        )
         and problem.survive is Survive.NONE
         and len(problem.periods) == 1
         and all(

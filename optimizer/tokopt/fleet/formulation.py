@@ -61,8 +61,8 @@ class Formulation:
         return self.program.vector((self.n, np.nan_to_num(self.table.carbon) * self.table.weight))
 
     def change(self) -> Floats:
-        """Return the penalty on changes   [USD/h]."""
-        usd = self.table.problem.change_usd_per_block_hour
+        """Return the penalty on changes, by the accelerators that are moved   [USD/h]."""
+        usd = self.table.problem.change_usd_per_accelerator_hour
         return self.program.vector(*((v, usd * w) for v, w in self.changes))
 
     def tokens(self) -> Floats:
@@ -300,9 +300,9 @@ def limit_accelerator_types(form: Formulation, most: Floats) -> None:
 def penalise_changes(form: Formulation) -> None:
     """Penalise changes from today's fleet:  δ_jt ≥ n_jt - n0_j,  δ_jt ≥ n0_j - n_jt;  δ = n where n0 = 0."""
     table = form.table
-    if not table.problem.change_usd_per_block_hour:
+    if not table.problem.change_usd_per_accelerator_hour:
         return
-    weight = np.broadcast_to(table.weight, form.n.shape)
+    weight = table.accelerators[:, None] * np.broadcast_to(table.weight, form.n.shape)
     kept = (table.current > 0)[:, None] & (form.n != NONE)
     new = (table.current == 0)[:, None] & (form.n != NONE)
     form.changes.append((form.n[new], weight[new]))

@@ -35,7 +35,7 @@ def grouped(table: Table) -> Groups | None:
     if table.count * table.rates.shape[1] * len(table.hours) < WORTH_GROUPING:
         return None
     alone = np.isfinite(table.most) | (table.least > 0)
-    if table.problem.change_usd_per_block_hour:
+    if table.problem.change_usd_per_accelerator_hour:
         alone |= table.current > 0
     # A column with limits or a penalty of its own is a group of its own.
     of = distinct_rows(terms_of(table, offers=True), table.cost, np.where(alone, np.arange(table.count), -1))

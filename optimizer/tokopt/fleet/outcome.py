@@ -134,11 +134,13 @@ def figures(outcome: Outcome) -> Figures:
     table, n = outcome.table, outcome.blocks
     served = outcome.x.sum(axis=0)  # K x T
     wanted = table.demand.T
-    changed = float((np.abs(n - table.current[:, None]) * table.bought).sum(axis=0) @ table.weight)
+    changes = np.abs(n - table.current[:, None]) * table.bought  # J x T, in blocks
+    changed = float(changes.sum(axis=0) @ table.weight)
+    moved = float((table.accelerators @ changes) @ table.weight)
     carbon = np.where(n > 0, table.carbon * np.maximum(n, 1), 0.0).sum(axis=0)
     return Figures(
         cost=float((table.cost * n).sum(axis=0) @ table.weight),
-        change=changed * table.problem.change_usd_per_block_hour,
+        change=moved * table.problem.change_usd_per_accelerator_hour,
         changed=changed,
         peak_w=float((table.power @ n).max(initial=0.0)),
         carbon=float(carbon @ table.weight),

@@ -132,7 +132,7 @@ class FleetProblem:
     spot_reserve: float = 0.0  # share of spot capacity that stays idle, since it may be taken away
     survive: Survive = Survive.NONE
     carbon_g_per_hour: float | None = None  # limit on the mean over the horizon
-    change_usd_per_block_hour: float = 0.0  # penalty on |blocks - current blocks|, in the objective, reported apart
+    change_usd_per_accelerator_hour: float = 0.0  # on accelerators of |blocks - current blocks|; reported apart
     then: tuple[Goal, ...] = ()  # made best in turn among fleets that are within the tolerance in all goals before
     then_tolerance: float = 0.0  # relative: what may be given up of each goal for those that follow
 

@@ -26,7 +26,7 @@ HUGE = 1e10  # units, where stock is endless
 
 def reduce(table: Table) -> Table:
     """Return the table without columns that some optimal fleet does without."""
-    bound = (table.least > 0) | ((table.current > 0) & (table.problem.change_usd_per_block_hour > 0))
+    bound = (table.least > 0) | ((table.current > 0) & (table.problem.change_usd_per_accelerator_hour > 0))
     committed = any(cap.least > 0 for cap in table.problem.caps)
     useful = bound | committed | ((table.rates > 0).any(axis=1) & (most_blocks(table).max(axis=1) >= 1))
     table, bound = table.take(useful), bound[useful]

@@ -94,7 +94,7 @@ def _roomy(table: Table, outer: Outcome, enough: float, search: Search) -> Outco
     """Return the groups' fleet that could serve most at a cost that is good enough: it leaves set-ups some room."""
     problem = replace(table.problem, goal=Goal.THROUGHPUT, then=(), most_accelerator_types=None)
     limit = outer.bound + 0.95 * (enough - outer.bound)
-    if problem.change_usd_per_block_hour:
+    if problem.change_usd_per_accelerator_hour:
         return None
     budget = limit if problem.budget_usd_per_hour is None else min(limit, problem.budget_usd_per_hour)
     roomy = replace(table, problem=replace(problem, budget_usd_per_hour=budget))
