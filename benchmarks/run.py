@@ -174,6 +174,7 @@ def melange(_runs: int) -> list[Figure]:
 
 def price_files(runs: int) -> list[Figure]:
     """Read a synthetic price file of a million rows of every format, CSV and Parquet, cold."""
+    import resource
     import tempfile
     from pathlib import Path
 
@@ -184,10 +185,16 @@ def price_files(runs: int) -> list[Figure]:
         for name, paths in write(Path(folder)).items():
             for path in paths:
                 command = [sys.executable, "-m", "tokopt", "prices", "check", str(path), "--json"]
-                results = [child(command) for _ in range(min(runs, 3))]
+                results, processor = [], []
+                for _ in range(min(runs, 3)):
+                    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                    results.append(child(command))
+                    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                    processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
                 found = json.loads(results[0][2])
                 seconds, peak = statistics.median(r[0] for r in results), max(r[1] for r in results)
-                note = f"{path.stat().st_size / 1e6:,.0f} MB, {found['offers']:,} offers of {ROWS:,} rows"
+                note = f"{path.stat().st_size / 1e6:,.0f} MB, {found['offers']:,} offers of {ROWS:,} rows, "
+                note += f"{statistics.median(processor):.1f} s of processor time"
                 title = f"{name} prices, {path.suffix.removeprefix('.')}"
                 figures.append(Figure(title, seconds, 15.0, "s", True, note))
                 figures.append(Figure(f"{title}, peak memory", peak, 1024.0, "MiB", True))

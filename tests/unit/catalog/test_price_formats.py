@@ -665,6 +665,20 @@ def test_currencies(tmp_path):
     assert len(found.offers) == 1 and len(found.rejected_counts) == 2
 
 
+@pytest.mark.parametrize(("cell", "said"), [("euro", "no code of three letters"), ("€", "no code of three letters")])
+def test_what_is_no_currency(tmp_path, cell, said):
+    header = "accelerator,price_per_accelerator_hour,currency,region"
+    found = read(written(tmp_path / "x.csv", header, "H100,2,USD,a", f"H100,2,{cell},b"))
+    assert len(found.offers) == 1 and said in found.rejected[0].reason
+
+
+def test_a_comma_between_digits_is_no_point_where_commas_separate(tmp_path):
+    path = written(tmp_path / "x.csv", OWN, "H100,8,24,a", 'H100,8,"1,234",b')
+    found = read(path)
+    assert [o.usd_per_hour for o in found.offers] == [24.0]
+    assert "'1,234' is not a number" in found.rejected[0].reason
+
+
 def test_rejected_rows_are_counted_whole_and_listed_in_part(tmp_path):
     rows = [f"zzz,1,{n}" for n in range(1, 301)]
     path = written(tmp_path / "x.csv", "accelerator,accelerator_count,usd_per_hour", "H100,8,24", *rows)

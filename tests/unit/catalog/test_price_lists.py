@@ -155,7 +155,7 @@ def test_columns_that_are_not_ours_are_passed_over(user_file):
         (line(count="many"), "not a whole number"),
         (line(count=""), "accelerator_count: empty"),
         (line(market="lease"), "unknown market 'lease'; known: on_demand, spot"),
-        (line(currency="euro"), "currency 'euro' is no code of three letters"),
+        (line(currency="euro"), "usd_per_hour in currency euro: prices in other currencies stand in price_per_hour"),
     ],
 )
 def test_a_bad_row_is_reported_and_the_others_are_kept(user_file, bad, reason):

@@ -30,6 +30,12 @@ _MEMORY_SLACK: Final = 0.08  # GB and GiB of one accelerator, and what drivers r
 _CURRENCY: Final = r"^[A-Z]{3}$"
 
 
+def is_missing_rate(kind: str) -> bool:
+    """Return whether a kind of reason is that a currency has no rate."""
+    code = kind.removeprefix("currency ")[:3]
+    return kind == NEEDS_RATE.replace("{}", code)
+
+
 class AcceleratorNames:
     """Finds accelerators by the names that price lists use."""
 

@@ -51,11 +51,15 @@ def text(column: Any) -> pl.Expr:
 
 
 def number(expression: pl.Expr) -> pl.Expr:
-    """Return text as numbers, null where it is none; `1,5` is one and a half."""
+    """Return text as numbers, null where it is none."""
     import polars as pl
 
-    point = expression.str.replace(r"^([+-]?\d+),(\d+)$", "${1}.${2}")
-    return point.cast(pl.Float64, strict=False)
+    return expression.cast(pl.Float64, strict=False)
+
+
+def figures(table: PriceTable, expression: pl.Expr) -> pl.Expr:
+    """Return a table's texts of numbers with a decimal point where the table writes a comma."""
+    return expression.str.replace(r"^([+-]?\d+),(\d+)$", "${1}.${2}") if table.decimal_comma else expression
 
 
 def squashed_expression(expression: pl.Expr) -> pl.Expr:

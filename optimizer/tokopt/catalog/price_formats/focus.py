@@ -18,6 +18,7 @@ from tokopt.catalog.price_formats.drafts import (
     batches,
     coalesced,
     draft,
+    figures,
     first_fault,
     machine_expression,
     number,
@@ -56,6 +57,7 @@ _NAMED: Final = {  # our word -> columns, the first that says something
 _MACHINE_COLUMNS: Final = (
     "xinstancetype", "xusagetype", "xskudetails", "xskumetername", "skumeter", "chargedescription", "resourcetype",
 )  # fmt: skip
+_FIGURES: Final = ("contracted", "listed", "cost", "quantity", "contracted_pricing", "listed_pricing")
 _MARKETS: Final = {"standard": "on_demand", "": "on_demand", "dynamic": "spot", "committed": "reserved"}
 _HOURS: Final = {"second": 1 / 3600, "sec": 1 / 3600, "minute": 1 / 60, "min": 1 / 60, "hour": 1.0, "hr": 1.0, "h": 1.0,
                  "day": 24.0}  # fmt: skip
@@ -119,6 +121,7 @@ def _charges(table: PriceTable, reading: Reading) -> pl.LazyFrame:
     import polars as pl
 
     words = {name: coalesced(table, *columns) for name, columns in _NAMED.items()}
+    words |= {name: figures(table, words[name]) for name in _FIGURES}
     machines = reading.names.machines
     known = [machine_key(m.name) for m in machines]
     details = _details(table)

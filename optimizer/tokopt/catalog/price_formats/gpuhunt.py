@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
-from tokopt.catalog.price_formats.drafts import MEMORY_GB, Reading, batches, column_or_empty, draft, number
+from tokopt.catalog.price_formats.drafts import MEMORY_GB, Reading, batches, column_or_empty, draft, figures, number
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,12 +27,12 @@ def drafts(table: PriceTable, reading: Reading) -> Iterator[pl.DataFrame]:
     """Yield the rows with accelerators as drafts."""
     import polars as pl
 
-    memory = number(column_or_empty(table, "gpumemory"))
+    memory = number(figures(table, column_or_empty(table, "gpumemory")))
     provider = column_or_empty(table, "provider")
     spot = column_or_empty(table, "spot").str.to_lowercase()
     is_spot = spot.is_in(["true", "1", "yes"])
     flags = column_or_empty(table, "flags")
-    count, name = column_or_empty(table, "gpucount"), column_or_empty(table, "gpuname")
+    count, name = figures(table, column_or_empty(table, "gpucount")), column_or_empty(table, "gpuname")
     known = spot.is_in(["true", "1", "yes", "false", "0", "no", ""])
     market = pl.when(is_spot).then(pl.lit("spot")).when(known).then(pl.lit("on_demand")).otherwise(spot)
     cells: dict[str, pl.Expr | str] = {
@@ -42,7 +42,7 @@ def drafts(table: PriceTable, reading: Reading) -> Iterator[pl.DataFrame]:
         "name": name,
         "count": count,
         "market": market,
-        "whole": column_or_empty(table, "price"),
+        "whole": figures(table, column_or_empty(table, "price")),
         "currency": "USD",
         "source": f"{table.path.name} (gpuhunt)",
         "note": pl.when(flags.is_in(["", "[]"])).then(pl.lit("")).otherwise("flags " + flags),

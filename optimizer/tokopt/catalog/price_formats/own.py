@@ -6,7 +6,15 @@ import difflib
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
-from tokopt.catalog.price_formats.drafts import Reading, batches, column_or_empty, draft
+from tokopt.catalog.price_formats.drafts import (
+    Reading,
+    batches,
+    coalesced,
+    column_or_empty,
+    draft,
+    figures,
+    first_fault,
+)
 from tokopt.catalog.price_formats.tables import fold
 from tokopt.errors import CatalogError
 
@@ -27,6 +35,8 @@ COLUMNS: Final = (
     "usd_per_accelerator_hour", "price_per_hour", "price_per_accelerator_hour", "currency", "as_of", "available_units",
     "source", "note",
 )  # fmt: skip
+
+_CONTRADICTS: Final = "usd_per_hour in currency {}: prices in other currencies stand in price_per_hour"
 
 
 def matches(columns: Collection[str]) -> bool:
@@ -51,10 +61,10 @@ def drafts(table: PriceTable, reading: Reading) -> Iterator[pl.DataFrame]:
         **given,
         "instance_type": column_or_empty(table, "instancetype"),
         "name": column_or_empty(table, "accelerator"),
-        "count": column_or_empty(table, "acceleratorcount"),
-        "available": column_or_empty(table, "availableunits"),
-        "whole": column_or_empty(table, "usdperhour", "priceperhour"),
-        "each": column_or_empty(table, "usdperacceleratorhour", "priceperacceleratorhour"),
+        "count": figures(table, column_or_empty(table, "acceleratorcount")),
+        "available": figures(table, column_or_empty(table, "availableunits")),
+        "whole": figures(table, coalesced(table, "usdperhour", "priceperhour")),
+        "each": figures(table, coalesced(table, "usdperacceleratorhour", "priceperacceleratorhour")),
     }
     stem = table.path.stem
     provider = column_or_empty(table, "provider")
@@ -62,8 +72,12 @@ def drafts(table: PriceTable, reading: Reading) -> Iterator[pl.DataFrame]:
     cells["source"] = pl.when(given["source"] == "").then(pl.lit(table.path.name)).otherwise(given["source"])
     empty = pl.all_horizontal(*(cells[name] == "" for name in ("name", "count", "whole", "each", "market", "region")))
     superseded = given["note"].str.to_lowercase().str.starts_with("superseded")
-    fault = pl.when(superseded).then(pl.lit("superseded: the row's note says so")).otherwise(pl.lit(""))
-    selected = draft({**cells, "fault": fault})
+    in_usd = coalesced(table, "usdperhour", "usdperacceleratorhour") != ""
+    contradicts = in_usd & ~given["currency"].str.to_uppercase().is_in(["", "USD"])
+    fault, cell = first_fault(
+        [(superseded, "superseded: the row's note says so", None), (contradicts, _CONTRADICTS, given["currency"])]
+    )
+    selected = draft({**cells, "fault": fault, "cell": cell})
     for batch in batches(table, table.frame.select(*selected, empty.alias("blank"))):
         reading.seen += batch.height - int(batch["blank"].sum())
         yield batch.filter(~pl.col("blank")).drop("blank")

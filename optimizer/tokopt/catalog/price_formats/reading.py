@@ -156,7 +156,7 @@ class PriceReader:
 
     def _raise_if_useless(self, name: str, files: Sequence[_File], kept: int) -> None:
         listed = [row for file in files for rows in file.listed.values() for row in rows]
-        needing = [row for row in listed if checks.NEEDS_RATE.partition("{}")[2].partition("{}")[0] in row.reason]
+        needing = [row for row in listed if checks.is_missing_rate(row.kind)]
         if needing and self._strict:
             row = min(needing, key=lambda row: row.line)
             raise InputError(f"{row.file}: line {row.line}: {row.reason}")

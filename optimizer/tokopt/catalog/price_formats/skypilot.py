@@ -15,6 +15,7 @@ from tokopt.catalog.price_formats.drafts import (
     batches,
     column_or_empty,
     draft,
+    figures,
     first_fault,
     machine_expression,
     number,
@@ -47,11 +48,11 @@ def drafts(table: PriceTable, reading: Reading) -> Iterator[pl.DataFrame]:
     named = {
         "instance_type": column_or_empty(table, "instancetype"),
         "name": column_or_empty(table, "acceleratorname"),
-        "count": column_or_empty(table, "acceleratorcount"),
+        "count": figures(table, column_or_empty(table, "acceleratorcount")),
         "region": column_or_empty(table, "region"),
         "zone": column_or_empty(table, "availabilityzone"),
-        "price": column_or_empty(table, "price"),
-        "spot": column_or_empty(table, "spotprice"),
+        "price": figures(table, column_or_empty(table, "price")),
+        "spot": figures(table, column_or_empty(table, "spotprice")),
         "upstream": column_or_empty(table, "upstreamcloudid"),
     }
     rows = table.frame.select(pl.col(LINE), *(column.alias(name) for name, column in named.items()))

@@ -38,6 +38,7 @@ class PriceTable:
     columns: dict[str, str]  # name without case, blanks and underscores -> column of `frame`
     ragged: bool  # rows may have more cells than the header
     small: bool  # read at once rather than in batches
+    decimal_comma: bool = False  # `1,5` is one and a half: never where commas separate cells
 
 
 def is_price_path(name: str) -> bool:
@@ -160,7 +161,14 @@ def _csv(path: Path, said: str, head: bytes) -> PriceTable:
     columns = {key: place for place, name in places.items() if (key := fold(name))}
     _refuse_doubles([name for name in names if name], said)
     return PriceTable(
-        said=said, path=path, frame=frame, names=tuple(names), columns=columns, ragged=True, small=_is_small(path)
+        said=said,
+        path=path,
+        frame=frame,
+        names=tuple(names),
+        columns=columns,
+        ragged=True,
+        small=_is_small(path),
+        decimal_comma=separator != ",",
     )
 
 
