@@ -223,16 +223,18 @@ def with_peaks(
     catalog: Catalog,
     counting: Counting,
 ) -> tuple[FleetItem, ...]:
-    """Return items with their parts of what the fleet draws at most, which also is what counts in drawn mode."""
+    """Return items with their parts of what the fleet draws at most, which also is what counts in drawn mode.
+
+    Of items whose draw is not known nothing is stated, and the others' parts are of what they draw together.
+    """
     known = [draw for draw in draws if draw is not None]
-    if len(known) < len(draws):
-        return tuple(items)
-    peak = fleet_peak(known, request.exceed, catalog.calibration, counting.theta)
+    parts = iter(fleet_peak(known, request.exceed, catalog.calibration, counting.theta).parts_w if known else ())
     stated = []
-    for item, part_w in zip(items, peak.parts_w, strict=True):
-        update: dict[str, float | None] = {"peak_drawn_kw": part_w / KW}
+    for item, draw in zip(items, draws, strict=True):
+        part_w = None if draw is None else next(parts)
+        update: dict[str, float | None] = {"peak_drawn_kw": None if part_w is None else part_w / KW}
         if request.power_mode is PowerMode.DRAWN:
-            update["power_kw"] = drawn_power_kw(item, part_w, request)
+            update["power_kw"] = None if part_w is None else drawn_power_kw(item, part_w, request)
         stated.append(item.model_copy(update=update))
     return tuple(stated)
 

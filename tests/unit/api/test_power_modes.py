@@ -155,6 +155,17 @@ def test_bad_input_is_one_clear_line(catalog: Catalog, options: dict[str, Any], 
     assert "\n" not in str(error.value)
 
 
+def test_without_a_limit_drawn_power_is_stated_of_what_is_known(catalog: Catalog) -> None:
+    options = {"power": None, "demand": "60req/s", "inventory": {"h100_sxm": 8}, "power_mode": "drawn"}
+    found = plan(catalog, gpus="h100_sxm,mi300x", **options)
+    watts = {item.accelerator: (item.peak_drawn_kw, item.power_kw) for item in found.fleet}
+    assert watts["mi300x"] == (None, None)
+    assert found.power_kw is found.peak_drawn_power_kw is None
+    alone = plan(catalog, gpus="gb200_nvl72", power=None, demand="60req/s", power_mode="drawn")
+    assert alone.power_kw is None
+    assert alone.it_power_kw is not None
+
+
 # Power settings -------------------------------------------------------------------------------------------------------
 
 
