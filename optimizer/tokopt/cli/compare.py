@@ -96,12 +96,12 @@ def _check(out: Path | None, plots: Path | None) -> None:
             raise InputError(f"--out {out}: its ending says how it is written: {', '.join(FORMATS)}")
         require_writable(out, option="--out")
     if plots is not None:
-        require_plots()
         try:
             plots.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--plots {plots}: cannot be made: {error.strerror or error}") from None
         require_writable(plots / "heat_map.png", option="--plots")
+        require_plots()
 
 
 def _write(found: Any, out: Path | None, plots: Path | None, *, quiet: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -264,3 +265,13 @@ def test_every_option_of_plan_is_a_word_of_scenarios() -> None:
         if option.startswith("--")
     }
     assert options <= set(words()), "give the new option its word in api/comparing_scenarios.py"
+
+
+@pytest.mark.parametrize(("module", "extra"), [("distributed", "cluster"), ("matplotlib", "report")])
+def test_a_missing_extra_is_one_line_that_says_which(monkeypatch: pytest.MonkeyPatch, module: str, extra: str) -> None:
+    from tokopt.api.comparing_cluster import check_address
+    from tokopt.report.comparing_files import require_plots
+
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=rf"pip install 'tokopt\[{extra}\]'"):
+        check_address("tcp://127.0.0.1:8786") if extra == "cluster" else require_plots()
