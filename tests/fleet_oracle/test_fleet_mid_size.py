@@ -80,9 +80,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_both_solvers_reach_the_same_objective(case: str) -> None:
-    for seed in range(2):
-        problem = replace(instance(seed, periods=2 if case in ("plain", "caps") else 1, classes=3), **CASES[case])  # type: ignore[arg-type]
-        problem = replace(problem, gap_target=1e-3)
+    for seed in range(1 if case == "node" else 2):
+        small = instance(seed, periods=2 if case in ("plain", "caps") else 1, classes=3, requests_per_s=40.0)
+        # A time limit leaves a bound and a fleet, which have to agree as well; failures need all their rounds.
+        problem = replace(small, gap_target=1e-3, time_limit_s=300.0 if case == "node" else 10.0, **CASES[case])  # type: ignore[arg-type]
         first = solve_fleet(problem, shadow_prices=False)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine, "SOLVERS", (("SCIP", engine.with_scip),))
@@ -144,7 +145,7 @@ def test_a_small_change_of_demand_changes_few_blocks() -> None:
 
 
 def test_owned_capacity_is_fixed_and_rented_capacity_follows_the_day() -> None:
-    answer = solve_fleet(instance(1), shadow_prices=False)
+    answer = solve_fleet(replace(instance(1), gap_target=1e-3), shadow_prices=False)
     blocks = np.array(answer.blocks_by_period)
     fixed = np.array([not c.flexible for c in instance(1).columns])
     assert (blocks[:, fixed] == blocks[0, fixed]).all() and blocks[:, fixed].any()

@@ -65,12 +65,17 @@ def best(table: Table, goal: Goal, search: Search) -> Outcome:
         roomy = _roomy(groups.table, outer, enough, search)
         found, small = (None, small) if roomy is None else _dealt(table, groups, roomy, goal, search)
         found = None if found is None else valued(found, goal, outer.bound)
+    bound = outer.bound
     if found is None or found.objective > enough:
-        inner = _tried(small, goal, search, outer.bound, enough, found, share=0.5)
+        bound = _sharper(groups.table, goal, search, outer)
+        enough = bound + search.gap * abs(bound)
+        found = None if found is None else valued(found, goal, bound)
+    if found is None or found.objective > enough:
+        inner = _tried(small, goal, search, bound, enough, found, share=0.5)
         found = inner if inner is not None and (found is None or inner.objective <= found.objective) else found
     if found is not None and found.gap <= search.gap:
         return replace(found, stop=Stop.OPTIMAL)
-    return closed(table, goal, search, outer.bound, found)
+    return closed(table, goal, search, bound, found)
 
 
 def _all_failures_known(table: Table) -> bool:
@@ -230,12 +235,14 @@ def _cheapest(table: Table) -> Bools:
     return np.asarray(kept)
 
 
-def _sharper(table: Table, goal: Goal, search: Search, bound: float) -> float:
+def _sharper(table: Table, goal: Goal, search: Search, known: Outcome | float) -> float:
     """Return the bound of the groups' program in whole blocks, where a third of the time left is enough for one."""
+    bound, start = (known.bound, known) if isinstance(known, Outcome) else (known, None)
     try:
-        return max(bound, direct(table, goal, search, bound_first=True, share=0.35, gap=search.gap / 3.0).bound)
+        found = direct(table, goal, search, start=start, bound_first=True, share=0.35, gap=search.gap / 20.0)
     except InputError:
         return bound
+    return max(bound, found.bound)
 
 
 def by_period(table: Table, goal: Goal, search: Search, bound: float) -> Outcome | None:
