@@ -48,3 +48,35 @@ def stock(text: str) -> dict[str, int]:
             raise InputError(f"--inventory: {name} is given twice")
         found[name] = int(count)
     return found
+
+
+def kg_per_hour(text: str) -> float:
+    """Return the value of `--max-carbon`: `200kg/h`, `0.2t/h`, `500g/h`.
+
+    Raises:
+        InputError: Not understood.
+    """
+    for unit, kilograms in (("kg/h", 1.0), ("t/h", 1000.0), ("g/h", 1e-3)):
+        if text.strip().endswith(unit):
+            try:
+                return float(text.strip().removesuffix(unit)) * kilograms
+            except ValueError:
+                break
+    raise InputError(f"--max-carbon: {text!r} is not a rate of carbon; write it like 200kg/h")
+
+
+def power_of_sites(text: str) -> dict[str, str]:
+    """Return the value of `--site-power`: `us-east-1=2MW,eu-north-1=500kW`; powers stay text.
+
+    Raises:
+        InputError: Not understood, or a region twice.
+    """
+    found: dict[str, str] = {}
+    for part in (p.strip() for p in text.split(",") if p.strip()):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value:
+            raise InputError(f"--site-power: {part!r} is not a region's power; write it like us-east-1=2MW")
+        if name in found:
+            raise InputError(f"--site-power: {name} is given twice")
+        found[name] = value
+    return found

@@ -25,13 +25,16 @@ from tokopt.domain.plans import PlanRequest
 from tokopt.errors import InputError
 from tokopt.units import TIME, parse_quantity
 
-from .amounts import stock, usd_per_hour
+from .amounts import amount, kg_per_hour, power_of_sites, stock, usd_per_hour
 from .asking import make_request
 from .rates import parse_rates
 from .services import class_space
 
 # Options of `tokopt plan` that the API calls otherwise; every other word is the keyword itself.
 WORDS = {
+    "carbon-price": "carbon_usd_per_tonne",
+    "change-cost": "change_usd_per_gpu",
+    "max-carbon": "max_carbon_kg_per_hour",
     "budget": "budget_usd_per_hour",
     "framework": "frameworks",
     "gpu": "gpus",
@@ -168,6 +171,12 @@ class _Checked:
         """Return a value as the keyword takes it."""
         if key == "budget_usd_per_hour":
             return usd_per_hour(str(value))
+        if key in ("carbon_usd_per_tonne", "change_usd_per_gpu"):
+            return amount(str(value), what=key.replace("_", "-"))
+        if key == "max_carbon_kg_per_hour":
+            return kg_per_hour(str(value))
+        if key == "site_power" and isinstance(value, str):
+            return power_of_sites(value)
         if key == "time_limit_s":
             return parse_quantity(str(value), TIME, what="time-limit")
         if key == "inventory" and isinstance(value, str):
@@ -289,11 +298,12 @@ def cells_of(catalog: Catalog, scenarios: Sequence[Scenario], groups: Sequence[P
     if count > MOST_CELLS:
         raise InputError(f"{len(scenarios):,} scenarios x {len(groups):,} price lists: at most {MOST_CELLS:,} cells")
     version = importlib.metadata.version("tokopt")
-    models = {s.request.llm: _model_content(s.request.llm) for s in scenarios}
+    models = {c.llm: _model_content(c.llm) for s in scenarios for c in s.request.served_classes()}
     cells = []
     for scenario in scenarios:
         asked = scenario.request.model_dump(mode="json", exclude={"prices", "catalog"})
-        stem = json.dumps([KEY_LAYOUT, version, catalog.version, models[scenario.request.llm], asked], sort_keys=True)
+        own = [models[c.llm] for c in scenario.request.served_classes()]
+        stem = json.dumps([KEY_LAYOUT, version, catalog.version, *own, asked], sort_keys=True)
         for group in groups:
             key = hashlib.sha256(f"{stem}\0{group.content}".encode()).hexdigest()[:32]
             request = scenario.request.model_copy(update={"prices": group.request_names, "rates": group.rates})

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from tokopt.cli.options import CommandT, amount, several
-from tokopt.errors import InputError
+from tokopt.cli.options import CommandT, several
 
 
 def demands(command: CommandT) -> CommandT:
@@ -63,34 +62,14 @@ def api_keywords(request: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: A text that is not understood.
     """
+    from tokopt.api import amounts
+
     if "max_carbon" in request:
-        request["max_carbon_kg_per_hour"] = _kg_per_hour(request.pop("max_carbon"))
+        request["max_carbon_kg_per_hour"] = amounts.kg_per_hour(request.pop("max_carbon"))
     if "carbon_price" in request:
-        request["carbon_usd_per_tonne"] = amount(request.pop("carbon_price"), what="--carbon-price")
+        request["carbon_usd_per_tonne"] = amounts.amount(request.pop("carbon_price"), what="--carbon-price")
     if "change_cost" in request:
-        request["change_usd_per_gpu"] = amount(request.pop("change_cost"), what="--change-cost")
+        request["change_usd_per_gpu"] = amounts.amount(request.pop("change_cost"), what="--change-cost")
     if "site_power" in request:
-        request["site_power"] = _by_name(request["site_power"])
+        request["site_power"] = amounts.power_of_sites(request["site_power"])
     return request
-
-
-def _kg_per_hour(text: str) -> float:
-    for unit, kilograms in (("kg/h", 1.0), ("t/h", 1000.0), ("g/h", 1e-3)):
-        if text.strip().endswith(unit):
-            try:
-                return float(text.strip().removesuffix(unit)) * kilograms
-            except ValueError:
-                break
-    raise InputError(f"--max-carbon: {text!r} is not a rate of carbon; write it like 200kg/h")
-
-
-def _by_name(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for part in (p.strip() for p in text.split(",") if p.strip()):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not value:
-            raise InputError(f"--site-power: {part!r} is not a region's power; write it like us-east-1=2MW")
-        if name in found:
-            raise InputError(f"--site-power: {name} is given twice")
-        found[name] = value
-    return found

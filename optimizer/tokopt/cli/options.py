@@ -70,13 +70,6 @@ def usd_per_hour(text: str) -> float:
     return amounts.usd_per_hour(text)
 
 
-def amount(text: str, *, what: str) -> float:
-    """Return the dollars of an option; see `tokopt.api.amounts`."""
-    from tokopt.api import amounts
-
-    return amounts.amount(text, what=what)
-
-
 def seconds(text: str, *, what: str) -> float:
     """Return the seconds of a time such as `30s`."""
     from tokopt.units import TIME, parse_quantity
