@@ -55,15 +55,16 @@ def _of_class(found: Found, number: int) -> list[str]:
         for what, limit in (("TPOT, the time per output token,", sla.tpot_ms), ("E2E", sla.e2e_ms))
         if limit is not None
     ]
-    if sla.ttft_ms is not None:
-        own = " (by default: 2 s and 1 ms a prompt token)" if asked.ttft_by_default else ""
-        limits.append(f"TTFT within {sla.ttft_ms / 1e3:.3g} s{own}")
+    if sla.ttft_ms is not None and not asked.ttft_by_default:
+        limits.append(f"TTFT within {sla.ttft_ms / 1e3:.3g} s")
     said = [
         f"{named}model {service.llm.title}; workload {workload.name}: {workload.input_tokens:,.0f} tokens in, "
         f"{workload.output_tokens:,.0f} out on average (variation {workload.input_cv:.3g} and "
         f"{workload.output_cv:.3g}), {workload.prefix_share * 100:.0f} % of prompts cached",
         f"{named}limits hold at {sla.statistic.value} over requests: {', '.join(limits) or 'none'}",
     ]
+    if sla.ttft_ms is not None and asked.ttft_by_default:
+        said.append(f"{named}TTFT limit {sla.ttft_ms / 1e3:.3g} s by default (2 s and 1 ms a prompt token)")
     if asked.demand_requests_per_s is None and number == 0:
         said.append("no demand given: the fleet fills its limits at the lowest cost per token")
     if asked.most_quality_loss is not None:
