@@ -9,9 +9,11 @@ def main() -> int:
     """Run the command line and return its exit status."""
     try:
         from tokopt.cli import run
-    except KeyboardInterrupt:
+
+        return run()
+    except KeyboardInterrupt:  # before the command line can say so, or while it already does
+        print("tokopt: interrupted", file=sys.stderr)
         return 130
-    return run()
 
 
 if __name__ == "__main__":
