@@ -266,7 +266,7 @@ def price_groups(
         if not all(parts):
             raise InputError(f"price list {name!r}: a name is missing; lists that are bought from together: aws+gcp")
         known = make_request(catalog, power="1MW", prices=parts).prices
-        if len(set(known)) < len(known):
+        if len(known) < len(parts):
             raise InputError(f"price list {name!r}: the same list twice")
         if frozenset(known) in seen:
             raise InputError(f"price lists: {seen[frozenset(known)]!r} and {name!r} are the same")
