@@ -29,7 +29,7 @@ from tokopt.catalog.calibration_files import (
     MeasuredRow,
 )
 from tokopt.catalog.files import Row
-from tokopt.catalog.llms import LlmRow
+from tokopt.catalog.llms import LlmRow, QualityRow
 from tokopt.catalog.measurement_files import MeasurementFamilyRow
 from tokopt.catalog.measurements import DEPLOYMENT, KNOWN, MEASURED, POWER, TEXTS
 from tokopt.catalog.ownership_rows import CapexRow, LotRow, OwnershipRow
@@ -198,7 +198,7 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ("precisions.yaml", "way to store and multiply weights", rows.PrecisionRow, ()),
     ("kv_precisions.yaml", "way to store a KV cache", rows.KvPrecisionRow, ()),
     ("frameworks.yaml", "serving framework and what it supports", rows.FrameworkRow, (rows.FrameworkSupportRow,)),
-    ("llms/<name>.yaml", "language model", LlmRow, ()),
+    ("llms/<name>.yaml", "language model", LlmRow, (QualityRow,)),
     ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, ()),
     ("benchmarks.yaml", "published benchmark: lengths of its requests, limits of latency", rows.BenchmarkRow, ()),
     ("power_readings.yaml", "power that was read while an accelerator worked", rows.PowerReadingRow, ()),
@@ -225,6 +225,12 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
 )
 
 MEANINGS = {
+    QualityRow: {
+        "benchmark": "Name of the benchmark",
+        "score": "What the checkpoint of this precision scores",
+        "original_score": "What the original scores in the same table",
+        "source": "Where both were read",
+    },
     LlmRow: {
         "name": "Name; that of the file",
         "title": "Name as the publisher writes it",

@@ -12,7 +12,7 @@ def main() -> int:
 
         return run()
     except KeyboardInterrupt:  # before the command line can say so, or while it already does
-        print("tokopt: interrupted", file=sys.stderr)
+        sys.stderr.write("tokopt: interrupted\n")
         return 130
 
 
