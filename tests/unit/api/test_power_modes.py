@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import tokopt
+from tokopt.api.asking import make_request
 from tokopt.api.columns import hardware_of
-from tokopt.api.planning import gather, make_request
 from tokopt.api.power import candidate_draw, counted_w, missing_power, model_error, raised_by
+from tokopt.api.services import gather
 from tokopt.catalog import Catalog
 from tokopt.domain.plans import Plan, PowerMode, Status
 from tokopt.errors import InputError
