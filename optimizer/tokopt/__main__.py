@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
+    # Looking for pydantic plugins reads the metadata of every package installed; none of ours is one.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         from tokopt.cli import run
 

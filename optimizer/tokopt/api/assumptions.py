@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tokopt import __version__
 from tokopt.domain.demand import Survive
 from tokopt.domain.plans import FleetItem, PlanRequest, Provenance
 from tokopt.perf.constants import weakest_origin
@@ -118,8 +119,6 @@ def _of_dates(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
 
 def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> Provenance:
     """Return what a plan was made with."""
-    import importlib.metadata
-
     calibration = found.catalog.calibration
     used = {row.accelerator.name: row.accelerator for row in found.columns}
     sources = {
@@ -132,7 +131,7 @@ def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> 
         known = found.catalog.workloads.get(service.workload.name)
         sources[f"workload {service.workload.name}"] = known.source if known else "the request"
     return Provenance(
-        tokopt_version=importlib.metadata.version("tokopt"),
+        tokopt_version=__version__,
         catalog_version=found.catalog.version,
         calibration=calibration.version,
         calibration_made_on=calibration.made_on,

@@ -18,7 +18,7 @@ from .setting_facts import setting_lines
 class Entry(BaseModel):
     """One line of a list."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     name: str
     title: str
@@ -29,7 +29,7 @@ class Entry(BaseModel):
 class Fact(BaseModel):
     """One value of an entry, where it comes from, and what that source is."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     field: str
     value: str
@@ -40,7 +40,7 @@ class Fact(BaseModel):
 class Details(BaseModel):
     """One entry, whole."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     table: str
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import multiprocessing
 import os
 import tempfile
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokopt import __version__
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.comparing import Comparison
 from tokopt.errors import InputError
@@ -156,7 +156,7 @@ def run_comparison(
         solved=todo,
         kept=len(prepared.cells) - todo,
         store=None if store is None else str(store),
-        tokopt_version=importlib.metadata.version("tokopt"),
+        tokopt_version=__version__,
         catalog_version=prepared.catalog.version,
     )
 

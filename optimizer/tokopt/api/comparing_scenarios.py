@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib.metadata
 import inspect
 import json
 import math
@@ -18,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tokopt import __version__
 from tokopt.catalog import Catalog
 from tokopt.catalog.scenario_files import ScenarioText, read_scenarios
 from tokopt.domain.offers import PriceList
@@ -297,7 +297,7 @@ def cells_of(catalog: Catalog, scenarios: Sequence[Scenario], groups: Sequence[P
     count = len(scenarios) * len(groups)
     if count > MOST_CELLS:
         raise InputError(f"{len(scenarios):,} scenarios x {len(groups):,} price lists: at most {MOST_CELLS:,} cells")
-    version = importlib.metadata.version("tokopt")
+    version = __version__
     models = {c.llm: _model_content(c.llm) for s in scenarios for c in s.request.served_classes()}
     cells = []
     for scenario in scenarios:

@@ -7,7 +7,6 @@ any moment: at most the cells that it was working on are lost.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import sqlite3
 import time
 import uuid
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from tokopt import __version__
 from tokopt.domain.comparing import CellAnswer
 from tokopt.errors import InputError
 
@@ -65,7 +65,7 @@ class Store:
             raise InputError(f"{said}: is a directory; a file name is needed")
         if not path.resolve().parent.is_dir():
             raise InputError(f"{said}: there is no directory {path.resolve().parent}")
-        made_by = {"tokopt": importlib.metadata.version("tokopt"), "catalog": catalog_version}
+        made_by = {"tokopt": __version__, "catalog": catalog_version}
         store: Store | None = None
         try:
             store = cls(path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tokopt import __version__
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.catalog.ownership import is_owned_file, lot_cost, profile_lots, read_owned_file, site_for
 from tokopt.cost import CostPart, provisioned_critical_w
@@ -85,7 +85,7 @@ def ownership_cost(
         observed_on=found.observed_on,
         note=found.note,
         catalog_version=loaded.version,
-        tokopt_version=importlib.metadata.version("tokopt"),
+        tokopt_version=__version__,
     )
 
 

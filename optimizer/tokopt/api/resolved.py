@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tokopt import __version__
 from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Constants
@@ -168,6 +168,6 @@ def estimate_provenance(
         accelerator_sources=dict(resolved.accelerator.sources),
         llm_source=resolved.llm.source,
         catalog_version=catalog.version,
-        tokopt_version=importlib.metadata.version("tokopt"),
+        tokopt_version=__version__,
         operator_database=database,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokopt import __version__
 from tokopt.calibration.errors import is_known
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.catalog.measurements import (
@@ -116,7 +116,7 @@ def validate(
         databases=_databases(predictions, compared),
         calibration=_calibration_used(loaded),
         catalog_version=loaded.version,
-        tokopt_version=importlib.metadata.version("tokopt"),
+        tokopt_version=__version__,
         points=_points(compared),
     )
 

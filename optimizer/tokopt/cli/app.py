@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from tokopt import __version__
 from tokopt.cli.options import debugging
 from tokopt.cli.shell import Shell
 
@@ -31,7 +32,7 @@ Exit status: 0 answered, 2 bad input, 3 proven infeasible, 1 a defect in tokopt.
 
 
 @click.group("tokopt", cls=Shell, homes=COMMANDS, epilog=EXAMPLES)
-@click.version_option(package_name="tokopt", message="tokopt %(version)s")
+@click.version_option(version=__version__, message="tokopt %(version)s")
 @debugging
 def app() -> None:
     """Which GPUs, where, how many, and set up how, serve a model at the lowest cost per token."""

@@ -12,7 +12,7 @@ Errors = dict[str, str | int | float]  # split, rows_of, rows; of each figure me
 class MovedConstant(BaseModel):
     """A base value that the fit moved."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     constant: str
     before: float
@@ -23,7 +23,7 @@ class MovedConstant(BaseModel):
 class MovedEffect(BaseModel):
     """An effect that the fit moved: how one level of a trait differs in a constant, on the scale of its link."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     constant: str
     trait: str
@@ -38,7 +38,7 @@ class MovedEffect(BaseModel):
 class CalibrationReport(BaseModel):
     """A fit of the constants to a table of measurements."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     name: str
     version: str

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokopt.domain.deployments import Deployment
 from tokopt.domain.workloads import Sla
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_FROZEN = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
 
 @unique

@@ -22,7 +22,7 @@ class Layout(BaseModel):
     each expert is tensor-parallel over what remains (`tp * dp / ep`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
     tp: int = Field(default=1, ge=1)
     pp: int = Field(default=1, ge=1)
@@ -38,7 +38,7 @@ class Layout(BaseModel):
 class Pool(BaseModel):
     """One of the two pools of a disaggregated replica."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
     workers: int = Field(ge=1)
     layout: Layout
@@ -52,7 +52,7 @@ class Pool(BaseModel):
 class Deployment(BaseModel):
     """One replica: accelerator, framework, precisions, layout and features."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
     accelerator: str
     framework: str

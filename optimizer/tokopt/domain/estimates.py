@@ -10,7 +10,7 @@ from tokopt.domain.deployments import Deployment
 class Record(BaseModel):
     """A frozen result."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
 
 class LatencyMs(Record):

@@ -60,7 +60,7 @@ class PowerSettings(StrEnum):
 class PlanRequest(BaseModel):
     """Everything that decides a plan. Names are the catalog's canonical ones."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
     llm: str  # this and what follows: of the first class, where `classes` are given
     workload: WorkloadShape

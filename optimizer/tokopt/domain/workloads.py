@@ -85,7 +85,7 @@ class Benchmark:
 class Sla(BaseModel):
     """Latency limits, each on `statistic` over requests; None = no limit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
     tpot_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     ttft_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)

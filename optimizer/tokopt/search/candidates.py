@@ -114,7 +114,7 @@ class Prepared:
 
     def foresee(self, owner: NDArray[np.intp], row: NDArray[np.intp]) -> None:
         """Compute what is not kept of set-ups that are evaluated next."""
-        for number in np.unique(owner):
+        for number in sorted(set(owner.tolist())):  # np.unique would load numpy.ma
             rows = [k for k in row[owner == number].tolist() if (int(number), k) not in self.kept]
             if rows:
                 self.leads[number].foresee(np.array(rows, dtype=np.intp))
