@@ -48,6 +48,7 @@ class Effort:
 
     deadline: float  # time.monotonic()
     gap: float = 1e-6
+    absolute_gap: float = 1e-9
     target: float = -math.inf
     relaxed: bool = False
     bound_first: bool = False  # no programs within the program to look for fleets: quicker where only the bound matters
@@ -95,7 +96,7 @@ def with_highs(program: Program, objective: Floats, effort: Effort, start: Start
     options: dict[str, object] = {
         "time_limit": effort.seconds,
         "mip_rel_gap": effort.gap,
-        "mip_abs_gap": 1e-9,
+        "mip_abs_gap": effort.absolute_gap,
     }
     if whole:
         options |= dict.fromkeys(SUB_PROGRAMS, False) if effort.bound_first else {}
@@ -188,7 +189,7 @@ def with_scip(program: Program, objective: Floats, effort: Effort, start: Start 
     parameters = mathopt.SolveParameters(
         time_limit=datetime.timedelta(seconds=effort.seconds),
         relative_gap_tolerance=effort.gap,
-        absolute_gap_tolerance=1e-9,
+        absolute_gap_tolerance=effort.absolute_gap,
         enable_output=False,
     )
     kind = mathopt.SolverType.GSCIP if whole else mathopt.SolverType.GLOP

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokopt.fleet.bounds import SCALED
 from tokopt.fleet.engine import Answer
@@ -35,6 +36,11 @@ class Outcome:
     def found(self) -> bool:
         """Whether there is a fleet."""
         return self.stop is not Stop.INFEASIBLE
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Return J: whether there are blocks of a column in any period."""
+        return np.asarray(self.blocks.max(axis=1, initial=0) > 0)
 
     @property
     def gap(self) -> float:

@@ -14,7 +14,7 @@ from tokopt.fleet.diving import dive
 from tokopt.fleet.engine import Effort, Start, minimise
 from tokopt.fleet.formulation import Failure, Formulation, formulate, serves_one_class
 from tokopt.fleet.grouping import Groups, grouped, promising
-from tokopt.fleet.outcome import Outcome, nothing, objective_of, read, value_of
+from tokopt.fleet.outcome import SAME, Outcome, figures, nothing, objective_of, read, value_of
 from tokopt.fleet.pricing import relax
 from tokopt.fleet.problem import Goal, Stop, Survive
 from tokopt.fleet.program import NONE, Floats, Ints
@@ -184,19 +184,18 @@ def _large(table: Table, groups: Groups, goal: Goal, search: Search) -> Outcome:
     """Bound by the linear relaxation, find fleets period by period, and close what is left of the gap."""
     few = len(search.failures) * table.rates.shape[1] * table.count < MOST_COPIES
     failures = search.failures if few else ()
-    sharper = relax(table, goal, failures, _cheapest(table), search.effort(share=0.4, relaxed=True))
+    sharper = relax(table, goal, failures, cheapest(table), search.effort(share=0.4, relaxed=True))
+    bound, kept = -np.inf, cheapest(table)
     if sharper is None:
         # What is cheap does not serve everything within the limits: groups say what does.
-        form = formulate(groups.table, search.failures, keep=frozenset({goal}))
-        relaxed = minimise(form.program, objective_of(form, goal), search.effort(share=0.5, relaxed=True))
-        if not relaxed.found:
-            return nothing(table, relaxed.solver, relaxed.detail)
-        x = np.where(form.x == NONE, 0.0, relaxed.values[form.x])
-        bought = np.where(form.n == NONE, 0.0, relaxed.values[form.n])
-        kept = promising(table, groups, x[form.split].max(axis=2) * (bought.max(axis=1) > 1e-9)[:, None])
-        bound = relaxed.bound
-        if kept.any():
-            sharper = relax(table, goal, failures, kept, search.effort(share=0.5, relaxed=True))
+        outer = _relaxed_groups(groups.table, goal, search)
+        if outer is not None and not outer.found:
+            return nothing(table, outer.solver, outer.detail)
+        if outer is not None:
+            bound = outer.bound
+            kept = promising(table, groups, outer.x[outer.split].max(axis=2) * outer.used[:, None])
+            if kept.any():
+                sharper = relax(table, goal, failures, kept, search.effort(share=0.5, relaxed=True))
     if sharper is not None:
         bound, kept = sharper.bound, sharper.active
     small = table.take(kept)
@@ -216,7 +215,21 @@ def _large(table: Table, groups: Groups, goal: Goal, search: Search) -> Outcome:
     return closed(table, goal, search, bound, found)
 
 
-def _cheapest(table: Table) -> Bools:
+def _relaxed_groups(table: Table, goal: Goal, search: Search) -> Outcome | None:
+    """Return the groups' linear relaxation, blocks rounded up; None where it is not solved in time."""
+    form = formulate(table, search.failures, keep=frozenset({goal}))
+    try:
+        answer = minimise(form.program, objective_of(form, goal), search.effort(share=0.5, relaxed=True))
+    except InputError:
+        return None
+    outcome = read(form, answer)
+    if not answer.found:
+        return outcome
+    up = np.ceil(answer.values - 1e-9)
+    return replace(outcome, blocks=np.where(form.n == NONE, 0, up[form.n]).astype(np.int64))
+
+
+def cheapest(table: Table) -> Bools:
     """Return the columns that serve some class at the lowest cost in some period, and those that are committed to."""
     kept = (table.least > 0) | (table.current > 0)
     with np.errstate(divide="ignore"):
@@ -251,9 +264,7 @@ def by_period(table: Table, goal: Goal, search: Search, bound: float) -> Outcome
     Only where the periods are apart once the fixed columns are known; None where they are not, or none was found.
     """
     problem = table.problem
-    coupled = problem.budget_usd_per_hour is not None or problem.carbon_g_per_hour is not None
-    coupled |= problem.most_accelerator_types is not None or goal not in SEPARABLE
-    if coupled or not table.flexible.any():
+    if problem.most_accelerator_types is not None or goal not in SEPARABLE or not table.flexible.any():
         return None
     form = formulate(table, search.failures, keep=frozenset({goal}))
     relaxed = minimise(form.program, objective_of(form, goal), search.effort(share=0.5, relaxed=True))
@@ -265,11 +276,18 @@ def by_period(table: Table, goal: Goal, search: Search, bound: float) -> Outcome
     for up in (0.5, 1.0):
         fixed = np.floor(n.max(axis=1) + (1e-6 if up == 0.5 else 0.0) + up - (1e-6 if up == 1.0 else 0.0))
         found = _each_period(table, fixed, useful, goal, search)
-        if found is not None:
+        if found is not None and _keeps_means(found):
             candidates.append(valued(found, goal, bound))
             if candidates[-1].gap <= search.gap:
                 break
     return min(candidates, key=lambda o: o.objective, default=None)
+
+
+def _keeps_means(outcome: Outcome) -> bool:
+    """Return whether a fleet keeps the limits on means over the horizon: budget and emissions."""
+    problem, f = outcome.table.problem, figures(outcome)
+    limits = ((f.cost, problem.budget_usd_per_hour), (f.carbon, problem.carbon_g_per_hour))
+    return all(limit is None or used <= limit * (1.0 + SAME) for used, limit in limits)
 
 
 def _each_period(table: Table, fixed: Floats, useful: Bools, goal: Goal, search: Search) -> Outcome | None:
@@ -291,7 +309,10 @@ def _each_period(table: Table, fixed: Floats, useful: Bools, goal: Goal, search:
             return None
         one = set_up.take(kept)
         one = replace(one, first=np.zeros(one.count, dtype=np.int64), most=np.maximum(one.most, one.least))
-        period = one.period(t) if len(table.hours) > 1 else one
+        period = one.period(t)
+        # Limits on means say nothing of one period; whether they are kept is seen at the end.
+        free = replace(period.problem, budget_usd_per_hour=None, carbon_g_per_hour=None)
+        period = replace(period, problem=free)
         failures = tuple(replace(f, period=0) for f in search.failures if f.period == t)
         try:
             found = direct(period, goal, replace(search, failures=failures), share=0.2, gap=search.gap / 2.0)

@@ -77,9 +77,10 @@ def _goals(table: Table, search: Search) -> tuple[Outcome, tuple[GoalValue, ...]
     started = time.monotonic()
     form: Formulation | None = None
     if problem.goal is Goal.COST_PER_TOKEN:
-        outcome, form, ratio = cheapest_tokens(table, search)
+        found = cheapest_tokens(table, search)
+        outcome, form = found.outcome, found.form
         if outcome.found:
-            allowed = ratio * (1.0 + max(SAME, problem.then_tolerance if problem.then else 0.0))
+            allowed = outcome.objective * (1.0 + max(SAME, problem.then_tolerance if problem.then else 0.0))
             form.program.at_most(form.cost() + form.change() - allowed * form.tokens(), 0.0)
     else:
         outcome = best_of_few_types(table, problem.goal, search)

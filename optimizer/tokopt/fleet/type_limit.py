@@ -20,9 +20,10 @@ from tokopt.fleet.engine import minimise
 from tokopt.fleet.formulation import formulate
 from tokopt.fleet.grouping import grouped
 from tokopt.fleet.outcome import Outcome, nothing, objective_of
+from tokopt.fleet.pricing import relax
 from tokopt.fleet.problem import Goal, Stop
 from tokopt.fleet.program import NONE, Floats
-from tokopt.fleet.search import Search, best
+from tokopt.fleet.search import Search, best, cheapest
 from tokopt.fleet.table import Table
 
 LARGE_FLEET = 300.0  # blocks of the relaxation: smaller fleets are solved with the program's own rows
@@ -101,13 +102,19 @@ def _of(table: Table, types: frozenset[int]) -> np.ndarray:
 def _relaxed(table: Table, goal: Goal, search: Search, types: frozenset[int]) -> tuple[float, Floats, float] | None:
     """Return the relaxation's bound over some types, how much it uses of each, and its blocks; None if infeasible."""
     some = table.take(_of(table, types))
+    use = np.zeros(len(table.values["accelerator"]))
     groups = grouped(some)
+    if groups is not None and len(table.hours) > 1:
+        priced = relax(some, goal, search.failures, cheapest(some), search.effort(share=0.3, relaxed=True))
+        if priced is not None:
+            blocks = priced.blocks @ some.weight
+            np.add.at(use, some.labels["accelerator"], blocks * np.abs(some.mean_cost))
+            return priced.bound, use, float(blocks.sum())
     some = some if groups is None else groups.table
     form = formulate(some, search.failures, keep=frozenset({goal}))
     answer = minimise(form.program, objective_of(form, goal), search.effort(relaxed=True))
     if not answer.found:
         return None
     blocks = np.where(form.n == NONE, 0.0, answer.values[form.n]) @ some.weight
-    use = np.zeros(len(table.values["accelerator"]))
     np.add.at(use, some.labels["accelerator"], blocks * np.abs(some.mean_cost))
     return answer.bound, use, float(blocks.sum())
