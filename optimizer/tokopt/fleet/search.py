@@ -12,6 +12,7 @@ from tokopt.errors import InputError
 from tokopt.fleet.bounds import SCALED
 from tokopt.fleet.diving import dive
 from tokopt.fleet.engine import Effort, Start, minimise
+from tokopt.fleet.failures import not_survived
 from tokopt.fleet.formulation import Failure, Formulation, formulate, serves_one_class
 from tokopt.fleet.grouping import Groups, grouped, promising
 from tokopt.fleet.outcome import SAME, Outcome, figures, nothing, objective_of, read, value_of
@@ -266,8 +267,12 @@ def by_period(table: Table, goal: Goal, search: Search, bound: float) -> Outcome
     problem = table.problem
     if problem.most_accelerator_types is not None or goal not in SEPARABLE or not table.flexible.any():
         return None
-    form = formulate(table, search.failures, keep=frozenset({goal}))
-    relaxed = minimise(form.program, objective_of(form, goal), search.effort(share=0.5, relaxed=True))
+    # Failures hardly change what is fixed: they are added in each period.
+    form = formulate(table, keep=frozenset({goal}))
+    try:
+        relaxed = minimise(form.program, objective_of(form, goal), search.effort(share=0.5, relaxed=True))
+    except InputError:
+        return None
     if not relaxed.found:
         return None
     n = np.where(form.n == NONE, 0.0, relaxed.values[form.n])
@@ -313,12 +318,8 @@ def _each_period(table: Table, fixed: Floats, useful: Bools, goal: Goal, search:
         # Limits on means say nothing of one period; whether they are kept is seen at the end.
         free = replace(period.problem, budget_usd_per_hour=None, carbon_g_per_hour=None)
         period = replace(period, problem=free)
-        failures = tuple(replace(f, period=0) for f in search.failures if f.period == t)
-        try:
-            found = direct(period, goal, replace(search, failures=failures), share=0.2, gap=search.gap / 2.0)
-        except InputError:
-            return None
-        if not found.found:
+        found = _surviving(period, goal, search, tuple(replace(f, period=0) for f in search.failures if f.period == t))
+        if found is None:
             return None
         blocks[kept, t] = found.blocks[:, 0]
         _place(x, base.split[kept], found, t)
@@ -333,6 +334,19 @@ def _each_period(table: Table, fixed: Floats, useful: Bools, goal: Goal, search:
         solver="HiGHS",
         detail="found period by period",
     )
+
+
+def _surviving(table: Table, goal: Goal, search: Search, known: tuple[Failure, ...]) -> Outcome | None:
+    """Return the best fleet of one period that survives whatever may fail, or None."""
+    while True:
+        try:
+            found = direct(table, goal, replace(search, failures=known), share=0.2, gap=search.gap / 2.0)
+        except InputError:
+            return None
+        broken = not_survived(found, known)
+        if not broken:
+            return found if found.found else None
+        known += broken
 
 
 def _place(x: Floats, split: Ints, found: Outcome, t: int) -> None:
