@@ -28,6 +28,7 @@ from tokopt.fleet.closed_form import closed_form
 from tokopt.fleet.problem import BreakEven, FleetProblem, FleetSolution, Goal, Stop, Survive
 
 ROUNDS = 12
+LEAST_S = 0.5  # for the relaxation of one accelerator, however many there are
 SAME = 1e-9
 PRICED = (Goal.COST, Goal.PROFIT, Goal.COST_PER_TOKEN)
 
@@ -58,7 +59,7 @@ def break_even_prices(
         share = max((deadline - time.monotonic()) / (len(others) - position), 0.0)
         found = _in_blocks(problem, solution, accelerator, share) if share > 0.05 else None
         if found is None or not found.exact:
-            found = _relaxed(problem, solution, accelerator) or found
+            found = _relaxed(problem, solution, accelerator, max(share, LEAST_S)) or found
         if found is not None and math.isfinite(found.usd_per_accelerator_hour):
             prices[accelerator] = found
     return prices
@@ -130,7 +131,7 @@ def _in_blocks(problem: FleetProblem, solution: FleetSolution, accelerator: str,
     return BreakEven(usd_per_accelerator_hour=price, exact=exact, column=name)
 
 
-def _relaxed(problem: FleetProblem, solution: FleetSolution, accelerator: str) -> BreakEven | None:
+def _relaxed(problem: FleetProblem, solution: FleetSolution, accelerator: str, seconds: float) -> BreakEven | None:
     """Return the price at which a column's reduced cost in the relaxation is zero, the highest of the accelerator's."""
     from tokopt.fleet.duals import relaxation
     from tokopt.fleet.pricing import worth_of_blocks
@@ -145,7 +146,7 @@ def _relaxed(problem: FleetProblem, solution: FleetSolution, accelerator: str) -
     out = both.matches("accelerator", accelerator)
     both = replace(both, most=np.where(out, 0.0, both.most))
     try:
-        form, objective, answer = relaxation(both, (), ratio=solution.objective)
+        form, objective, answer = relaxation(both, (), ratio=solution.objective, seconds=seconds)
     except InputError:
         return None
     if not answer.found or not len(answer.duals):

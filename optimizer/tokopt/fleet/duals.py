@@ -12,19 +12,22 @@ from tokopt.fleet.bounds import SCALED
 from tokopt.fleet.engine import Answer, Effort, minimise
 from tokopt.fleet.formulation import Failure, Formulation, formulate
 from tokopt.fleet.outcome import objective_of
+from tokopt.fleet.pricing import cheapest, priced_out
 from tokopt.fleet.problem import FleetProblem, Goal, ShadowPrices
 from tokopt.fleet.program import Floats
 from tokopt.fleet.table import Table
 
 LONGEST_S = 60.0
+PRICED_FROM = 60_000  # variables
 
 
 def relaxation(
-    table: Table, failures: tuple[Failure, ...], *, ratio: float | None = None
+    table: Table, failures: tuple[Failure, ...], *, ratio: float | None = None, seconds: float = LONGEST_S
 ) -> tuple[Formulation, Floats, Answer]:
     """Return the relaxation, its objective and its optimum; what fills the limits has the most tokens as its goal.
 
-    With a ratio, cost per token is made best: the cost less what tokens are worth at that ratio.
+    With a ratio, cost per token is made best: the cost less what tokens are worth at that ratio. Of very many columns,
+    only those that would pay are in the program.
 
     Raises:
         InputError: It was not solved in time.
@@ -36,7 +39,11 @@ def relaxation(
         objective = form.cost() + form.change() - ratio * form.tokens()
     else:
         objective = -form.tokens() if problem.goal in SCALED else objective_of(form, problem.goal)
-    effort = Effort(deadline=time.monotonic() + LONGEST_S, relaxed=True)
+    effort = Effort(deadline=time.monotonic() + seconds, relaxed=True)
+    if form.program.variables >= PRICED_FROM:
+        priced = priced_out(form, objective, cheapest(table), effort)
+        if priced is not None:
+            return form, objective, priced.answer
     return form, objective, minimise(form.program, objective, effort)
 
 

@@ -84,6 +84,8 @@ def minimise(program: Program, objective: Floats, effort: Effort, start: Start |
         if answer.found or answer.stop is Stop.INFEASIBLE:
             return answer
         failures.append(f"{name}: {answer.detail}")
+        if time.monotonic() >= effort.deadline:  # another one has no time to load the program, let alone to solve it
+            break
     raise InputError(f"no fleet found within the time limit; allow more ({'; '.join(failures)})")
 
 

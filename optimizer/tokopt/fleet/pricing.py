@@ -11,8 +11,9 @@ columns is the optimum over all. Stopped before, no bound is claimed.
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from tokopt.fleet.program import NONE, Floats
 from tokopt.fleet.table import Bools, Table
 
 ROUNDS = 30
+CHEAPEST = 20  # columns of each class and period to start from
 MOST_ADDED = 400  # columns in a round, those that pay best first
 PAYS = 1e-7  # USD/h: a reduced cost that is closer to zero is rounding
 
@@ -33,16 +35,29 @@ PAYS = 1e-7  # USD/h: a reduced cost that is closer to zero is rounding
 class Relaxation:
     """The relaxation's optimum over all columns, and the columns that it was found over."""
 
-    bound: float
+    form: Formulation  # of all columns
+    answer: Answer  # values of all variables, duals of the rows
     active: Bools  # J
-    blocks: Floats  # J x T
-    reduced: Floats  # J: the least reduced cost of a column's blocks in any period, 0 where they are used
+
+    @property
+    def bound(self) -> float:
+        """Return what no fleet is better than."""
+        return self.answer.bound
+
+    @property
+    def blocks(self) -> Floats:
+        """Return the blocks of each column in each period, J x T."""
+        return np.where(self.form.n == NONE, 0.0, self.answer.values[self.form.n])
 
 
 def relax(table: Table, goal: Goal, failures: tuple[Failure, ...], active: Bools, effort: Effort) -> Relaxation | None:
     """Return the linear relaxation over all columns, started from some; None where it is not solved in time."""
     form = formulate(table, failures, keep=frozenset({goal}))
-    objective = objective_of(form, goal)
+    return priced_out(form, objective_of(form, goal), active, effort)
+
+
+def priced_out(form: Formulation, objective: Floats, active: Bools, effort: Effort) -> Relaxation | None:
+    """Return the relaxation of a program for an objective, started from some columns; None where time runs out."""
     active = active.copy()
     for _ in range(ROUNDS):
         answer, kept = _over(form, objective, active, effort)
@@ -53,13 +68,31 @@ def relax(table: Table, goal: Goal, failures: tuple[Failure, ...], active: Bools
         if not len(paying):
             values = np.zeros(form.program.variables)
             values[kept] = answer.values
-            blocks = np.where(form.n == NONE, 0.0, values[form.n])
-            return Relaxation(answer.bound, active, blocks, np.maximum(cost, 0.0))
+            return Relaxation(form, replace(answer, values=values), active)
         best = paying[np.argsort(cost[paying], kind="stable")]
         active[best[: max(MOST_ADDED, int(active.sum()))]] = True
         if effort.seconds <= 0.06:
             return None
     return None
+
+
+def cheapest(table: Table) -> Bools:
+    """Return the columns that serve some class at the lowest cost in some period, and those that are committed to."""
+    kept = (table.least > 0) | (table.current > 0)
+    with np.errstate(divide="ignore"):
+        each = np.where(table.rates > 0, 1.0 / table.rates, np.inf)
+    units = np.array([table.problem.offer_units.get(name, np.inf) for name in table.values["offer"]])
+    endless = np.isinf(units[table.labels["offer"]])
+    for spot, flexible, free in itertools.product((False, True), repeat=3):
+        (kind,) = np.nonzero((table.spot == spot) & (table.flexible == flexible) & (endless == free))
+        if not len(kind):
+            continue
+        some = min(CHEAPEST, len(kind))
+        for cost in np.unique(np.where(table.bought, table.cost, np.inf)[kind], axis=1).T:
+            price = np.maximum(cost, 1e-9)[:, None] * each[kind]
+            first = np.argpartition(price, some - 1, axis=0)[:some]
+            kept[kind[np.unique(first[np.isfinite(np.take_along_axis(price, first, axis=0))])]] = True
+    return np.asarray(kept)
 
 
 def _over(form: Formulation, objective: Floats, active: Bools, effort: Effort) -> tuple[Answer | None, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import dataclass, replace
 
@@ -16,14 +15,13 @@ from tokopt.fleet.failures import not_survived
 from tokopt.fleet.formulation import Failure, Formulation, formulate, serves_one_class
 from tokopt.fleet.grouping import Groups, grouped, promising
 from tokopt.fleet.outcome import SAME, Outcome, figures, nothing, objective_of, read, value_of
-from tokopt.fleet.pricing import relax
+from tokopt.fleet.pricing import cheapest, relax
 from tokopt.fleet.problem import Goal, Stop, Survive
 from tokopt.fleet.program import NONE, Floats, Ints
 from tokopt.fleet.table import Bools, Table
 
 SEPARABLE = (Goal.COST, Goal.PROFIT, Goal.CARBON)  # sums over periods
 ROOMY_NODES = 200  # of a search for a fleet with room, which need not be the one with most
-CHEAPEST = 20  # columns of each class and period to start from
 MOST_COPIES = 400_000  # rate variables of failures in a relaxation over all columns
 MOST_KNOWN = 3_000  # blocks by column and period
 LARGE = 40_000  # rate variables: from there on the search of fleets goes by period
@@ -228,25 +226,6 @@ def _relaxed_groups(table: Table, goal: Goal, search: Search) -> Outcome | None:
         return outcome
     up = np.ceil(answer.values - 1e-9)
     return replace(outcome, blocks=np.where(form.n == NONE, 0, up[form.n]).astype(np.int64))
-
-
-def cheapest(table: Table) -> Bools:
-    """Return the columns that serve some class at the lowest cost in some period, and those that are committed to."""
-    kept = (table.least > 0) | (table.current > 0)
-    with np.errstate(divide="ignore"):
-        each = np.where(table.rates > 0, 1.0 / table.rates, np.inf)
-    units = np.array([table.problem.offer_units.get(name, np.inf) for name in table.values["offer"]])
-    endless = np.isinf(units[table.labels["offer"]])
-    for spot, flexible, free in itertools.product((False, True), repeat=3):
-        (kind,) = np.nonzero((table.spot == spot) & (table.flexible == flexible) & (endless == free))
-        if not len(kind):
-            continue
-        some = min(CHEAPEST, len(kind))
-        for cost in np.unique(np.where(table.bought, table.cost, np.inf)[kind], axis=1).T:
-            price = np.maximum(cost, 1e-9)[:, None] * each[kind]
-            first = np.argpartition(price, some - 1, axis=0)[:some]
-            kept[kind[np.unique(first[np.isfinite(np.take_along_axis(price, first, axis=0))])]] = True
-    return np.asarray(kept)
 
 
 def _sharper(table: Table, goal: Goal, search: Search, known: Outcome | float) -> float:

@@ -20,10 +20,10 @@ from tokopt.fleet.engine import minimise
 from tokopt.fleet.formulation import formulate
 from tokopt.fleet.grouping import grouped
 from tokopt.fleet.outcome import Outcome, nothing, objective_of
-from tokopt.fleet.pricing import relax
+from tokopt.fleet.pricing import cheapest, relax
 from tokopt.fleet.problem import Goal, Stop
 from tokopt.fleet.program import NONE, Floats
-from tokopt.fleet.search import Search, best, cheapest
+from tokopt.fleet.search import Search, best
 from tokopt.fleet.table import Table
 
 LARGE_FLEET = 300.0  # blocks of the relaxation: smaller fleets are solved with the program's own rows
