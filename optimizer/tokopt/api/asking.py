@@ -20,7 +20,16 @@ from tokopt.units import KW, POWER, parse_quantity
 from .fleets import current_units
 from .power_options import parse_exceed, parse_pue, stocked
 from .rates import parse_rates
-from .requests import names, parse_demand, parse_share, parse_sla, resolve_workload, shape_of, with_default_ttft
+from .requests import (
+    disabled_features,
+    names,
+    parse_demand,
+    parse_share,
+    parse_sla,
+    resolve_workload,
+    shape_of,
+    with_default_ttft,
+)
 from .workload_classes import Asked, read_classes
 
 DEFAULT_LLM = "deepseek-r1"
@@ -51,6 +60,7 @@ def make_request(
     precisions: str | Sequence[str] | None = None,
     kv_precisions: str | Sequence[str] | None = None,
     modes: str | Sequence[str] | None = None,
+    disable: str | Sequence[str] | None = None,
     regions: str | Sequence[str] | None = None,
     markets: str | Sequence[str] | None = None,
     power_basis: str = "utility",
@@ -132,6 +142,7 @@ def make_request(
         precisions=tuple(catalog.precision(n).name for n in names(precisions)),
         kv_precisions=tuple(catalog.kv_precision(n).name for n in names(kv_precisions)),
         modes=tuple(ServingMode(_choice("--mode", m, tuple(ServingMode))) for m in names(modes)),
+        disabled_features=disabled_features(disable),
         most_accelerator_types=max_types,
         most_spot_share=share,
         spot_reserve=reserve if spot_reserve is None else parse_share(spot_reserve, "--spot-reserve"),

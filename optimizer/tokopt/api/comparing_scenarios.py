@@ -231,6 +231,7 @@ def search_signature(request: PlanRequest) -> str:
         "precisions",
         "kv_precisions",
         "modes",
+        "disabled_features",
         "robust",
         "power_settings",
     }

@@ -21,7 +21,7 @@ from .asking import DEFAULT_LLM, DEFAULT_PRICES, DEFAULT_WORKLOAD
 from .progress import Progress, silent
 from .ranges import THROUGHPUT, clock_unsure, factors, named_traits, outside
 from .rates import parse_rates
-from .requests import names, resolve_workload
+from .requests import disabled_features, names, resolve_workload
 from .resolved import estimate_provenance, named, resolve
 from .space import search_space, supported
 
@@ -59,6 +59,7 @@ def frontier(
     precisions: str | Sequence[str] | None = None,
     kv_precisions: str | Sequence[str] | None = None,
     modes: str | Sequence[str] | None = None,
+    disable: str | Sequence[str] | None = None,
     isl: float | None = None,
     osl: float | None = None,
     prefix_share: float | None = None,
@@ -80,6 +81,7 @@ def frontier(
         precisions: Weight precisions.
         kv_precisions: Cache precisions.
         modes: `agg`, `disagg`.
+        disable: Features to do without, like `mtp`.
         isl: Mean input tokens.
         osl: Mean output tokens.
         prefix_share: Share of input tokens found in the prefix cache.
@@ -101,6 +103,7 @@ def frontier(
         precisions=names(precisions),
         kv_precisions=names(kv_precisions),
         modes=tuple(ServingMode(m) for m in _modes(modes)),
+        disabled=disabled_features(disable),
     )
     lowest, as_of = cheapest_by_accelerator(loaded, prices, parse_rates(rates))
     chosen = [loaded.accelerator(n) for n in names(gpus)] or [loaded.accelerators[n] for n in lowest]

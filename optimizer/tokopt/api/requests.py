@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from tokopt.catalog import Catalog
 from tokopt.domain.demand import WorkloadShape
+from tokopt.domain.features import SWITCHABLE, Feature
 from tokopt.domain.workloads import Sla, Statistic, Workload
 from tokopt.errors import InputError
 from tokopt.perf.queueing import Limits
@@ -15,6 +16,19 @@ SLA_HELP = "write it like 50ms, or tpot=40ms,ttft=1s,p99 (also e2e=, tok/s/user=
 # Without a limit on the first token a plan could hide an unbounded queue behind a fine TPOT.
 DEFAULT_TTFT_S = 2.0
 DEFAULT_TTFT_S_PER_INPUT_TOKEN = 1e-3
+
+
+def disabled_features(chosen: str | Sequence[str] | None) -> tuple[Feature, ...]:
+    """Return the features of `--disable`, in the order of the catalog.
+
+    Raises:
+        InputError: Not one that a request can do without.
+    """
+    wanted = names(chosen)
+    for name in wanted:
+        if name not in SWITCHABLE:
+            raise InputError(f"--disable: {name!r} is not one of {', '.join(SWITCHABLE)}")
+    return tuple(feature for feature in SWITCHABLE if feature in wanted)
 
 
 def parse_sla(text: str | Sla) -> tuple[Sla, bool]:

@@ -124,6 +124,7 @@ def class_space(request: PlanRequest, catalog: Catalog, asked: WorkloadClass) ->
         precisions=tuple(p for p in request.precisions if p in llm.precisions or not request.classes),
         kv_precisions=request.kv_precisions,
         modes=request.modes,
+        disabled=request.disabled_features,
         calibration=catalog.calibration.slower(request.robust),
     )
     if asked.most_quality_loss is None:

@@ -6,6 +6,7 @@ from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import ServingMode
+from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
@@ -26,6 +27,7 @@ def search_space(
     precisions: tuple[str, ...],
     kv_precisions: tuple[str, ...],
     modes: tuple[ServingMode, ...],
+    disabled: tuple[Feature, ...] = (),
     calibration: Calibration | None = None,
 ) -> SearchSpace:
     """Return the space of a request; empty selections mean everything that is served by default.
@@ -51,6 +53,7 @@ def search_space(
         modes=modes or tuple(ServingMode),
         calibration=calibration or catalog.calibration,
         chosen_precisions=bool(precisions),
+        disabled=frozenset(disabled),
     )
 
 

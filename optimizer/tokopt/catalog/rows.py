@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from tokopt.catalog.files import Row
 from tokopt.domain.accelerators import NumberFormat, PurchaseUnit, Topology
+from tokopt.domain.features import Feature
 from tokopt.domain.measurements import PowerMeter, PowerWork
 from tokopt.domain.power_settings import SettingBasis
 from tokopt.domain.workloads import Scenario, Statistic
@@ -34,17 +35,6 @@ NotNegative = Annotated[float, Field(ge=0, strict=True)]
 OptionalPositive = Annotated[Positive | None, Given]
 OptionalCount = Annotated[Count | None, Given]
 Rates = dict[NumberFormat, Positive]
-Feature = Literal[
-    "mtp",
-    "disagg",
-    "expert_parallel",
-    "attention_dp",
-    "pipeline_parallel",
-    "prefix_caching",
-    "chunked_prefill",
-    "cuda_graphs",
-    "head_padding",
-]
 
 
 class SourcedRow(Row):

@@ -39,6 +39,11 @@ def names_known(case: Case) -> list[str]:
         )
         if allowed and name not in allowed
     ]
+    faults += [
+        f"{setting}, which the request does without ({feature} is disabled)"
+        for feature, setting in _settings_in_use(deployment)
+        if feature in request.disabled_features
+    ]
     framework = inputs.frameworks.get(deployment.framework)
     if framework is not None and not framework.recommended and framework.name not in request.frameworks:
         faults.append(f"framework {framework.name} is not recommended: it is only for requests that name it")
@@ -125,6 +130,11 @@ def _layouts(deployment: Deployment) -> Iterator[tuple[str, Layout]]:
 
 def _missing(deployment: Deployment, support: FrameworkSupport) -> list[str]:
     """Return the settings that need a feature that is not supported."""
+    return [setting for feature, setting in _settings_in_use(deployment) if feature not in support.features]
+
+
+def _settings_in_use(deployment: Deployment) -> list[tuple[str, str]]:
+    """Return the features that a deployment uses, and the setting that does."""
     layouts = [layout for _, layout in _layouts(deployment)]
     needs = {
         "mtp": ("speculation_depth above 0", deployment.speculation_depth > 0),
@@ -133,7 +143,7 @@ def _missing(deployment: Deployment, support: FrameworkSupport) -> list[str]:
         "expert_parallel": ("ep above 1", any(layout.ep > 1 for layout in layouts)),
         "pipeline_parallel": ("pp above 1", any(layout.pp > 1 for layout in layouts)),
     }
-    return [setting for feature, (setting, used) in needs.items() if used and feature not in support.features]
+    return [(feature, setting) for feature, (setting, used) in needs.items() if used]
 
 
 def layout_legal(case: Case) -> list[str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arrays import keep_freed_memory
@@ -46,6 +47,7 @@ class SearchSpace:
     calibration: Calibration
     chosen_precisions: bool = False  # precisions were named: conversions that nobody publishes are tried too
     widest: int = 72  # accelerators of one replica
+    disabled: frozenset[Feature] = frozenset()  # what to do without, even where it is supported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +170,7 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
         space.llm,
         space.calibration,
         chosen_precisions=space.chosen_precisions,
+        disabled=space.disabled,
     )
 
 
@@ -200,7 +203,7 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
         decode = decode_steps(family, space.workload, space.widest)
         if ServingMode.AGG in space.modes:
             leads.append(_aggregated(family, space, report, decode))
-        if ServingMode.DISAGG in space.modes and "disagg" in family.features:
+        if ServingMode.DISAGG in space.modes and Feature.DISAGG in family.features:
             leads.append(_disaggregated(family, space, report, decode))
     return Prepared(space=space, leads=leads, screened=report, most_slots=most_slots)
 

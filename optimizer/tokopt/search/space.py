@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
+from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
@@ -93,6 +94,7 @@ def families(
     calibration: Calibration,
     *,
     chosen_precisions: bool = False,
+    disabled: frozenset[Feature] = frozenset(),
 ) -> Iterator[Family]:
     """Yield the families of an accelerator: what each framework supports on it for this model.
 
@@ -110,8 +112,8 @@ def families(
     ]
     traits = [traits_of(accelerator, framework, precision, llm.name) for framework, _, precision in kinds]
     for (framework, support, precision), constants in zip(kinds, each_constants(calibration, traits), strict=True):
-        features = frozenset(support.features)
-        speculates = "mtp" in features and llm.mtp_layers > 0
+        features = frozenset(support.features) - disabled
+        speculates = Feature.MTP in features and llm.mtp_layers > 0
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
         rates = machine(accelerator, framework, precision, constants)
         for kv_precision, bits in kv_bits.items():
@@ -144,15 +146,15 @@ def legal_layouts(family: Family, widest: int) -> tuple[tuple[int, int, int, int
     """
     model, domain = family.model, family.accelerator.scale_up_size
     largest = max(WIDEST_WORKER, domain) if family.machine.scale_out_bytes_per_s > 0 else domain
-    spreads = model.experts > 0 and "expert_parallel" in family.features
+    spreads = model.experts > 0 and Feature.EXPERT_PARALLEL in family.features
     return _layouts(
         domain=domain,
         largest=min(largest, widest),
         heads=model.heads,
-        deepest=min(8, model.layers) if "pipeline_parallel" in family.features else 1,
+        deepest=min(8, model.layers) if Feature.PIPELINE_PARALLEL in family.features else 1,
         experts=model.experts,
         spreads=spreads,
-        ranks=spreads and "attention_dp" in family.features,
+        ranks=spreads and Feature.ATTENTION_DP in family.features,
         expert_slices=model.max_expert_split,
     )
 

@@ -1,0 +1,30 @@
+"""Serving features: what a framework may have on an accelerator, and which of them a request can do without."""
+
+from __future__ import annotations
+
+from enum import StrEnum, unique
+
+
+@unique
+class Feature(StrEnum):
+    """What a framework supports beyond running a model at all."""
+
+    MTP = "mtp"  # speculation with the draft modules of the checkpoint
+    DISAGG = "disagg"  # prefill and decode in pools of their own
+    EXPERT_PARALLEL = "expert_parallel"  # experts spread over accelerators
+    ATTENTION_DP = "attention_dp"  # attention-data-parallel ranks in front of shared experts
+    PIPELINE_PARALLEL = "pipeline_parallel"
+    PREFIX_CACHING = "prefix_caching"
+    CHUNKED_PREFILL = "chunked_prefill"
+    CUDA_GRAPHS = "cuda_graphs"
+    HEAD_PADDING = "head_padding"  # tensor parallelism that does not divide the heads
+
+
+# Those that the search decides about, so that a request can be told to do without.
+SWITCHABLE = (
+    Feature.MTP,
+    Feature.DISAGG,
+    Feature.EXPERT_PARALLEL,
+    Feature.ATTENTION_DP,
+    Feature.PIPELINE_PARALLEL,
+)
