@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -218,6 +218,71 @@ def transfer_s(
     return machine.handover_s + latency + moved_s
 
 
+def decode_profiles(
+    model: LlmArithmetic,
+    machine: Machine,
+    workers: Sequence[Worker],
+    workload: Workload,
+    *,
+    slots: Sequence[int],
+    source: StepSource = worker_steps,
+) -> Callable[[int], Profile]:
+    """Return what gives the profile of a decode worker, which never prefills, by its number.
+
+    Nothing comes before the first decode step: that is the prefill pool's (`behind_pool`). `slots` are each worker's.
+    """
+    size = workload_lengths(workload)
+    running = knots(max(slots))
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.array([[float(getattr(worker, name))] for worker in workers])
+
+    state = steady_state(
+        model,
+        machine,
+        Layouts(tp=column("tp"), pp=column("pp"), ep=column("ep"), dp=column("dp")),
+        size,
+        running=running,
+        depth=column("depth"),
+        accepted=column("accepted"),
+        chunk_tokens=0.0,
+        prefill=False,
+        source=source,
+    )
+
+    def profile(number: int) -> Profile:
+        occupancy = np.arange(1.0, slots[number] + 1.0)
+        own = len(_knots(slots[number]))
+        zero = np.zeros(slots[number])
+        rates, tpot = np.asarray(state.requests_per_s)[number, :own], np.asarray(state.tpot_s)[number, :own]
+        return Profile(
+            requests_per_s=np.interp(occupancy, running[:own], rates),
+            tpot_s=np.interp(occupancy, running[:own], tpot),
+            stall_s=zero,
+            prompt_s=zero,
+            front_s=zero,
+            decoded=float(size.decoded),
+            input_cv=workload.input_cv,
+            output_cv=workload.output_cv,
+            arrival_cv2=workload.arrival_cv2,
+        )
+
+    return profile
+
+
+def behind_pool(decode: Profile, pool: PrefillPool, workers: int) -> Profile:
+    """Return the profile of a replica: `workers` decode workers, each of a profile, behind a prefill pool."""
+    return replace(decode, workers=workers, prefill=pool)
+
+
+def moved_s(
+    model: LlmArithmetic, machine: Machine, *, input_tokens: Floats, sender: Floats, receiver: Floats, replica: Floats
+) -> float:
+    """Return what a request's first token takes beside prefill in a replica of two pools. [s]"""
+    move = transfer_s(model, machine, input_tokens=input_tokens, sender=sender, receiver=receiver, replica=replica)
+    return float(move + machine.request_overhead_s)
+
+
 def disaggregated_profile(
     model: LlmArithmetic,
     machine: Machine,
@@ -234,49 +299,21 @@ def disaggregated_profile(
 
     `slots` is a decode worker's; the rates in the profile are a decode worker's too, `Profile.workers` of them.
     """
-    size = workload_lengths(workload)
-    running = knots(slots)
-    state = steady_state(
+    own = decode_profiles(model, machine, [decode], workload, slots=[slots], source=source)(0)
+    pool = prefill_pool(
         model,
         machine,
-        decode.layouts,
-        size,
-        running=running,
-        depth=float(decode.depth),
-        accepted=decode.accepted,
-        chunk_tokens=0.0,
-        prefill=False,
-        source=source,
-    )
-    occupancy = np.arange(1.0, slots + 1.0)
-    zero = np.zeros(slots)
-    replica = prefill.accelerators * prefill_workers + decode.accelerators * decode_workers
-    move_s = transfer_s(
-        model,
-        machine,
-        input_tokens=workload.input_tokens,
-        sender=prefill.accelerators,
-        receiver=decode.accelerators,
-        replica=replica,
-    )
-    return Profile(
-        requests_per_s=np.interp(occupancy, running, np.asarray(state.requests_per_s)),
-        tpot_s=np.interp(occupancy, running, np.asarray(state.tpot_s)),
-        stall_s=zero,
-        prompt_s=zero,
-        front_s=zero,
-        decoded=float(size.decoded),
-        input_cv=workload.input_cv,
-        output_cv=workload.output_cv,
-        arrival_cv2=workload.arrival_cv2,
-        workers=decode_workers,
-        prefill=prefill_pool(
+        prefill,
+        workload_lengths(workload),
+        workers=prefill_workers,
+        transfer_s=moved_s(
             model,
             machine,
-            prefill,
-            size,
-            workers=prefill_workers,
-            transfer_s=float(move_s + machine.request_overhead_s),
-            source=source,
+            input_tokens=workload.input_tokens,
+            sender=prefill.accelerators,
+            receiver=decode.accelerators,
+            replica=prefill.accelerators * prefill_workers + decode.accelerators * decode_workers,
         ),
+        source=source,
     )
+    return behind_pool(own, pool, decode_workers)

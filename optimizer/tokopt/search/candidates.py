@@ -7,10 +7,11 @@ number of accelerators and so at the same price, power and nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,14 @@ from tokopt.domain.workloads import Workload
 from tokopt.perf.arrays import keep_freed_memory
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_slots
-from tokopt.perf.queueing import Limits, Profile, capacity, capped
-from tokopt.perf.replica import Worker, aggregated_profiles
-from tokopt.search.pools import disaggregated_pairs
+from tokopt.perf.queueing import LOAD_LIMIT, Limits, Profile, at_rate, capacity, capped, saturation
+from tokopt.perf.replica import Worker, aggregated_profiles, behind_pool, decode_profiles, moved_s
+from tokopt.search.pools import MOST_WORKERS, Pairing, in_time, pairing
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, Setups, families, setups
 
+NO_ROWS = np.zeros(0, dtype=np.intp)
+WORKER_CODES = MOST_WORKERS + 1  # worker counts in the number of a row
 FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
@@ -86,18 +89,34 @@ class SearchReport:
         self.fastest_first_token_s = min(self.fastest_first_token_s, screened.fastest_first_token_s)
 
 
-@dataclass(frozen=True, slots=True)
-class _Leads:
-    """Set-ups worth evaluating: sizes and bounds as arrays, and how to evaluate one of them."""
+class _Leads(Protocol):
+    """Set-ups worth evaluating: by size with their bounds, and how to evaluate one of them. A row is one set-up."""
 
-    family: Family
-    sizes: NDArray[np.intp]
-    bounds: NDArray[np.float64]
-    in_time: Callable[[int, float], bool]  # of a row: it can meet the limits at a rate, as far as is seen at once
-    setup: Callable[[int], tuple[Deployment, int]]  # of a row: its deployment, and the most requests in service
-    foresee: Callable[[NDArray[np.intp]], None]  # told the rows that are profiled next, to compute them at once
-    foreseen: dict[int, Callable[[], Profile]]  # row -> its profile, computed with others
-    twin: Callable[[int], Hashable]  # of a row: rows with equal keys serve exactly the same
+    @property
+    def family(self) -> Family:
+        """What they share."""
+
+    @property
+    def sizes(self) -> frozenset[int]:
+        """Accelerators that they have."""
+
+    def of_size(self, size: int, above: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the rows of a size whose bound is above a rate, and the bounds. [requests/s]"""
+
+    def promising(self, row: int, above: float) -> bool:
+        """Whether a row may serve more than `above` within the limits, as far as is seen at once."""
+
+    def setup(self, row: int) -> tuple[Deployment, int]:
+        """Return a row's deployment, and the most requests in service."""
+
+    def foresee(self, rows: Sequence[int]) -> None:
+        """Be told the rows that are profiled next, to compute them at once."""
+
+    def profile(self, row: int) -> Profile:
+        """Return a row's profile up to the most requests in service."""
+
+    def twin(self, row: int) -> Hashable:
+        """Return what is equal for rows that serve exactly the same."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,9 +136,9 @@ class Prepared:
     def foresee(self, owner: NDArray[np.intp], row: NDArray[np.intp]) -> None:
         """Compute what is not kept of set-ups that are evaluated next."""
         for number in sorted(set(owner.tolist())):  # np.unique would load numpy.ma
-            rows = [k for k in row[owner == number].tolist() if (int(number), k) not in self.kept]
+            rows = [k for k in row[owner == number].tolist() if (number, k) not in self.kept]
             if rows:
-                self.leads[number].foresee(np.array(rows, dtype=np.intp))
+                self.leads[number].foresee(rows)
 
     def profiled(self, owner: int, row: int) -> tuple[Deployment, Profile | None]:
         """Return a set-up with its profile under the largest running cap that meets the TPOT limit."""
@@ -127,10 +146,8 @@ class Prepared:
         if known is not None:
             return known
         lead = self.leads[owner]
-        deployment, slots = lead.setup(row)
-        computed = lead.foreseen.pop(row, None)
-        full = _profile(lead.family, deployment, self.space.workload, slots) if computed is None else computed()
-        profile = capped(full, self.space.limits)
+        deployment, _ = lead.setup(row)
+        profile = capped(lead.profile(row), self.space.limits)
         size = profile.slots if profile else 1
         if self.kept_slots + size > self.most_slots:
             self.kept.clear()
@@ -143,7 +160,7 @@ class Prepared:
     def candidate(self, owner: int, row: int, above: float) -> Candidate | None:
         """Return a set-up as a candidate if it can serve more than `above` within the limits. [requests/s]"""
         lead = self.leads[owner]
-        if not lead.in_time(row, above):
+        if not lead.promising(row, above):
             return None
         deployment, profile = self.profiled(owner, row)
         if profile is None:
@@ -202,39 +219,43 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
     for family in families_in(space, accelerator):
         decode = decode_steps(family, space.workload, space.widest)
         if ServingMode.AGG in space.modes:
-            leads.append(_aggregated(family, space, report, decode))
+            screened = screen(
+                family,
+                setups(family, space.widest, role="agg"),
+                space.workload,
+                space.limits,
+                prefill=True,
+                decode=decode,
+            )
+            report.count(screened)
+            leads.append(_Aggregated(family, space, screened))
         if ServingMode.DISAGG in space.modes and Feature.DISAGG in family.features:
-            leads.append(_disaggregated(family, space, report, decode))
+            leads.append(_paired(family, space, report, decode))
     return Prepared(space=space, leads=leads, screened=report, most_slots=most_slots)
 
 
 def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
     """Evaluate leads size by size, best bound first, and keep the best of each size that earns its place."""
     report, leads = replace(prepared.screened, candidates=[]), prepared.leads
-    if not any(lead.sizes.size for lead in leads):
-        return report
-    sizes = np.concatenate([lead.sizes for lead in leads])
-    bounds = np.concatenate([lead.bounds for lead in leads])
-    owner = np.concatenate([np.full(lead.sizes.size, k) for k, lead in enumerate(leads)])
-    row = np.concatenate([np.arange(lead.sizes.size) for lead in leads])
     best_per_unit = dict.fromkeys(unit_sizes, 0.0)
-    # Equal bounds keep the order of enumeration, so that runs agree to the last digit.
-    order = np.lexsort((np.arange(sizes.size), -bounds, sizes))
-    starts = np.flatnonzero(np.diff(sizes[order], prepend=-1))
-    for start, end in zip(starts, [*starts[1:], sizes.size], strict=True):
-        size = int(sizes[order[start]])
+    for size in sorted(frozenset().union(*(lead.sizes for lead in leads))):
         # A larger replica earns its place only if it serves more from some unit than every smaller one.
         shares = {unit: replicas_per_unit(size, unit) for unit in unit_sizes}
         floor = min((best_per_unit[u] / share for u, share in shares.items() if share > 0), default=np.inf)
+        found = [lead.of_size(size, floor) for lead in leads]
+        owner = np.repeat(np.arange(len(leads)), [rows.size for rows, _ in found])
+        row = np.concatenate([rows for rows, _ in found])
+        bounds = np.concatenate([bound for _, bound in found])
+        # Equal bounds keep the order of enumeration, so that runs agree to the last digit.
+        order = np.argsort(-bounds, kind="stable")
         best: Candidate | None = None
         seen: set[Hashable] = set()
-        for place in range(start, end):
-            index = order[place]
+        for place, index in enumerate(order.tolist()):
             reached = max(floor, best.capacity_requests_per_s if best else 0.0)
             if bounds[index] <= reached:
                 break
-            if (place - start) % FORESEEN == 0:
-                ahead = order[place : min(place + FORESEEN, end)]
+            if place % FORESEEN == 0:
+                ahead = order[place : place + FORESEEN]
                 ahead = ahead[bounds[ahead] > reached]
                 prepared.foresee(owner[ahead], row[ahead])
             number, k = int(owner[index]), int(row[index])
@@ -345,76 +366,177 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
     return None
 
 
-def _aggregated(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Leads:
-    every = setups(family, space.widest, role="agg")
-    screened = screen(family, every, space.workload, space.limits, prefill=True, decode=steps)
-    report.count(screened)
-    chosen = screened.setups
-    profiles: dict[int, Callable[[], Profile]] = {}
-
-    def foresee(rows: NDArray[np.intp]) -> None:
-        workers = [worker_of(chosen, row) for row in rows]
-        slots = [int(most) for most in screened.most[rows]]
-        profile_of = aggregated_profiles(family.model, family.machine, workers, space.workload, slots=slots)
-        profiles.update({int(row): partial(profile_of, number) for number, row in enumerate(rows)})
-
-    def setup(row: int) -> tuple[Deployment, int]:
-        deployment = deployment_of(
-            family,
-            space,
-            mode=ServingMode.AGG,
-            layout=layout_of(chosen, row),
-            speculation_depth=int(chosen.depth[row]),
-            chunk_tokens=int(chosen.chunk_tokens[row]),
-        )
-        return deployment, int(screened.most[row])
-
-    def in_time(_row: int, _above: float) -> bool:
-        return True  # screening has seen to it
-
-    like = _alike(family)
-
-    def twin(row: int) -> Hashable:
-        return like, chosen.values(row), int(screened.most[row])
-
-    sizes = chosen.accelerators.astype(np.intp)
-    return _Leads(family, sizes, screened.bound_requests_per_s, in_time, setup, foresee, profiles, twin)
-
-
-def _disaggregated(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Leads:
+def _paired(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> _Disaggregated:
     every = setups(family, space.widest, role="decode")
     decode = screen(family, every, space.workload, space.limits, prefill=False, decode=steps)
     report.count(decode)
-    pairs = disaggregated_pairs(family, decode, space.workload, space.limits, space.widest)
+    pairs = pairing(family, decode, space.workload, space.limits, space.widest)
     report.considered += pairs.considered
     report.did_not_fit += pairs.did_not_fit
     report.missed_limits += pairs.missed_limits
+    return _Disaggregated(family, space, pairs)
 
-    def in_time(row: int, above: float) -> bool:
-        return pairs.in_time(row, above, space.workload, space.limits)
 
-    def setup(row: int) -> tuple[Deployment, int]:
-        p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
+class _Aggregated:
+    """Set-ups that prefill and decode on the same accelerators."""
+
+    def __init__(self, family: Family, space: SearchSpace, screened: Screened) -> None:
+        self.family = family
+        self._space, self._setups, self._most = space, screened.setups, screened.most
+        self._bounds = screened.bound_requests_per_s
+        self._of_size: dict[int, NDArray[np.intp]] = {}
+        accelerators = screened.setups.accelerators.astype(np.intp)
+        for size in set(accelerators.tolist()):
+            self._of_size[size] = np.flatnonzero(accelerators == size)
+        self._foreseen: dict[int, Callable[[], Profile]] = {}
+        self._like = _alike(family)
+
+    @property
+    def sizes(self) -> frozenset[int]:
+        return frozenset(self._of_size)
+
+    def of_size(self, size: int, above: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        rows = self._of_size.get(size, NO_ROWS)
+        bounds = self._bounds[rows]
+        return rows[bounds > above], bounds[bounds > above]
+
+    def promising(self, _row: int, _above: float) -> bool:
+        return True  # screening has seen to it
+
+    def setup(self, row: int) -> tuple[Deployment, int]:
         deployment = deployment_of(
-            family,
-            space,
-            mode=ServingMode.DISAGG,
-            prefill=Pool(workers=int(pairs.prefill_workers[row]), layout=layout_of(pairs.prefills, p)),
-            decode=Pool(workers=int(pairs.decode_workers[row]), layout=layout_of(decode.setups, d)),
-            speculation_depth=int(decode.setups.depth[d]),
-            chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
+            self.family,
+            self._space,
+            mode=ServingMode.AGG,
+            layout=layout_of(self._setups, row),
+            speculation_depth=int(self._setups.depth[row]),
+            chunk_tokens=int(self._setups.chunk_tokens[row]),
         )
-        return deployment, int(decode.most[d])
+        return deployment, int(self._most[row])
 
-    like = _alike(family)
+    def foresee(self, rows: Sequence[int]) -> None:
+        workers = [worker_of(self._setups, row) for row in rows]
+        slots = [int(self._most[row]) for row in rows]
+        workload = self._space.workload
+        profile_of = aggregated_profiles(self.family.model, self.family.machine, workers, workload, slots=slots)
+        self._foreseen.update({row: partial(profile_of, number) for number, row in enumerate(rows)})
 
-    def twin(row: int) -> Hashable:
-        p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
-        counts = int(pairs.prefill_workers[row]), int(pairs.decode_workers[row])
-        return like, pairs.prefills.values(p), decode.setups.values(d), counts, int(decode.most[d])
+    def profile(self, row: int) -> Profile:
+        if row not in self._foreseen:
+            self.foresee([row])
+        return self._foreseen.pop(row)()
 
-    # Most pairs are not in time and never evaluated: nothing is computed ahead for them.
-    return _Leads(family, pairs.accelerators, pairs.bound_requests_per_s, in_time, setup, lambda _: None, {}, twin)
+    def twin(self, row: int) -> Hashable:
+        return self._like, self._setups.values(row), int(self._most[row])
+
+
+class _Disaggregated:
+    """Pairs of a prefill and a decode pool. A row is prefill and decode set-up and both worker counts in one number."""
+
+    def __init__(self, family: Family, space: SearchSpace, pairs: Pairing) -> None:
+        self.family = family
+        self.sizes = pairs.sizes
+        self._space, self._pairs = space, pairs
+        self._decoding: dict[int, Profile] = {}  # by decode set-up: of one worker
+        self._foreseen: dict[int, Callable[[], Profile]] = {}
+        self._prefills_in_time: dict[tuple[int, int], tuple[float, float]] = {}
+        self._decodes_in_time: dict[int, tuple[float, float]] = {}
+        self._like = _alike(family)
+
+    def of_size(self, size: int, above: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        rows = self._pairs.of_size(size, above)
+        codes = (rows.prefill * max(len(self._pairs.decodes), 1) + rows.decode) * WORKER_CODES + rows.prefill_workers
+        return codes * WORKER_CODES + rows.decode_workers, rows.bound_requests_per_s
+
+    def _row(self, code: int) -> tuple[int, int, int, int]:
+        code, y = divmod(code, WORKER_CODES)
+        code, x = divmod(code, WORKER_CODES)
+        p, d = divmod(code, max(len(self._pairs.decodes), 1))
+        return p, d, x, y
+
+    def promising(self, row: int, above: float) -> bool:
+        """Look at each pool by itself: what is known of it answers for all its pairs, as latencies grow with rates."""
+        p, d, x, y = self._row(row)
+        limits, workload = self._space.limits, self._space.workload
+
+        def prefills(rate: float) -> bool:
+            least_s = self.family.machine.handover_s + self.family.machine.request_overhead_s
+            return in_time(self._pairs.pool(p, x, float(least_s)), rate, workload, limits)
+
+        if not _holds(self._prefills_in_time, (p, x), above, prefills):
+            return False
+        # An end-to-end limit sets the running cap, which then depends on the pair.
+        return math.isfinite(limits.e2e_s) or _holds(self._decodes_in_time, d, above / y, partial(self._decodes, d))
+
+    def _decodes(self, d: int, rate: float) -> bool:
+        profile = capped(self._decode_profile(d), self._space.limits)
+        if profile is None or rate >= LOAD_LIMIT * saturation(profile):
+            return False
+        limits = self._space.limits
+        return limits.met_by(at_rate(profile, rate, (limits.statistic,)))
+
+    def setup(self, row: int) -> tuple[Deployment, int]:
+        p, d, x, y = self._row(row)
+        deployment = deployment_of(
+            self.family,
+            self._space,
+            mode=ServingMode.DISAGG,
+            prefill=Pool(workers=x, layout=layout_of(self._pairs.prefills, p)),
+            decode=Pool(workers=y, layout=layout_of(self._pairs.decodes, d)),
+            speculation_depth=int(self._pairs.decodes.depth[d]),
+            chunk_tokens=int(self._pairs.prefills.chunk_tokens[p]),
+        )
+        return deployment, int(self._pairs.most[d])
+
+    def foresee(self, rows: Sequence[int]) -> None:
+        decodes = {self._row(row)[1] for row in rows}
+        new = sorted(decodes - self._decoding.keys() - self._foreseen.keys())
+        if not new:
+            return
+        profile_of = decode_profiles(
+            self.family.model,
+            self.family.machine,
+            [worker_of(self._pairs.decodes, d) for d in new],
+            self._space.workload,
+            slots=[int(self._pairs.most[d]) for d in new],
+        )
+        self._foreseen.update({d: partial(profile_of, number) for number, d in enumerate(new)})
+
+    def _decode_profile(self, d: int) -> Profile:
+        if d not in self._decoding:
+            if d not in self._foreseen:
+                self.foresee([d * WORKER_CODES**2])
+            self._decoding[d] = self._foreseen.pop(d)()
+        return self._decoding[d]
+
+    def profile(self, row: int) -> Profile:
+        p, d, x, y = self._row(row)
+        sender = int(self._pairs.prefills.accelerators[p])
+        receiver = int(self._pairs.decodes.accelerators[d])
+        move_s = moved_s(
+            self.family.model,
+            self.family.machine,
+            input_tokens=self._space.workload.input_tokens,
+            sender=sender,
+            receiver=receiver,
+            replica=sender * x + receiver * y,
+        )
+        return behind_pool(self._decode_profile(d), self._pairs.pool(p, x, move_s), y)
+
+    def twin(self, row: int) -> Hashable:
+        p, d, x, y = self._row(row)
+        pools = self._pairs.prefills.values(p), self._pairs.decodes.values(d)
+        return self._like, *pools, x, y, int(self._pairs.most[d])
+
+
+def _holds(known: dict[Any, tuple[float, float]], key: Hashable, rate: float, test: Callable[[float], bool]) -> bool:
+    """Return whether a test holds at a rate: one that holds at a rate holds below it, one that fails fails above."""
+    good, bad = known.get(key, (0.0, math.inf))
+    if rate <= good or rate >= bad:
+        return rate <= good
+    holds = test(rate)
+    known[key] = (rate, bad) if holds else (good, rate)
+    return holds
 
 
 def _alike(family: Family) -> Hashable:

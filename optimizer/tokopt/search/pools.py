@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,85 +19,158 @@ MOST_WORKERS = 12  # of one pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """Disaggregated replicas: rows into both pools' set-ups, worker counts, and a bound on the request rate."""
+class PairRows:
+    """Disaggregated replicas of one size: rows into both pools' set-ups, worker counts, and a bound on the rate."""
 
-    prefills: Setups
-    prefill_row: NDArray[np.intp]
-    decode_row: NDArray[np.intp]
+    prefill: NDArray[np.intp]
+    decode: NDArray[np.intp]
     prefill_workers: NDArray[np.intp]
     decode_workers: NDArray[np.intp]
-    accelerators: NDArray[np.intp]
     bound_requests_per_s: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """All pairs of a prefill and a decode pool of a family, without listing them.
+
+    A replica of x prefill workers of s_p accelerators and y decode workers of s_d serves B ≤ min(x·r_p, y·r_d), with
+    N = x·s_p + y·s_d, so B/N ≤ 1/(s_p/r_p + s_d/r_d): its kinds of workers alone bound what an accelerator serves.
+    Counts are only spelled out for kinds whose bound is above what has been reached.
+    """
+
+    prefills: Setups  # those that no other of their size is better than at any load
     single_s: NDArray[np.float64]  # by prefill set-up: one prompt alone, a full batch, and prompts a second of a queue
     batch_s: NDArray[np.float64]
     prompts_per_s: NDArray[np.float64]
+    prefill_rate: NDArray[np.float64]  # most requests a second of one worker
+    decodes: Setups
+    decode_rate: NDArray[np.float64]
+    most: NDArray[np.float64]  # requests in service that a decode worker's running cap is surely not above
+    kind_prefill: NDArray[np.intp]  # rows of each kind of pair
+    kind_decode: NDArray[np.intp]
+    ideal: NDArray[np.float64]  # of each kind, requests a second and accelerator if the counts matched
+    least: NDArray[np.float64]  # accelerators of one worker of each
+    widest: int
     considered: int
     did_not_fit: int
     missed_limits: int
 
-    def in_time(self, row: int, rate: float, workload: Workload, limits: Limits) -> bool:
-        """Whether the prefill pool of a pair alone, nothing else waited for, is in time at `rate` requests a second."""
-        p = self.prefill_row[row]
-        queues = int(self.prefill_workers[row] * self.prefills.dp[p] * self.prefills.pp[p])
-        pool = PrefillPool(
-            servers=queues,
-            prompt_s=float(self.single_s[p]),
-            batch_s=float(self.batch_s[p]),
-            prompts_per_s=float(self.prompts_per_s[p]),
-            transfer_s=0.0,
+    @property
+    def sizes(self) -> frozenset[int]:
+        """Accelerators that replicas may have in all."""
+        if not self.ideal.size:
+            return frozenset()
+        n = np.arange(1, MOST_WORKERS + 1)
+        x, y = n[:, None, None, None], n[None, :, None, None]
+        p = np.unique(self.prefills.accelerators.astype(np.intp), return_index=True)[0][:, None]
+        d = np.unique(self.decodes.accelerators.astype(np.intp), return_index=True)[0][None, :]
+        total = x * p + y * d
+        return frozenset(total[total <= self.widest].tolist())
+
+    def of_size(self, size: int, above: float) -> PairRows:
+        """Return the replicas of `size` accelerators whose bound is above `above`. [requests/s]"""
+        (kinds,) = np.nonzero((self.ideal > above / size) & (self.least <= size))
+        p, d = self.kind_prefill[kinds, None], self.kind_decode[kinds, None]
+        x = np.arange(1, MOST_WORKERS + 1)
+        left = size - x * self.prefills.accelerators[p]
+        y = left / self.decodes.accelerators[d]
+        bound = np.minimum(x * self.prefill_rate[p], y * self.decode_rate[d])
+        kind, slot = np.nonzero((bound > above) & (y == np.floor(y)) & (y >= 1.0) & (y <= MOST_WORKERS))
+        return PairRows(
+            prefill=p[kind, 0],
+            decode=d[kind, 0],
+            prefill_workers=x[slot],
+            decode_workers=y[kind, slot].astype(np.intp),
+            bound_requests_per_s=bound[kind, slot],
         )
-        if rate >= pool.servers * pool.prompts_per_s:
-            return False
-        first = pooled_first_token(pool, rate, arrival_cv2=workload.arrival_cv2, input_cv=workload.input_cv)
-        q = limits.quantile
-        return (first.mean() if q is None else first.quantile(q, workload.input_cv)) <= limits.ttft_s
+
+    def pool(self, row: int, workers: int, transfer_s: float) -> PrefillPool:
+        """Return the prefill pool of `workers` workers of one set-up."""
+        return PrefillPool(
+            servers=int(workers * self.prefills.dp[row] * self.prefills.pp[row]),
+            prompt_s=float(self.single_s[row]),
+            batch_s=float(self.batch_s[row]),
+            prompts_per_s=float(self.prompts_per_s[row]),
+            transfer_s=transfer_s,
+        )
 
 
-def disaggregated_pairs(family: Family, decode: Screened, workload: Workload, limits: Limits, widest: int) -> Pairs:
-    """Return replicas of a prefill and a decode pool worth evaluating.
+def in_time(pool: PrefillPool, rate: float, workload: Workload, limits: Limits) -> bool:
+    """Whether a prefill pool, nothing else waited for, is in time at `rate` requests a second."""
+    if rate >= pool.servers * pool.prompts_per_s:
+        return False
+    first = pooled_first_token(pool, rate, arrival_cv2=workload.arrival_cv2, input_cv=workload.input_cv)
+    q = limits.quantile
+    return (first.mean() if q is None else first.quantile(q, workload.input_cv)) <= limits.ttft_s
 
-    Of each size the prefill worker that takes the most prompts a second in time, and the decode worker with the
-    highest bound: a pool's requests a second are what its workers add up to, so no other of the same size can make a
-    better pair as long as limits on waiting do not bind.
-    """
+
+def pairing(family: Family, decode: Screened, workload: Workload, limits: Limits, widest: int) -> Pairing:
+    """Return all pairs of a prefill worker that fits and is in time, and a decode worker of a screening."""
     chosen = setups(family, widest, role="prefill")
     held = chosen.pick(fitting(family, chosen, workload, role="prefill")[0])
     size = workload_lengths(workload)
     times = prefill_times(family.model, family.machine, held.flat_layouts, size, held.chunk_tokens)
-    in_time = first_token_floor(np.asarray(times.single_s), size, limits) <= limits.ttft_s
-    prefills = held.pick(in_time)
-    rates = (np.asarray(times.requests_per_s) * held.dp * held.pp)[in_time] * LOAD_LIMIT
-    p = _best_by_size(prefills.accelerators, rates)
-    d = _best_by_size(decode.setups.accelerators, decode.bound_requests_per_s)
-    pair, x, y = worker_counts(
-        prefills.accelerators[p], decode.setups.accelerators[d], rates[p], decode.bound_requests_per_s[d], widest
+    shape = held.tp.shape
+    single, batch, queue = (
+        np.broadcast_to(column, shape) for column in (times.single_s, times.batch_s, times.requests_per_s)
     )
-    prefill_row, decode_row = p[pair[0]], d[pair[1]]
-    return Pairs(
+    (prompt,) = np.nonzero(first_token_floor(single, size, limits) <= limits.ttft_s)
+    servers = held.dp * held.pp
+    kept = prompt[_undominated(held.accelerators, single, batch, -queue * servers, -servers, prompt)]
+    prefills, decodes = held.pick(kept), decode.setups
+    rate = (queue * servers)[kept] * LOAD_LIMIT
+    with np.errstate(divide="ignore"):
+        ideal = 1.0 / (
+            (prefills.accelerators / rate)[:, None] + (decodes.accelerators / decode.bound_requests_per_s)[None, :]
+        )
+    least = prefills.accelerators[:, None] + decodes.accelerators[None, :]
+    p, d = np.nonzero(least <= widest)
+    return Pairing(
         prefills=prefills,
-        prefill_row=prefill_row,
-        decode_row=decode_row,
-        prefill_workers=x,
-        decode_workers=y,
-        accelerators=(x * prefills.accelerators[prefill_row] + y * decode.setups.accelerators[decode_row]).astype(
-            np.intp
-        ),
-        bound_requests_per_s=np.minimum(x * rates[prefill_row], y * decode.bound_requests_per_s[decode_row]),
-        single_s=np.broadcast_to(times.single_s, in_time.shape)[in_time],
-        batch_s=np.broadcast_to(times.batch_s, in_time.shape)[in_time],
-        prompts_per_s=np.broadcast_to(times.requests_per_s, in_time.shape)[in_time],
-        considered=len(chosen) + x.size,
+        single_s=single[kept],
+        batch_s=batch[kept],
+        prompts_per_s=queue[kept],
+        prefill_rate=rate,
+        decodes=decodes,
+        decode_rate=decode.bound_requests_per_s,
+        most=decode.most,
+        kind_prefill=p,
+        kind_decode=d,
+        ideal=ideal[p, d],
+        least=least[p, d],
+        widest=widest,
+        considered=len(chosen) + _pairs(held.accelerators, decodes.accelerators, widest),
         did_not_fit=len(chosen) - len(held),
-        missed_limits=len(held) - len(prefills),
+        missed_limits=len(held) - prompt.size,
     )
 
 
-def _best_by_size(sizes: NDArray[np.float64], rates: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the row of the highest rate of each size, by falling rate."""
-    order = np.argsort(-rates, kind="stable")
-    first = np.unique(sizes[order], return_index=True)[1]
-    return np.asarray(order[np.sort(first)], dtype=np.intp)
+def _undominated(sizes: NDArray[np.float64], *columns: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the places in the last column's rows whose figures no other row of the same size is below in all.
+
+    A pool whose workers take less time for a prompt and for a batch, take no fewer prompts a second in all and have no
+    fewer queues is faster at every rate: M/M/c waits fall with the servers at an equal load (Erlang C).
+    """
+    *figures, rows = columns
+    best: list[NDArray[np.intp]] = []
+    for size in np.unique(sizes[rows], return_index=True)[0]:
+        (own,) = np.nonzero(sizes[rows] == size)
+        each = np.stack([np.asarray(figure)[rows[own]] for figure in figures], axis=1)
+        no_worse = (each[:, None, :] <= each[None, :, :]).all(axis=2)  # row i against row j
+        same = no_worse & no_worse.T
+        earlier = np.arange(own.size)[:, None] < np.arange(own.size)[None, :]
+        beaten = (no_worse & (~same | earlier) & ~np.eye(own.size, dtype=bool)).any(axis=0)
+        best.append(own[~beaten])
+    return np.sort(np.concatenate(best)) if best else np.zeros(0, dtype=np.intp)
+
+
+def _pairs(prefill_sizes: NDArray[np.float64], decode_sizes: NDArray[np.float64], widest: int) -> int:
+    """Return how many replicas there are: pairs of set-ups times the worker counts that `widest` allows."""
+    p, p_each = np.unique(prefill_sizes, return_counts=True)
+    d, d_each = np.unique(decode_sizes, return_counts=True)
+    n = np.arange(1, MOST_WORKERS + 1)
+    most = np.clip((widest - n[:, None, None] * p[:, None]) // d, 0, MOST_WORKERS).sum(axis=0)
+    return int(p_each @ most @ d_each)
 
 
 def worker_counts(

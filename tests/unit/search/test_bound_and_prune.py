@@ -1,12 +1,13 @@
 """The search against an oracle that evaluates every set-up without bounds, and against what it promises."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
 from tokopt.api.space import search_space
-from tokopt.domain.deployments import ServingMode
+from tokopt.domain.deployments import Pool, ServingMode
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.perf.deployed import replica_profile
 from tokopt.perf.describe import memory_slots
@@ -14,8 +15,8 @@ from tokopt.perf.queueing import at_rate, capacity
 from tokopt.perf.replica import Worker
 from tokopt.search import find_candidates
 from tokopt.search.candidates import capped_profile, deployment_of, layout_of, replicas_per_unit
-from tokopt.search.pools import disaggregated_pairs
-from tokopt.search.screening import Crossing, decode_steps, screen
+from tokopt.search.pools import MOST_WORKERS, pairing
+from tokopt.search.screening import Crossing, decode_steps, fitting, screen
 from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, families, setups
 
 AGG, DISAGG = (ServingMode.AGG,), (ServingMode.DISAGG,)
@@ -295,39 +296,80 @@ def test_looser_limits_never_serve_less(catalog, model, gpu, workload, modes, li
     assert last > 0
 
 
-@pytest.mark.parametrize("sla", SLAS, ids=["p99", "ttft", "e2e", "mean"])
-@pytest.mark.parametrize(("model", "gpu", "workload"), [("qwen3-8b", "h100_sxm", LONG), ("qwen3-8b", "l40s", CHAT)])
-def test_no_better_pair_of_pools_is_skipped(catalog, model, gpu, workload, sla) -> None:
-    """Every pair that is worth evaluating, evaluated: two pairs of one size may share a bound and not a capacity."""
-    space = space_of(catalog, model, workload, DISAGG, precisions=("bf16",), widest=8, **sla)
+def every_pair(family, space, widest):
+    """Capacity and bound of every pair of pools that could be made, by size: no bounds, no dominance."""
+    decode = screen(family, setups(family, widest, role="decode"), space.workload, space.limits, prefill=False)
+    chosen = setups(family, widest, role="prefill")
+    prefills = chosen.pick(fitting(family, chosen, space.workload, role="prefill")[0])
+    for p, d in itertools.product(range(len(prefills)), range(len(decode.setups))):
+        sizes = int(prefills.accelerators[p]), int(decode.setups.accelerators[d])
+        for x, y in itertools.product(range(1, MOST_WORKERS + 1), repeat=2):
+            size = x * sizes[0] + y * sizes[1]
+            if size > widest:
+                continue
+            deployment = deployment_of(
+                family,
+                space,
+                mode=ServingMode.DISAGG,
+                prefill=Pool(workers=x, layout=layout_of(prefills, p)),
+                decode=Pool(workers=y, layout=layout_of(decode.setups, d)),
+                speculation_depth=int(decode.setups.depth[d]),
+                chunk_tokens=int(prefills.chunk_tokens[p]),
+            )
+            profile = capped_profile(family, deployment, space.workload, space.limits, int(decode.most[d]))
+            yield size, deployment, 0.0 if profile is None else capacity(profile, space.limits)
+
+
+@pytest.mark.parametrize(
+    "sla", [*SLAS, {"tpot_ms": 60.0, "ttft_ms": 450.0}], ids=["p99", "ttft", "e2e", "mean", "tight"]
+)
+@pytest.mark.parametrize(
+    ("model", "gpu", "workload", "widest"),
+    [("qwen3-8b", "h100_sxm", LONG, 5), ("qwen3-8b", "l40s", CHAT, 4), ("qwen3-30b-a3b", "h100_sxm", LONG, 3)],
+)
+def test_no_better_pair_of_pools_exists(catalog, model, gpu, workload, widest, sla) -> None:
+    """Every prefill worker with every decode worker in every number, evaluated; nothing of a size may serve more."""
+    space = space_of(catalog, model, workload, DISAGG, precisions=("bf16",), widest=widest, **sla)
     accelerator = catalog.accelerator(gpu)
     (family,) = families_of(accelerator, space)
-    decode = screen(family, setups(family, 8, role="decode"), workload, space.limits, prefill=False)
-    pairs = disaggregated_pairs(family, decode, workload, space.limits, 8)
     truth: dict[int, float] = {}
-    from tokopt.domain.deployments import Pool
-
-    for row in range(pairs.accelerators.size):
-        p, d = int(pairs.prefill_row[row]), int(pairs.decode_row[row])
-        deployment = deployment_of(
-            family,
-            space,
-            mode=ServingMode.DISAGG,
-            prefill=Pool(workers=int(pairs.prefill_workers[row]), layout=layout_of(pairs.prefills, p)),
-            decode=Pool(workers=int(pairs.decode_workers[row]), layout=layout_of(decode.setups, d)),
-            chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
-        )
-        profile = capped_profile(family, deployment, workload, space.limits, int(decode.most[d]))
-        rate = capacity(profile, space.limits) if profile is not None else 0.0
-        assert rate <= pairs.bound_requests_per_s[row] * (1 + 1e-9)
-        size = int(pairs.accelerators[row])
+    for size, _, rate in every_pair(family, space, widest):
         truth[size] = max(truth.get(size, 0.0), rate)
     found = {c.accelerators: c.capacity_requests_per_s for c in find_candidates(accelerator, space, (8,)).candidates}
     for size, rate in found.items():
-        assert rate == pytest.approx(truth[size], rel=1e-3), f"{size} accelerators"
-    best = max((rate * replicas_per_unit(size, 8) for size, rate in found.items()), default=0.0)
+        assert rate == pytest.approx(truth[size], rel=1e-6), f"{size} accelerators"
     for size, rate in truth.items():
-        assert rate * replicas_per_unit(size, 8) <= best * 1.001, f"{size} accelerators"
+        smaller = max((r * replicas_per_unit(n, 8) for n, r in found.items() if n <= size), default=0.0)
+        assert rate * replicas_per_unit(size, 8) <= smaller * (1 + 1e-6), f"{size} accelerators"
+
+
+@pytest.mark.parametrize("sla", SLAS, ids=["p99", "ttft", "e2e", "mean"])
+def test_bounds_of_pairs_hold(catalog, sla) -> None:
+    space = space_of(catalog, "qwen3-8b", LONG, DISAGG, precisions=("bf16",), widest=6, **sla)
+    (family,) = families_of(catalog.accelerator("h100_sxm"), space)
+    decode = screen(family, setups(family, 6, role="decode"), LONG, space.limits, prefill=False)
+    pairs = pairing(family, decode, LONG, space.limits, 6)
+    seen = 0
+    for size in sorted(pairs.sizes):
+        rows = pairs.of_size(size, 0.0)
+        for k in range(rows.bound_requests_per_s.size):
+            p, d, x, y = (int(c[k]) for c in (rows.prefill, rows.decode, rows.prefill_workers, rows.decode_workers))
+            assert x * pairs.prefills.accelerators[p] + y * pairs.decodes.accelerators[d] == size
+            deployment = deployment_of(
+                family,
+                space,
+                mode=ServingMode.DISAGG,
+                prefill=Pool(workers=x, layout=layout_of(pairs.prefills, p)),
+                decode=Pool(workers=y, layout=layout_of(pairs.decodes, d)),
+                chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
+            )
+            profile = capped_profile(family, deployment, LONG, space.limits, int(decode.most[d]))
+            rate = capacity(profile, space.limits) if profile is not None else 0.0
+            assert rate <= rows.bound_requests_per_s[k] * (1 + 1e-9)
+            seen += 1
+        above = float(np.median(rows.bound_requests_per_s)) if seen else 0.0
+        assert (pairs.of_size(size, above).bound_requests_per_s > above).all()
+    assert seen > 0
 
 
 def test_the_same_search_answers_the_same(catalog) -> None:
