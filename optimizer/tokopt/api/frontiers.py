@@ -10,12 +10,13 @@ import numpy as np
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.cost import pflops_per_usd, tokens_per_s_per_mw, usd_per_million_tokens
 from tokopt.domain.accelerators import Accelerator, NumberFormat
-from tokopt.domain.comparisons import Basis, Economics, EconomicsComparisonRow, Frontier, FrontierPoint
+from tokopt.domain.comparisons import Basis, Economics, EconomicsComparisonRow, Frontier, FrontierPoint, Reach
 from tokopt.domain.deployments import ServingMode
 from tokopt.domain.economics import EconomicsLine, PublishedEconomics
 from tokopt.domain.workloads import Sla, Statistic, Workload
 from tokopt.errors import InputError
-from tokopt.search import OperatingPoint, find_frontier, pareto
+from tokopt.search import OperatingPoint, SearchSpace, find_frontier, longest_input, pareto
+from tokopt.units import MS
 
 from .asking import DEFAULT_LLM, DEFAULT_PRICES, DEFAULT_WORKLOAD
 from .progress import Progress, silent
@@ -109,6 +110,7 @@ def frontier(
     chosen = [loaded.accelerator(n) for n in names(gpus)] or [loaded.accelerators[n] for n in lowest]
     excluded: dict[str, str] = {}
     found: list[tuple[Accelerator, OperatingPoint]] = []
+    reach: list[Reach] = []
     considered = 0
     for number, accelerator in enumerate(chosen):
         progress(f"searching {accelerator.title}", number / len(chosen))
@@ -118,7 +120,9 @@ def frontier(
         points, report = find_frontier(accelerator, space)
         considered += report.considered
         found.extend((accelerator, p) for p in points)
-        if not points:
+        if points:
+            reach.append(_reach(accelerator, points, space))
+        else:
             excluded[accelerator.name] = "nothing fits" if report.considered else "not served there"
     if not found:
         raise InputError("no operating point: " + "; ".join(f"{n}: {why}" for n, why in excluded.items()))
@@ -142,6 +146,7 @@ def frontier(
         points=tuple(
             _point(a, p, shape, lowest.get(a.hardware), number in overall) for number, (a, p) in enumerate(found)
         ),
+        reach=tuple(reach),
         deployments_considered=considered,
         excluded=excluded,
         price_lists=names(prices),
@@ -153,6 +158,22 @@ def frontier(
             f"token within {SLOWEST_FIRST_TOKEN_MS / 1e3:g} s",
         ),
         provenance=estimate_provenance(loaded, resolved),
+    )
+
+
+def _reach(accelerator: Accelerator, points: Sequence[OperatingPoint], space: SearchSpace) -> Reach:
+    """Return how fast and how far an accelerator with operating points goes."""
+    fastest = min(points, key=lambda point: point.tpot_s)
+    longest = longest_input(accelerator, space)
+    assert longest is not None  # something fits: it has operating points
+    return Reach(
+        accelerator=accelerator.name,
+        fastest_tokens_per_s_per_user=1.0 / fastest.tpot_s,
+        fastest=fastest.deployment,
+        longest_input_tokens=longest.tokens,
+        longest_input_by_model=longest.by_model,
+        longest_input_ttft_ms=longest.prefill_s / MS,
+        longest=longest.deployment,
     )
 
 

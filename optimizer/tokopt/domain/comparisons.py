@@ -25,6 +25,18 @@ class FrontierPoint(Record):
     on_overall_frontier: bool  # no point of any accelerator beats it on both axes
 
 
+class Reach(Record):
+    """How far an accelerator goes: the fastest it serves a single user, and the longest prompt that it takes at all."""
+
+    accelerator: str
+    fastest_tokens_per_s_per_user: float  # of any deployment, for the workload's lengths
+    fastest: Deployment
+    longest_input_tokens: int  # that one replica holds with the workload's output
+    longest_input_by_model: bool  # the model's context ends there, not the memory
+    longest_input_ttft_ms: float  # of that prompt alone, nothing of it cached
+    longest: Deployment
+
+
 class Frontier(Record):
     """Throughput against interactivity, by accelerator."""
 
@@ -33,6 +45,7 @@ class Frontier(Record):
     input_tokens: float
     output_tokens: float
     points: tuple[FrontierPoint, ...]  # by accelerator, then by rising interactivity
+    reach: tuple[Reach, ...]  # of every accelerator with points
     deployments_considered: int
     excluded: dict[str, str]
     price_lists: tuple[str, ...]

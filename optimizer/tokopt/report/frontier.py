@@ -12,7 +12,7 @@ from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tokopt.domain.comparisons import Frontier, FrontierPoint
+from tokopt.domain.comparisons import Frontier, FrontierPoint, Reach
 from tokopt.domain.estimates import Interval
 from tokopt.report.blocks import bullets, columns, pairs, section
 from tokopt.report.deployments import letters_used, short_text
@@ -41,6 +41,8 @@ def frontier_report(
         parts += [Text(""), frontier_plot(by_accelerator, columns_wide=columns_wide, lines_high=lines_high)]
         some = f"{len(shown)} of {len(frontier.points)} points" if len(shown) < len(frontier.points) else "all points"
         parts.append(section(f"Operating points ({some})", _table(shown)))
+    if frontier.reach:
+        parts.append(section("How far each accelerator goes", _reach_table(frontier.reach)))
     if frontier.excluded:
         parts.append(section("Accelerators left out", pairs(sorted(frontier.excluded.items()))))
     parts.append(section("Assumptions", bullets(_assumptions(frontier, shown))))
@@ -139,6 +141,22 @@ def _table(points: Sequence[FrontierPoint]) -> RenderableType:
     return columns(headings, rows, left=(0, 6))
 
 
+def _reach_table(reach: Sequence[Reach]) -> RenderableType:
+    rows = [
+        (
+            Text(each.accelerator),
+            number(each.fastest_tokens_per_s_per_user),
+            short_text(each.fastest),
+            f"{each.longest_input_tokens:,}" + ("" if each.longest_input_by_model else " (memory)"),
+            f"{each.longest_input_ttft_ms / 1e3:,.1f} s",
+            short_text(each.longest),
+        )
+        for each in reach
+    ]
+    headings = ("", "fastest /user", "by", "longest input", "its TTFT", "by")
+    return columns(headings, rows, left=(0, 2, 5))
+
+
 def _assumptions(frontier: Frontier, shown: Sequence[FrontierPoint]) -> list[str]:
     lines = [
         "/user, /GPU and /MW are output tokens a second for each user, GPU and MW of all-in utility power; $/M out is "
@@ -146,6 +164,11 @@ def _assumptions(frontier: Frontier, shown: Sequence[FrontierPoint]) -> list[str
         "* = no point of any accelerator beats it on both axes",
         *frontier.assumptions,
     ]
+    if any(each.longest_input_by_model for each in frontier.reach):
+        lines.append(
+            "longest input: one prompt alone with the workload's output; the model's own context ends it, unless "
+            "memory is named"
+        )
     around = frontier.interval.get("output_tokens_per_s_per_gpu")
     if around is not None:
         lines.append(f"80 % range of throughput: {_multipliers(around)} the figure shown, and of cost the other way")

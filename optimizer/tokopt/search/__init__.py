@@ -2,10 +2,12 @@
 
 from tokopt.search.candidates import Candidate, SearchReport, SearchSpace, evaluated, find_candidates
 from tokopt.search.frontier import OperatingPoint, find_frontier, pareto
+from tokopt.search.reach import LongestInput, longest_input
 from tokopt.search.sharing import Search, SharedSearch
 
 __all__ = [
     "Candidate",
+    "LongestInput",
     "OperatingPoint",
     "Search",
     "SearchReport",
@@ -14,5 +16,6 @@ __all__ = [
     "evaluated",
     "find_candidates",
     "find_frontier",
+    "longest_input",
     "pareto",
 ]
