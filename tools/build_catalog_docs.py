@@ -229,6 +229,7 @@ MEANINGS = {
         "benchmark": "Name of the benchmark",
         "score": "What the checkpoint of this precision scores",
         "original_score": "What the original scores in the same table",
+        "note": "Which checkpoint it was, and against what",
         "source": "Where both were read",
     },
     LlmRow: {
@@ -238,6 +239,8 @@ MEANINGS = {
         "native_precision": "Precision that it was published in",
         "precisions": "Precisions that checkpoints of it are published in",
         "quality": "What published checkpoints of other precisions score, and the original with them",
+        "kv_quality": "The same for caches in other precisions, against a cache in 16 bits",
+        "kept_wider": "What published checkpoints of a precision leave in a wider one, in words",
         "precision_aliases": "What people call a precision of it by mistake, and the precision that it is",
         "published_total_parameters": "Parameters in all, as published",
         "published_total_resolution": "How far that count may be from what is counted: half a unit of its last digit",

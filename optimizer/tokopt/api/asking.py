@@ -95,7 +95,7 @@ def make_request(
     """
     if budget_usd_per_hour is not None and not 0 < budget_usd_per_hour < float("inf"):
         raise InputError(f"--budget: {budget_usd_per_hour:g} must be above zero; write it like $500")
-    loss = None if max_quality_loss is None else parse_share(max_quality_loss, "--max-quality-loss")
+    loss = None if max_quality_loss is None else parse_share(max_quality_loss, "--max-quality-loss", most=1.0)
     if workloads is not None:
         asked = read_classes(catalog, workloads, sla=sla, most_quality_loss=loss)
         _no_doubles(model=model, workload=workload, demand=demand, isl=isl, osl=osl, prefix_share=prefix_share)

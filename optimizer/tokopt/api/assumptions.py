@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from tokopt import __version__
 from tokopt.domain.demand import Survive
 from tokopt.domain.plans import FleetItem, PlanRequest, Provenance
 from tokopt.perf.constants import weakest_origin
+from tokopt.version import __version__
 
 from .found import Found
 from .power import said_of_power
@@ -39,12 +40,31 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
             f"moving an accelerator costs ${request.change_usd_per_gpu:,.2f} once, spread over "
             f"{request.change_over_hours:,.0f} hours; it is weighed in the choice, not in usd_per_hour"
         )
+    said += _of_quality(found, items)
     llms = {service.llm.name for service in found.services}
     for depth in sorted({item.deployment.speculation_depth for item in items} - {0}):
         chances = llms <= found.catalog.calibration.acceptance.keys()
         origin = "published for the first token" if chances else "an assumption"
         said.append(f"multi-token prediction of depth {depth}: acceptance is {origin}")
     return tuple(said)
+
+
+def _of_quality(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
+    """Say where a narrower precision may lose quality that nobody published."""
+    unknown: dict[str, str] = {}
+    for item in items:
+        if item.quality_loss is None:
+            llm = found.catalog.llm(item.deployment.llm)
+            weights = not math.isfinite(llm.quality_loss(item.precision))
+            cache = not math.isfinite(llm.quality_loss(llm.native_precision, item.kv_precision))
+            parts = [f"weights in {item.precision}"] * weights + [f"a cache in {item.kv_precision}"] * cache
+            unknown[f"{llm.name} with {' and '.join(parts)}"] = ""
+    if not unknown:
+        return []
+    return [
+        f"loss of quality is unknown, since no scores are published: {'; '.join(unknown)} "
+        "(--max-quality-loss 100% refuses what is unknown)"
+    ]
 
 
 def _of_class(found: Found, number: int) -> list[str]:
@@ -70,8 +90,8 @@ def _of_class(found: Found, number: int) -> list[str]:
         said.append("no demand given: the fleet fills its limits at the lowest cost per token")
     if asked.most_quality_loss is not None:
         said.append(
-            f"{named}only precisions that are known to lose at most {asked.most_quality_loss:.3g} of the original's "
-            "quality"
+            f"{named}only precisions of weights and cache that are known to lose at most {asked.most_quality_loss:.3g} "
+            "of the original's scores"
         )
     return said
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokopt import __version__
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.comparing import Comparison
 from tokopt.errors import InputError
+from tokopt.version import __version__
 
 from .comparing_runs import Run, run_executor, run_here, run_processes
 from .comparing_scenarios import Cell, PriceGroup, Scenario, cells_of, price_groups, scenarios_of, search_signature

@@ -17,13 +17,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tokopt import __version__
 from tokopt.catalog import Catalog
 from tokopt.catalog.scenario_files import ScenarioText, read_scenarios
 from tokopt.domain.offers import PriceList
 from tokopt.domain.plans import PlanRequest
 from tokopt.errors import InputError
 from tokopt.units import TIME, parse_quantity
+from tokopt.version import __version__
 
 from .amounts import amount, kg_per_hour, power_of_sites, stock, usd_per_hour
 from .asking import make_request

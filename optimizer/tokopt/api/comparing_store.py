@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tokopt import __version__
 from tokopt.domain.comparing import CellAnswer
 from tokopt.errors import InputError
+from tokopt.version import __version__
 
 from .comparing_scenarios import Cell
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tokopt.cost import usd_per_million_tokens
 from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import LatencyMs, MemoryGib
+from tokopt.domain.llms import Llm
 from tokopt.domain.plans import FleetItem, ItemPeriod
 from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_layout, decode_worker
@@ -33,6 +34,12 @@ def latency_ms(seconds: dict[str, float]) -> LatencyMs:
 def decoder(family: Family, deployment: Deployment) -> Worker:
     """Return the decoding worker of a deployment as the performance model takes it."""
     return decode_worker(deployment, float(family.accepted[deployment.speculation_depth]))
+
+
+def known_loss(llm: Llm, deployment: Deployment) -> float | None:
+    """Return the share of the original's scores that a deployment's precisions lose, None where nobody published it."""
+    loss = llm.quality_loss(deployment.precision, deployment.kv_precision)
+    return loss if math.isfinite(loss) else None
 
 
 def features(family: Family, deployment: Deployment) -> dict[str, int | float | str | bool]:
@@ -149,6 +156,7 @@ def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | N
         precision=deployment.precision,
         kv_precision=deployment.kv_precision,
         framework=deployment.framework,
+        quality_loss=known_loss(found.services[row.service].llm, deployment),
         mode=deployment.mode,
         deployment=deployment,
         tp=layout.tp,

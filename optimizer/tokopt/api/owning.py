@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tokopt import __version__
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.catalog.ownership import is_owned_file, lot_cost, profile_lots, read_owned_file, site_for
 from tokopt.cost import CostPart, provisioned_critical_w
@@ -16,6 +15,7 @@ from tokopt.domain.ownership import OwnedHour, OwnershipBreakdown, OwnershipSite
 from tokopt.domain.sites import Site
 from tokopt.errors import InputError
 from tokopt.units import KW
+from tokopt.version import __version__
 
 from .requests import names, parse_rate
 

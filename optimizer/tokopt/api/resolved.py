@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tokopt import __version__
 from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Constants
@@ -20,6 +19,7 @@ from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, constants_for, weakest_origin
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.speculation import accepted_tokens
+from tokopt.version import __version__
 
 HEAD_PADDING = "head_padding"  # feature of a framework that pads attention heads to a multiple of the degree
 

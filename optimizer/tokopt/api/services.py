@@ -129,12 +129,15 @@ def class_space(request: PlanRequest, catalog: Catalog, asked: WorkloadClass) ->
     )
     if asked.most_quality_loss is None:
         return space
-    kept = tuple(p for p in space.precisions if llm.quality_loss(p.name) <= asked.most_quality_loss)
-    if not any(p.name in llm.precisions for p in kept):
+    pairs = [(p.name, kv) for p in space.precisions if p.name in llm.precisions for kv in space.kv_bits]
+    if not any(llm.quality_loss(*pair) <= asked.most_quality_loss for pair in pairs):
+        losses = {f"{weights} with a {kv} cache": llm.quality_loss(weights, kv) for weights, kv in pairs}
+        known = [f"{pair} {loss:.2%}" for pair, loss in losses.items() if loss < math.inf]
         raise InputError(
-            f"--max-quality-loss: no precision of {llm.name} is known to lose at most {asked.most_quality_loss:.3g}"
+            f"--max-quality-loss: no precision of {llm.name} is known to lose at most {asked.most_quality_loss:.3g}; "
+            f"published: {', '.join(known) or 'nothing'}"
         )
-    return replace(space, precisions=kept)
+    return replace(space, most_quality_loss=asked.most_quality_loss)
 
 
 def _part(progress: Progress, start: float, end: float) -> Progress:

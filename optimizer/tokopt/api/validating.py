@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokopt import __version__
 from tokopt.calibration.errors import is_known
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.catalog.measurements import (
@@ -22,6 +21,7 @@ from tokopt.catalog.measurements import (
 )
 from tokopt.domain.validation import COMPARED, DEFAULT_BY, CalibrationUsed, Validation
 from tokopt.errors import InputError, unknown_name
+from tokopt.version import __version__
 
 from .error_groups import DERIVED, PREFIX, Compared, Labels, both, compare, group, grouped, prefixes
 from .progress import Progress, silent

@@ -87,7 +87,9 @@ def _classes(
         demand = None if row.demand is None else parse_demand(row.demand, _mean_output(lengths, shape)) * share
         if demand is None and part is not None:
             demand = part.requests_per_s
-        own_loss = None if row.max_quality_loss is None else parse_share(row.max_quality_loss, "max_quality_loss")
+        own_loss = (
+            None if row.max_quality_loss is None else parse_share(row.max_quality_loss, "max_quality_loss", most=1.0)
+        )
         found.append(
             WorkloadClass(
                 name=called,

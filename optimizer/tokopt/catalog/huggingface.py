@@ -40,6 +40,8 @@ class CatalogFacts(TypedDict, total=False):
     precisions: tuple[str, ...]
     precision_aliases: Mapping[str, str]
     quality_losses: Mapping[str, float]
+    kv_quality_losses: Mapping[str, float]
+    kept_wider: Mapping[str, str]
     mtp_layers: int
     published_total_parameters: float | None
     published_active_parameters: float | None

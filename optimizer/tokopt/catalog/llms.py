@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tokopt.catalog.files import Row, read_yaml, validate
 from tokopt.catalog.huggingface import CatalogFacts, llm_from_config
-from tokopt.domain.llms import Llm
+from tokopt.domain.llms import WIDE_CACHE, Llm
 from tokopt.errors import CatalogError, unknown_name
 
 _Precision = Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4", "int8"]
@@ -30,12 +30,13 @@ class CountDefinition(StrEnum):
 
 
 class QualityRow(Row):
-    """What a published checkpoint of another precision scores on a benchmark, and the original with it."""
+    """What a checkpoint or a cache of another precision scores on a benchmark, and the original with it."""
 
     benchmark: _Text
     score: float = Field(gt=0)
     original_score: float = Field(gt=0)
     source: _Text
+    note: str = ""
 
 
 class LlmRow(Row):
@@ -56,6 +57,8 @@ class LlmRow(Row):
     quality: dict[_Precision, tuple[QualityRow, ...]] = Field(
         default={}
     )  # published scores of checkpoints in other precisions
+    kv_quality: dict[str, tuple[QualityRow, ...]] = Field(default={})  # the same with a cache in other precisions
+    kept_wider: dict[_Precision, _Text] = Field(default={})  # what published checkpoints of a precision leave wider
     published_total_parameters: _Parameters
     published_total_resolution: _Parameters
     published_total_definition: CountDefinition
@@ -89,6 +92,14 @@ def read_llm_row(path: Path) -> LlmRow:
     for precision, scores in row.quality.items():
         if precision not in row.precisions or precision == row.native_precision or not scores:
             raise CatalogError(f"{path}: quality: {precision}: scores of another of the model's precisions are needed")
+    for kv_precision, scores in row.kv_quality.items():
+        if kv_precision == WIDE_CACHE or not scores:
+            raise CatalogError(
+                f"{path}: kv_quality: {kv_precision}: scores of a cache narrower than {WIDE_CACHE} needed"
+            )
+    for precision in row.kept_wider:
+        if precision not in row.precisions:
+            raise CatalogError(f"{path}: kept_wider: {precision} is not among the model's precisions")
     return row
 
 
@@ -114,6 +125,8 @@ def llm_from_row(row: LlmRow, *, where: str) -> Llm:
         "precisions": row.precisions,
         "precision_aliases": {str(said): str(meant) for said, meant in row.precision_aliases.items()},
         "quality_losses": {str(precision): quality_loss(scores) for precision, scores in row.quality.items()},
+        "kv_quality_losses": {precision: quality_loss(scores) for precision, scores in row.kv_quality.items()},
+        "kept_wider": {str(precision): parts for precision, parts in row.kept_wider.items()},
         "published_total_parameters": row.published_total_parameters,
         "published_active_parameters": row.published_active_parameters,
         "published_note": row.published_note,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from tokopt.checking.case import Case
@@ -39,11 +40,16 @@ def names_known(case: Case) -> list[str]:
         )
         if allowed and name not in allowed
     ]
-    faults += [
-        f"{setting}, which the request does without ({feature} is disabled)"
-        for feature, setting in _settings_in_use(deployment)
-        if feature in request.disabled_features
-    ]
+    if request.disabled_features:
+        faults += [
+            f"{setting}, which the request does without ({feature} is disabled)"
+            for feature, setting in _settings_in_use(deployment)
+            if feature in request.disabled_features
+        ]
+    limit = case.asked.most_quality_loss
+    pair = (deployment.precision, deployment.kv_precision)
+    if limit is not None and case.llm.quality_loss(*pair) > limit:
+        faults.append(f"{' with a cache in '.join(pair)} is not known to lose at most {limit:g} of the quality")
     framework = inputs.frameworks.get(deployment.framework)
     if framework is not None and not framework.recommended and framework.name not in request.frameworks:
         faults.append(f"framework {framework.name} is not recommended: it is only for requests that name it")
@@ -65,6 +71,7 @@ def fields_agree(case: Case) -> list[str]:
     """Check that fields of the item repeat what its deployment says."""
     item, deployment = case.item, case.item.deployment
     layout, _ = decoding(deployment)
+    loss = case.llm.quality_loss(deployment.precision, deployment.kv_precision)
     expected: dict[str, object] = {
         "accelerator": deployment.accelerator,
         "model": deployment.llm,
@@ -80,6 +87,7 @@ def fields_agree(case: Case) -> list[str]:
         "decode": deployment.decode,
         "concurrency_per_replica": deployment.max_running_requests,
         "gpus_per_replica": deployment.accelerators,
+        "quality_loss": loss if math.isfinite(loss) else None,
     }
     settings: dict[str, object] = {
         "chunk_tokens": deployment.chunk_tokens,

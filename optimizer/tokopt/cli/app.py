@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from tokopt import __version__
 from tokopt.cli.options import debugging
 from tokopt.cli.shell import Shell
+from tokopt.version import __version__
 
 # name -> module that holds it as `command`; read when it is named, or when help lists them all
 COMMANDS = {

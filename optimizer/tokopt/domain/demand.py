@@ -56,7 +56,7 @@ class WorkloadClass(BaseModel):
     ttft_by_default: bool = False  # the TTFT limit was not given: it is tokopt's default for the prompt length
     demand_requests_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # None = fill the limits
     earns: TokenPrices = TokenPrices()
-    most_quality_loss: float | None = Field(default=None, ge=0, lt=1)  # None = any precision that is served
+    most_quality_loss: float | None = Field(default=None, ge=0, le=1)  # None = any precision that is served
 
     @property
     def usd_per_request(self) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 
+WIDE_CACHE = "bf16"  # the cache that others are held against
+
 
 @unique
 class AttentionKind(StrEnum):
@@ -78,6 +80,8 @@ class Llm:
     precisions: tuple[str, ...]  # published or commonly served precisions
     precision_aliases: Mapping[str, str] = field(default_factory=dict)  # what people call a precision -> what it is
     quality_losses: Mapping[str, float] = field(default_factory=dict)  # precision -> share of the score that it loses
+    kv_quality_losses: Mapping[str, float] = field(default_factory=dict)  # the same of cache precisions
+    kept_wider: Mapping[str, str] = field(default_factory=dict)  # precision -> what published checkpoints of it leave
     mtp_layers: int = 0  # multi-token-prediction modules shipped with the checkpoint
     mtp_parameters: int = 0  # of one module, without the embedding and head that it shares with the model
     published_total_parameters: float | None = None
@@ -92,11 +96,12 @@ class Llm:
         """Number of transformer layers, multi-token-prediction modules not counted."""
         return sum(group.count for group in self.layers)
 
-    def quality_loss(self, precision: str) -> float:
-        """Return the share of a benchmark's score that a precision loses against the published checkpoint.
+    def quality_loss(self, precision: str, kv_precision: str = WIDE_CACHE) -> float:
+        """Return the share of a benchmark's score that weights and cache lose against the published checkpoint.
 
-        The checkpoint's own precision loses nothing; infinite where nobody published a figure.
+        1 - (1 - loss of the weights)(1 - loss of the cache): they were published one at a time. The checkpoint's own
+        precision and a cache in 16 bits lose nothing; infinite where nobody published a figure.
         """
-        if precision == self.native_precision:
-            return 0.0
-        return self.quality_losses.get(precision, math.inf)
+        weights = 0.0 if precision == self.native_precision else self.quality_losses.get(precision, math.inf)
+        cache = 0.0 if kv_precision == WIDE_CACHE else self.kv_quality_losses.get(kv_precision, math.inf)
+        return 1.0 - (1.0 - weights) * (1.0 - cache) if weights + cache < math.inf else math.inf

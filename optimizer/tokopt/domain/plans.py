@@ -98,7 +98,7 @@ class PlanRequest(BaseModel):
     survive: Survive = Survive.NOTHING
     most_carbon_kg_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     carbon_usd_per_tonne: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # added to what units cost
-    most_quality_loss: float | None = Field(default=None, ge=0, lt=1)  # of a precision, against the original
+    most_quality_loss: float | None = Field(default=None, ge=0, le=1)  # of weights and cache; None = unknown is fine
     site_power_kw: dict[str, float] = Field(default_factory=dict)  # region or site -> most power there
     current: tuple[CurrentUnits, ...] = ()  # today's fleet
     change_usd_per_gpu: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of moving one accelerator, once
@@ -151,6 +151,7 @@ class FleetItem(Record):
     precision: str
     kv_precision: str
     framework: str
+    quality_loss: float | None  # published share of the original's scores that weights and cache lose; None = unknown
     mode: ServingMode
     deployment: Deployment  # the whole set-up of one replica, as the other commands take it
     tp: int | None  # of the decode pool where disaggregated

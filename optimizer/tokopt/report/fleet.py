@@ -100,6 +100,7 @@ def _set_up(items: Sequence[FleetItem]) -> RenderableType:
     rows = [
         ("replicas", f"{replicas:,}, {each} each: {shape_text(item.deployment)}"),
         ("software", f"{item.framework}, weights {item.precision}, KV cache {item.kv_precision}{_extras(item)}"),
+        ("quality", _quality(item)),
         (
             "load",
             f"{share(item.load)} of saturation; {number(item.mean_running_per_replica)} requests in service a replica, "
@@ -114,6 +115,14 @@ def _set_up(items: Sequence[FleetItem]) -> RenderableType:
         ("price" if len(prices) == 1 else "prices", "\n".join(prices)),
     ]
     return pairs(rows)
+
+
+def _quality(item: FleetItem) -> str:
+    if item.quality_loss is None:
+        return "loss against the published checkpoint unknown: no scores are published"
+    if item.quality_loss == 0.0:
+        return "no published loss against the published checkpoint"
+    return f"loses {item.quality_loss:.2%} of the published checkpoint's scores, as published"
 
 
 def _extras(item: FleetItem) -> str:

@@ -13,10 +13,19 @@ from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.perf.arrays import keep_freed_memory
 from tokopt.perf.replica import prefill_times, transfer_s
 from tokopt.perf.serving import workload_lengths
-from tokopt.search.candidates import SearchReport, SearchSpace, deployment_of, families_in, layout_of
+from tokopt.search.candidates import SearchReport
 from tokopt.search.pools import worker_counts
 from tokopt.search.screening import DecodeSteps, decode_steps, fitting, grid_state, in_blocks
-from tokopt.search.space import BATCH_GRID, Family, Setups, setups
+from tokopt.search.space import (
+    BATCH_GRID,
+    Family,
+    SearchSpace,
+    Setups,
+    deployment_of,
+    families_in,
+    layout_of,
+    setups,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,7 @@ from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.perf.memory import serving_memory
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import workload_lengths
-from tokopt.search.candidates import SearchSpace, deployment_of, families_in, layout_of
-from tokopt.search.space import Family, Setups, setups
+from tokopt.search.space import Family, SearchSpace, Setups, deployment_of, families_in, layout_of, setups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

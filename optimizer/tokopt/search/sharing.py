@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tokopt.domain.accelerators import Accelerator
-from tokopt.search.candidates import Prepared, SearchReport, SearchSpace, choose, prepare
+from tokopt.search.candidates import Prepared, SearchReport, choose, prepare
+from tokopt.search.space import SearchSpace
 
 Search = Callable[[Accelerator, SearchSpace, tuple[int, ...]], SearchReport]  # the signature of `find_candidates`
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
+from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
+from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine, machine
+from tokopt.perf.queueing import Limits
+from tokopt.perf.replica import Worker
 from tokopt.perf.speculation import accepted_tokens
 
 WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be filled by one worker
@@ -28,6 +34,24 @@ SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
 BATCH_GRID = np.concatenate(
     [np.array([1.0, 2.0, 3.0, 4.0, 6.0, 8.0]), np.rint(np.geomspace(11.0, float(SEQUENCES_PER_RANK), 13))]
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """What may be combined."""
+
+    llm: Llm
+    workload: Workload
+    limits: Limits
+    frameworks: tuple[Framework, ...]
+    precisions: tuple[Precision, ...]
+    kv_bits: Mapping[str, float]
+    modes: tuple[ServingMode, ...]
+    calibration: Calibration
+    chosen_precisions: bool = False  # precisions were named: conversions that nobody publishes are tried too
+    widest: int = 72  # accelerators of one replica
+    disabled: frozenset[Feature] = frozenset()  # what to do without, even where it is supported
+    most_quality_loss: float = math.inf  # of weights and cache together; infinite = unknown losses are fine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +119,7 @@ def families(
     *,
     chosen_precisions: bool = False,
     disabled: frozenset[Feature] = frozenset(),
+    most_quality_loss: float = math.inf,
 ) -> Iterator[Family]:
     """Yield the families of an accelerator: what each framework supports on it for this model.
 
@@ -118,6 +143,8 @@ def families(
         rates = machine(accelerator, framework, precision, constants)
         for kv_precision, bits in kv_bits.items():
             if kv_precision not in support.kv_precisions:
+                continue
+            if llm.quality_loss(precision.name, kv_precision) > most_quality_loss:
                 continue
             yield Family(
                 accelerator=accelerator,
@@ -208,4 +235,49 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
         accepted=family.accepted[depth.astype(int)] if role != "prefill" else np.ones_like(depth),
         chunk_tokens=np.tile(chunks, len(layouts) * depths.size),
         decoding=decoding,
+    )
+
+
+def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family]:
+    """Yield the families of an accelerator within a search space."""
+    return families(
+        accelerator,
+        space.frameworks,
+        space.precisions,
+        dict(space.kv_bits),
+        space.llm,
+        space.calibration,
+        chosen_precisions=space.chosen_precisions,
+        disabled=space.disabled,
+        most_quality_loss=space.most_quality_loss,
+    )
+
+
+def layout_of(chosen: Setups, row: int) -> Layout:
+    """Return the layout of one set-up."""
+    return Layout(tp=int(chosen.tp[row]), pp=int(chosen.pp[row]), ep=int(chosen.ep[row]), dp=int(chosen.dp[row]))
+
+
+def worker_of(chosen: Setups, row: int) -> Worker:
+    """Return the worker of one set-up."""
+    return Worker(
+        tp=int(chosen.tp[row]),
+        pp=int(chosen.pp[row]),
+        ep=int(chosen.ep[row]),
+        dp=int(chosen.dp[row]),
+        depth=int(chosen.depth[row]),
+        accepted=float(chosen.accepted[row]),
+        chunk_tokens=int(chosen.chunk_tokens[row]),
+    )
+
+
+def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deployment:
+    """Return a deployment of a family with the given layout and settings."""
+    return Deployment(
+        accelerator=family.accelerator.name,
+        framework=family.framework.name,
+        llm=space.llm.name,
+        precision=family.precision.name,
+        kv_precision=family.kv_precision,
+        **settings,
     )

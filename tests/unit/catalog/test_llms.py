@@ -155,7 +155,7 @@ def test_a_name_taken_twice_is_refused(tmp_path: Path, alias: str) -> None:
         ("observed_on: 2026-11-23", "observed_on: lately", "observed_on: "),
         ("  hidden_size: 4096\n", "", "config: hidden_size: missing"),
         ("  hidden_size: 4096\n", "  hidden_size: -1\n", "config: hidden_size: a whole number"),
-        ("note: ", "remark: ", "missing"),
+        ("\nnote: ", "\nremark: ", "missing"),
     ],
 )
 def test_a_wrong_file_is_named_in_one_line(tmp_path: Path, old: str, new: str, said: str) -> None:

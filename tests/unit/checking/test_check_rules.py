@@ -121,6 +121,7 @@ def an_item(mode: ServingMode, offer: Offer, units: int, *, load: float, share: 
         precision=deployment.precision,
         kv_precision=deployment.kv_precision,
         framework=deployment.framework,
+        quality_loss=None,  # nobody published what an FP8 cache loses of it
         mode=mode,
         deployment=deployment,
         tp=layout.tp,

@@ -14,10 +14,10 @@ from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import at_rate, capacity
 from tokopt.perf.replica import Worker
 from tokopt.search import find_candidates
-from tokopt.search.candidates import capped_profile, deployment_of, layout_of, replicas_per_unit
+from tokopt.search.candidates import capped_profile, replicas_per_unit
 from tokopt.search.pools import MOST_WORKERS, pairing
 from tokopt.search.screening import Crossing, decode_steps, fitting, screen
-from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, families, setups
+from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, deployment_of, families, layout_of, setups
 
 AGG, DISAGG = (ServingMode.AGG,), (ServingMode.DISAGG,)
 CHAT = Workload(name="chat", input_tokens=1024, output_tokens=512, input_cv=1.0, output_cv=0.8)

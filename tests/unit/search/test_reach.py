@@ -9,8 +9,7 @@ from tokopt.api.space import search_space
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.perf.memory import serving_memory
 from tokopt.search import longest_input
-from tokopt.search.candidates import families_in
-from tokopt.search.space import setups
+from tokopt.search.space import families_in, setups
 
 LONG = Workload(name="long", input_tokens=1000, output_tokens=500)
 
