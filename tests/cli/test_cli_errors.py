@@ -193,6 +193,14 @@ def test_infeasible_together_names_the_limits() -> None:
     assert "10.0 kW" in result.stdout and "$3.00/h" in result.stdout
 
 
+@pytest.mark.parametrize("asked", [("--max-carbon", "1t/h"), ("--carbon-price", "$80"), ("--objective", "carbon")])
+def test_carbon_of_prices_without_a_place_names_what_is_missing(asked: tuple[str, ...]) -> None:
+    result = run(*plan("--demand", "10req/s", *asked, "--json"))
+    assert result.exit_code == 3, result.output
+    (near,) = json.loads(result.stdout)["nearest_feasible"]
+    assert near["constraint"] == "carbon" and "ownership-hyperscaler names no place" in near["detail"]
+
+
 # --- files that are written ---
 
 
