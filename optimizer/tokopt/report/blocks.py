@@ -43,7 +43,8 @@ def columns(headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], *
     )
     for number, heading in enumerate(headings):
         aligned = number in to_the_left
-        table.add_column(heading, justify="left" if aligned else "right", no_wrap=not aligned)
+        # What is too wide goes on in the next line: an ellipsis would lose the ends of names and dates.
+        table.add_column(heading, justify="left" if aligned else "right", no_wrap=not aligned, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
