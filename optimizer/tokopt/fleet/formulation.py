@@ -20,7 +20,7 @@ from tokopt.fleet.program import NONE, Floats, Ints, Program
 from tokopt.fleet.table import Bools, Table, distinct_rows
 
 MILLION_TOKENS_PER_HOUR = 3600.0 / 1e6  # of one token a second
-LEAST_LOAD = 1e-4  # of a block, by a whole class
+LEAST_LOAD = 1e-5  # of a block, by a whole class
 
 
 @dataclass(frozen=True, slots=True)
