@@ -26,19 +26,23 @@ MILLION: Final = 1e6
 
 @dataclass(frozen=True, slots=True)
 class QuantityKind:
-    """A kind of quantity that people type: what it is called, its units, and an example."""
+    """A kind of quantity that people type: what it is called, its units, an example, and the most that can be meant.
+
+    Far above `most`, rounding and the tolerances of solvers are larger than one machine, and answers mean nothing.
+    """
 
     label: str
     units: tuple[str, ...]
     example: str
     prefixes: str
+    most: float
 
 
-POWER = QuantityKind("power", ("W",), "10MW", "kMG")
-TIME = QuantityKind("time", ("s",), "50ms or 1.5s", "mu")
-REQUEST_RATE = QuantityKind("request rate", ("req/s",), "8req/s", "kM")
-TOKEN_RATE = QuantityKind("token rate", ("tok/s",), "2Mtok/s", "kMG")
-MONEY = QuantityKind("price", ("$", "USD"), "$0.5", "")
+POWER = QuantityKind("power", ("W",), "10MW", "kMG", 1e15)
+TIME = QuantityKind("time", ("s",), "50ms or 1.5s", "mu", 1e9)
+REQUEST_RATE = QuantityKind("request rate", ("req/s",), "8req/s", "kM", 1e12)
+TOKEN_RATE = QuantityKind("token rate", ("tok/s",), "2Mtok/s", "kMG", 1e15)
+MONEY = QuantityKind("price", ("$", "USD"), "$0.5", "", 1e12)
 
 _NUMBER: Final = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d+)?"
 
@@ -84,6 +88,8 @@ def parse_quantity(text: str | float, kind: QuantityKind, *, what: str, positive
         raise InputError(f"{what}: {written!r} is not finite; write it like {kind.example}")
     if positive and value <= 0:
         raise InputError(f"{what}: {written!r} must be above zero; write it like {kind.example}")
+    if abs(value) > kind.most:
+        raise InputError(f"{what}: {written!r} is more than {format_si(kind.most, kind.units[0])}; is the unit right?")
     return value
 
 

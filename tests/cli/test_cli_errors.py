@@ -58,6 +58,14 @@ BAD_INPUT = [
     (plan("--power", "1MW", "--power-basis", "rack"), "utility, it"),
     (plan("--budget", "500"), "500USD"),
     (plan("--budget", "$0"), "above zero"),
+    (plan("--power", "1e30MW"), "more than 1,000,000 GW"),
+    (plan("--demand", "1e30req/s"), "more than 1,000 Greq/s"),
+    (plan("--demand", "1e-9req/s"), "below 0.0001 req/s"),
+    (plan("--budget", "1e30USD"), "up to $1,000,000,000,000"),
+    (plan("--inventory", f"h100_sxm={10**24}"), "more than 1,000,000,000 accelerators"),
+    (plan("--power", "1MW", "--carbon-price", "1e30USD"), "up to $1,000,000,000,000"),
+    (plan("--power", "1MW", "--inventory", "h100_sxm=0"), "inventory h100_sxm=0"),
+    (plan("--power", "1MW", "--isl", "1e12"), "below 1e9"),
     (plan("--power", "1MW", "--inventory", "h100_sxm"), "h200_sxm=64"),
     (plan("--power", "1MW", "--inventory", "h100_sxm=1,h100_sxm=2"), "twice"),
     (plan("--power", "1MW", "--max-types", "0"), "--max-types"),
@@ -123,6 +131,18 @@ def test_bad_price_files(content: str, said: str, tmp_path: Path) -> None:
     assert said in line and "mine.csv" in line
 
 
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "there is nothing"), (b"\xd3\x00\xff", "no text in UTF-8"), (b"- 1", "not list")]
+)
+def test_bad_owned_files(content: bytes, said: str, tmp_path: Path) -> None:
+    owned = tmp_path / "mine.yaml"
+    owned.write_bytes(content)
+    result = run(*plan("--power", "1MW", "--owned", str(owned)))
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert said in line and "mine.yaml" in line
+
+
 @pytest.mark.parametrize("content", ["title: [", "- 1\n- 2\n", "x: {memory_gb: many}\n"])
 def test_malformed_overlays(content: str, tmp_path: Path) -> None:
     (tmp_path / "workloads.yaml").write_text(content, encoding="utf-8")
@@ -173,7 +193,27 @@ def test_infeasible_together_names_the_limits() -> None:
     assert "10.0 kW" in result.stdout and "$3.00/h" in result.stdout
 
 
+@pytest.mark.parametrize("asked", [("--max-carbon", "1t/h"), ("--carbon-price", "$80"), ("--objective", "carbon")])
+def test_carbon_of_prices_without_a_place_names_what_is_missing(asked: tuple[str, ...]) -> None:
+    result = run(*plan("--demand", "10req/s", *asked, "--json"))
+    assert result.exit_code == 3, result.output
+    (near,) = json.loads(result.stdout)["nearest_feasible"]
+    assert near["constraint"] == "carbon" and "ownership-hyperscaler names no place" in near["detail"]
+
+
 # --- files that are written ---
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    "arguments", [("catalog", "list", "sites"), ("catalog", "list", "sites", "--json"), ("--help",)]
+)
+def test_a_full_disk_behind_standard_output_is_one_line(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "tokopt", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "tokopt: error: output cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize("target", ["no/such/directory/plan.json", "."])

@@ -88,6 +88,14 @@ def test_a_list_without_one_usable_price_has_exit_status_2(tmp_path: Path) -> No
     path.write_text(f"{HEADER}\n{ROWS[5]}\n", encoding="utf-8")
     result = run("check", str(path), "--json")
     assert result.exit_code == 2 and json.loads(result.stdout)["rejected"] == 1
+    assert result.stderr == f"tokopt: error: {path}: no price that can be used; rows: 1, rejected: 1\n"
+
+
+def test_a_list_of_nothing_but_a_header_is_told_on_stderr(tmp_path: Path) -> None:
+    path = tmp_path / "header.csv"
+    path.write_text(f"{HEADER}\n", encoding="utf-8")
+    result = run("check", str(path))
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "rows: 0" in result.stderr
 
 
 def test_other_currencies_need_a_rate(tmp_path: Path) -> None:

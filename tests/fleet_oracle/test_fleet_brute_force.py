@@ -465,6 +465,18 @@ def test_a_column_that_serves_nothing_is_not_bought(goal: Goal) -> None:
     assert answer.blocks[0] == 0 and answer.blocks[1] > 0
 
 
+@pytest.mark.parametrize("goal", [Goal.COST, Goal.POWER])
+def test_a_class_of_hardly_any_requests_gets_a_block_of_its_own(goal: Goal) -> None:
+    little = 1e-4  # of a block that serves 5,000 requests a second: within what solvers round to nothing
+    columns = (
+        replace(EIGHT, requests_per_s=(10.0, 0.0)),
+        replace(EIGHT, name="other", offer="y", requests_per_s=(0.0, 5000.0)),
+    )
+    problem = FleetProblem(columns=columns, demand=(25.0, little), tokens_per_request=(100.0, 100.0), goal=goal)
+    answer = solve_fleet(problem)
+    assert np.ravel(answer.blocks).tolist() == [3, 1]
+
+
 def _limits() -> Iterator[dict[str, object]]:
     yield {"power_w": 99.0}
     yield {"budget_usd_per_hour": 0.5}

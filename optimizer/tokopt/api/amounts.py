@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tokopt.errors import InputError
 from tokopt.units import MONEY, parse_quantity
+
+MOST_ACCELERATORS: Final = 10**9
 
 
 def usd_per_hour(text: str) -> float:
@@ -28,8 +32,8 @@ def amount(text: str, *, what: str, said: str | None = None) -> float:
         return parse_quantity(text.strip().replace(",", ""), MONEY, what=what)
     except InputError:
         raise InputError(
-            f"{what}: {(said or text)!r} is not an amount above zero; write it like '$500' (in quotes, for the shell) "
-            "or 500USD"
+            f"{what}: {(said or text)!r} is not an amount above zero and up to ${MONEY.most:,.0f}; "
+            "write it like '$500' (in quotes, for the shell) or 500USD"
         ) from None
 
 
@@ -46,6 +50,8 @@ def stock(text: str) -> dict[str, int]:
             raise InputError(f"--inventory: {part!r} is not a number of accelerators; write it like h200_sxm=64,l40s=8")
         if name in found:
             raise InputError(f"--inventory: {name} is given twice")
+        if int(count) > MOST_ACCELERATORS:
+            raise InputError(f"--inventory: {part!r} is more than {MOST_ACCELERATORS:,} accelerators")
         found[name] = int(count)
     return found
 

@@ -15,6 +15,7 @@ from tokopt.units import KW, format_si
 from .answer import is_extrapolated, search_counts
 from .assumptions import assumptions_of, plan_provenance
 from .columns import allowed_offers, hardware_of
+from .electricity import carbon_matters
 from .found import Found, Service
 from .program import GRAMS
 
@@ -63,7 +64,7 @@ def _nearest_limits(found: Found, number: int) -> list[NearestFeasible]:
     sla, reports = asked.sla, service.reports
     which = f" of {asked.name}" if found.request.classes else ""
     if any(report.candidates for report in reports.values()):
-        return [_larger_unit(found, service)]  # the limits can be met, but not on machines as they are sold
+        return [_nearest_offer(found, service)]  # the limits can be met, but not on machines as they are sold
     nearest: list[NearestFeasible] = []
     fastest = _least({name: r.fastest_tpot_s for name, r in reports.items()})
     if sla.tpot_ms is not None and fastest and fastest[1] * 1e3 > sla.tpot_ms:
@@ -101,16 +102,26 @@ def _nearest_limits(found: Found, number: int) -> list[NearestFeasible]:
     return nearest
 
 
-def _larger_unit(found: Found, service: Service) -> NearestFeasible:
-    """Return the smallest unit that would hold a replica, where every unit on offer is too small."""
-    size, name = min(
+def _nearest_offer(found: Found, service: Service) -> NearestFeasible:
+    """Return what offers lack: a known place where carbon counts and units are large enough, or else size."""
+    replicas = sorted(
         (candidate.accelerators, name) for name, report in service.reports.items() for candidate in report.candidates
     )
-    offers = allowed_offers(found.prices.offers, found.request)
-    largest = max(offer.accelerator_count for offer in offers if offer.accelerator == hardware_of(name))
+    largest: dict[str, int] = {}
+    for offer in allowed_offers(found.prices.offers, found.request):
+        largest[offer.accelerator] = max(largest.get(offer.accelerator, 0), offer.accelerator_count)
+    if carbon_matters(found.request) and any(size <= largest[hardware_of(name)] for size, name in replicas):
+        return NearestFeasible(
+            constraint="carbon",
+            requested="offers whose carbon is known",
+            nearest="offers of a known place",
+            detail=f"{', '.join(found.request.prices)} names no place whose electricity the catalog knows; "
+            "clouds do (--prices aws), and an owned file with a site",
+        )
+    size, name = replicas[0]
     return NearestFeasible(
         constraint="unit size",
-        requested=f"{largest} {name} in one machine",
+        requested=f"{largest[hardware_of(name)]} {name} in one machine",
         nearest=f"{size} {name} in one machine",
         detail="the smallest replica that meets the limits; machines smaller than a whole node cannot be joined",
     )

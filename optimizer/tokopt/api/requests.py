@@ -16,6 +16,8 @@ SLA_HELP = "write it like 50ms, or tpot=40ms,ttft=1s,p99 (also e2e=, tok/s/user=
 # Without a limit on the first token a plan could hide an unbounded queue behind a fine TPOT.
 DEFAULT_TTFT_S = 2.0
 DEFAULT_TTFT_S_PER_INPUT_TOKEN = 1e-3
+# Below it a demand is near the tolerances of solvers.
+LEAST_DEMAND_PER_S = 1e-4
 
 
 def disabled_features(chosen: str | Sequence[str] | None) -> tuple[Feature, ...]:
@@ -102,15 +104,20 @@ def parse_demand(text: str | float, output_tokens: float) -> float:
     """Return requests a second of a demand like `400req/s`, or `2Mtok/s` of output.
 
     Raises:
-        InputError: Neither, or not above zero.
+        InputError: Neither, or not above zero, or too little for a fleet to be planned for it.
     """
     written = str(text)
     if "tok" in written:
-        return parse_quantity(written, TOKEN_RATE, what="--demand") / output_tokens
-    try:
-        return parse_quantity(written, REQUEST_RATE, what="--demand")
-    except InputError as error:
-        raise InputError(f"{error} or 2Mtok/s of output") from None
+        rate = parse_quantity(written, TOKEN_RATE, what="--demand") / output_tokens
+    else:
+        try:
+            rate = parse_quantity(written, REQUEST_RATE, what="--demand")
+        except InputError as error:
+            like = " or 2Mtok/s of output" if str(error).endswith(REQUEST_RATE.example) else ""
+            raise InputError(f"{error}{like}") from None
+    if rate < LEAST_DEMAND_PER_S:
+        raise InputError(f"--demand: {written!r} is below {LEAST_DEMAND_PER_S:g} req/s, one request in three hours")
+    return rate
 
 
 def names(values: str | Sequence[object] | None) -> tuple[str, ...]:
@@ -143,7 +150,7 @@ def resolve_workload(
     share = base.prefix_share if prefix_share is None else float(prefix_share)
     for what, value in (("input length", isl), ("output length", osl)):
         if not 1.0 <= value < 1e9:
-            raise InputError(f"{what}: {value:g} tokens is not possible; at least 1 is needed")
+            raise InputError(f"{what}: {value:g} tokens is not possible; it is at least 1 and below 1e9")
     if not 0.0 <= share <= 1.0:
         raise InputError(f"prefix share: {share:g} is not a share; it lies between 0 and 1")
     changed = (isl, osl, share) != (base.input_tokens, base.output_tokens, base.prefix_share)

@@ -234,6 +234,7 @@ def _no_offer(prices: PriceList, request: PlanRequest) -> str:
         "regions": request.regions,
         "markets": request.markets,
         "without": request.excluded_accelerators,
+        "inventory": [f"{name}={most}" for name, most in request.inventory.items()],
     }
     asked = "; ".join(f"{what} {', '.join(values)}" for what, values in selections.items() if values)
     there = ", ".join(sorted({o.accelerator for o in prices.offers}))

@@ -81,7 +81,8 @@ def validate(row: type[RowT], data: Any, *, where: str) -> RowT:
         CatalogError: With file and key, in one line: the first fault, and how many more there are.
     """
     if not isinstance(data, Mapping):
-        raise CatalogError(f"{where}: a mapping of keys to values is needed, not {type(data).__name__}")
+        said = "; there is nothing" if data is None else f", not {type(data).__name__}"
+        raise CatalogError(f"{where}: a mapping of keys to values is needed{said}")
     try:
         return row.model_validate(data)
     except ValidationError as error:
@@ -131,4 +132,6 @@ def _unique_key_loader() -> type:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "no text in UTF-8"
     return str(getattr(error, "strerror", None) or error)

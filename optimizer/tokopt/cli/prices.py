@@ -10,6 +10,7 @@ from tokopt.cli.options import framing, rates, several
 from tokopt.cli.output import console, print_json, print_report, require_writable, say, write_whole
 from tokopt.cli.shell import ExitStatus, LazyGroup
 from tokopt.cli.working import computing
+from tokopt.errors import InputError
 
 EXAMPLES = """\b
 Examples:
@@ -49,7 +50,11 @@ def check_command(
         from tokopt.report.prices import price_check_report
 
         print_report(price_check_report(found, everything=list_rejected))
-    return ExitStatus.ANSWERED if found.offers else ExitStatus.BAD_INPUT
+    if not found.offers:
+        raise InputError(
+            f"{', '.join(files)}: no price that can be used; rows: {found.rows:,}, rejected: {found.rejected:,}"
+        )
+    return ExitStatus.ANSWERED
 
 
 @command.command(

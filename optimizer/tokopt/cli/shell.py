@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import importlib
 import itertools
 import os
@@ -18,6 +19,7 @@ import click
 from tokopt.errors import InfeasibleError, TokoptError
 
 HELP_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}  # children inherit
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @unique
@@ -115,6 +117,8 @@ def explain(error: BaseException, written: Sequence[str]) -> tuple[ExitStatus, s
         return ExitStatus.INFEASIBLE, f"infeasible: {one_line(str(error))}"
     if isinstance(error, TokoptError):
         return ExitStatus.BAD_INPUT, f"error: {one_line(str(error))}"
+    if isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM:
+        return ExitStatus.BAD_INPUT, f"error: output cannot be written: {error.strerror}"
     return ExitStatus.DEFECT, f"internal error: {one_line(f'{type(error).__name__}: {error}').rstrip(': ')}"
 
 

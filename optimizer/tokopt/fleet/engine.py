@@ -86,7 +86,10 @@ def minimise(program: Program, objective: Floats, effort: Effort, start: Start |
         failures.append(f"{name}: {answer.detail}")
         if time.monotonic() >= effort.deadline:  # another one has no time to load the program, let alone to solve it
             break
-    raise InputError(f"no fleet found within the time limit; allow more ({'; '.join(failures)})")
+    said = "; ".join(failures)
+    if time.monotonic() >= effort.deadline:
+        raise InputError(f"no fleet found within the time limit; allow more ({said})")
+    raise InputError(f"no fleet found, and no proof that there is none; is every figure of a likely size? ({said})")
 
 
 def with_highs(program: Program, objective: Floats, effort: Effort, start: Start | None) -> Answer:
@@ -209,8 +212,8 @@ def with_scip(program: Program, objective: Floats, effort: Effort, start: Start 
         )
     try:
         result = mathopt.solve(model, kind, params=parameters, model_params=hints)
-    except Exception as error:  # noqa: BLE001 - the binding raises types of its own, even AttributeError
-        return Answer(Stop.TIME_LIMIT, math.inf, -math.inf, NO_VALUES, "SCIP", NO_VALUES, NO_VALUES, str(error))
+    except Exception:  # noqa: BLE001 - the binding raises types of its own, even AttributeError
+        return Answer(Stop.TIME_LIMIT, math.inf, -math.inf, NO_VALUES, "SCIP", NO_VALUES, NO_VALUES, "Refused")
     reason = result.termination.reason
     if reason in (mathopt.TerminationReason.INFEASIBLE, mathopt.TerminationReason.INFEASIBLE_OR_UNBOUNDED):
         return Answer(Stop.INFEASIBLE, math.inf, math.inf, NO_VALUES, "SCIP", NO_VALUES, NO_VALUES, "infeasible")

@@ -20,6 +20,7 @@ from tokopt.fleet.program import NONE, Floats, Ints, Program
 from tokopt.fleet.table import Bools, Table, distinct_rows
 
 MILLION_TOKENS_PER_HOUR = 3600.0 / 1e6  # of one token a second
+LEAST_LOAD = 1e-5  # of a block, by a whole class
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +177,22 @@ def serve_every_class(form: Formulation, x: Ints) -> None:
 def keep_within_capacity(form: Formulation, x: Ints) -> Ints:
     """Load adds up over classes:  Σ_k x_ikt / r_ik ≤ (1 - reserve_i) Σ_{j in i} n_jt  for all i, t.
 
-    The reserve is the share of spot capacity that stays idle; it is zero for all others. Returns the rows, I x T.
+    The reserve is the share of spot capacity that stays idle; it is zero for all others. A whole class loads at least
+    LEAST_LOAD of a block: less is within the tolerances of solvers, which would serve it with no block at all. Returns
+    the rows, I x T.
     """
     table = form.table
     count, _, periods = x.shape
     row = np.arange(count * periods).reshape(count, periods)
+    demand = np.full_like(table.demand.T, np.inf) if form.scale != NONE else table.demand.T
     with np.errstate(divide="ignore"):
-        load = np.where(form.rates > 0, 1.0 / form.rates, 0.0)
+        load = np.where(form.rates > 0, 1.0 / form.rates, 0.0)[:, :, None]
+        least = np.where((load > 0) & (demand > 0), LEAST_LOAD / demand, 0.0)
+    load = np.maximum(load, least)
     usable = 1.0 - table.problem.spot_reserve * table.spot
     rows = form.program.add_rows(
         count * periods,
-        (row[:, None, :], x, load[:, :, None]),
+        (row[:, None, :], x, load),
         (row[form.split], form.n, -usable[:, None]),
         upper=0.0,
     )

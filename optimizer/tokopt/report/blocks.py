@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -42,10 +43,29 @@ def columns(headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], *
     )
     for number, heading in enumerate(headings):
         aligned = number in to_the_left
-        table.add_column(heading, justify="left" if aligned else "right", no_wrap=not aligned)
+        # What is too wide goes on in the next line: an ellipsis would lose the ends of names and dates.
+        table.add_column(heading, justify="left" if aligned else "right", no_wrap=not aligned, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def folded(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wide: int) -> RenderableType:
+    """Return a table, cut into several below each other where it is too wide; each starts with the first column.
+
+    A table that is squeezed instead loses the ends of figures, and the names.
+    """
+    widths = [max(cell_len(cell) for cell in column) + 2 for column in zip(headings, *rows, strict=True)]
+    groups: list[list[int]] = [[]]
+    for number in range(1, len(widths)):
+        if groups[-1] and sum(widths[k] for k in (0, *groups[-1], number)) - 2 > wide:
+            groups.append([])
+        groups[-1].append(number)
+    tables = (
+        columns([headings[k] for k in (0, *group)], ([row[k] for k in (0, *group)] for row in rows)) for group in groups
+    )
+    first, *others = tables
+    return Group(first, *(part for table in others for part in (Text(""), table)))
 
 
 def bullets(lines: Iterable[str]) -> Table:

@@ -175,3 +175,11 @@ def test_written_values_read_back(value: float) -> None:
     number, prefix = float(text.rstrip("WGMkmµ")), text.lstrip("0123456789.").removesuffix("W")
     scale = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}[prefix]
     assert number * scale == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_more_than_can_be_meant_is_an_error(kind: QuantityKind) -> None:
+    unit = kind.units[-1]
+    assert parse_quantity(f"{kind.most:g} {unit}", kind, what="--x") == kind.most
+    with pytest.raises(InputError, match=r"^--x: .* is more than .*; is the unit right\?$"):
+        parse_quantity(f"{kind.most * 1.01:g} {unit}", kind, what="--x")

@@ -75,6 +75,22 @@ def test_the_shown_parts_add_up_to_the_shown_total():
     assert checked == len(breakdown.hours)
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_terminal_folds_tables_and_loses_nothing(width, tmp_path):
+    owned = tmp_path / "mine.yaml"
+    owned.write_text(
+        "site: virginia\ncost_of_capital: 0.09\nlife_years: 5\nresidual_fraction: 0.1\nload_factor: 0.8\n"
+        "utilisation: 0.8\nmaintenance_fraction_per_year: 0.03\ncolocation_usd_per_kw_month: 150\ncapex_usd:\n"
+        "  h200_sxm: {server: 28000, network: 3000, storage: 500, install: 700}\n  b200_sxm: 43000\n"
+        "lots:\n  - {accelerator: h100_sxm, name: hall 2, sunk: true, accelerators: 64}\n"
+    )
+    text = shown(ownership_report(tokopt.ownership_cost(str(owned)), columns_wide=width), width=width)
+    assert "…" not in text
+    for word in ("server", "install", "capital", "facility", "idle", "total", "kW IT", "no limit"):
+        assert word in text
+    assert text.count("h100_sxm (hall 2) ") >= 3
+
+
 def test_a_terminal_gets_the_same_letters_on_colours():
     hours = tokopt.ownership_cost(gpus="h200,gb300_nvl72").hours
     plain = shown(bars(hours, columns_wide=80), width=80)
