@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +15,8 @@ from rich.text import Text
 INDENT = 2
 HEADING = "bold cyan"
 QUIET = "dim"
+GAP = 2  # between columns
+LONGEST_NAME = 30  # of an accelerator, a provider or a class; what is longer may be broken
 
 
 def section(title: str, *content: RenderableType) -> RenderableType:
@@ -30,42 +34,72 @@ def pairs(rows: Iterable[tuple[str, RenderableType]]) -> Table:
     return table
 
 
-def columns(headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, left: Iterable[int] = (0,)) -> Table:
-    """Return a table without a frame; columns are aligned to the right but for those in `left`."""
-    to_the_left = set(left)
-    table = Table(
-        box=None,
-        show_edge=False,
-        show_header=any(headings),
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
-    )
-    for number, heading in enumerate(headings):
-        aligned = number in to_the_left
-        # What is too wide goes on in the next line: an ellipsis would lose the ends of names and dates.
-        table.add_column(heading, justify="left" if aligned else "right", no_wrap=not aligned, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
+def columns(
+    headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, left: Iterable[int] = (0,)
+) -> RenderableType:
+    """Return a table without a frame; columns are aligned to the right but for those in `left`, which may wrap.
 
-
-def folded(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wide: int) -> RenderableType:
-    """Return a table, cut into several below each other where it is too wide; each starts with the first column.
-
-    A table that is squeezed instead loses the ends of figures, and the names.
+    Where it is too wide for the page even so, it is cut into several below each other, each with the first column: a
+    table that is squeezed instead loses the ends of figures, and the names.
     """
-    widths = [max(cell_len(cell) for cell in column) + 2 for column in zip(headings, *rows, strict=True)]
-    groups: list[list[int]] = [[]]
-    for number in range(1, len(widths)):
-        if groups[-1] and sum(widths[k] for k in (0, *groups[-1], number)) - 2 > wide:
-            groups.append([])
-        groups[-1].append(number)
-    tables = (
-        columns([headings[k] for k in (0, *group)], ([row[k] for k in (0, *group)] for row in rows)) for group in groups
-    )
-    first, *others = tables
-    return Group(first, *(part for table in others for part in (Text(""), table)))
+    return _Columns(tuple(headings), tuple(tuple(row) for row in rows), frozenset(left))
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """A table that knows how wide the page is when it is drawn."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[RenderableType, ...], ...]
+    left: frozenset[int]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        least = [self._least(console, options, number) for number in range(len(self.headings))]
+        groups: list[list[int]] = [[]]
+        for number in range(1, len(least)):
+            if groups[-1] and sum(least[k] + GAP for k in (0, *groups[-1], number)) - GAP > options.max_width:
+                groups.append([])
+            groups[-1].append(number)
+        for place, group in enumerate(groups):
+            if place:
+                yield Text("")
+            yield self._table((0, *group), least)
+
+    def _cells(self, number: int) -> Iterator[RenderableType]:
+        yield self.headings[number]
+        yield from (row[number] for row in self.rows)
+
+    def _least(self, console: Console, options: ConsoleOptions, number: int) -> int:
+        """Return how narrow a column may get: figures stay whole, and so do words as long as a name."""
+        if number not in self.left:
+            return max(Measurement.get(console, options, cell).maximum for cell in self._cells(number))
+        texts = [str(cell) for cell in self._cells(number)]
+        # What a row is of stands in its first cell, and is read as a whole.
+        words = texts if number == 0 else [word for text in texts for word in text.split()]
+        return max((width for word in words if (width := cell_len(word)) <= LONGEST_NAME), default=1)
+
+    def _table(self, shown: Sequence[int], least: Sequence[int]) -> Table:
+        table = Table(
+            box=None,
+            show_edge=False,
+            show_header=any(self.headings[number] for number in shown),
+            pad_edge=False,
+            padding=(0, GAP, 0, 0),
+            header_style="bold",
+        )
+        for number in shown:
+            aligned = number in self.left
+            # What is too wide goes on in the next line: an ellipsis would lose the ends of names and dates.
+            table.add_column(
+                self.headings[number],
+                justify="left" if aligned else "right",
+                no_wrap=not aligned,
+                overflow="fold",
+                min_width=least[number] if aligned else None,
+            )
+        for row in self.rows:
+            table.add_row(*(row[number] for number in shown))
+        return table
 
 
 def bullets(lines: Iterable[str]) -> Table:

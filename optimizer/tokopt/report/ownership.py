@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tokopt.domain.ownership import OwnedHour, OwnershipBreakdown
-from tokopt.report.blocks import INDENT, bullets, columns, folded, pairs, section
+from tokopt.report.blocks import INDENT, bullets, columns, pairs, section
 from tokopt.report.figures import UNKNOWN, number
 
 # Part -> letter, colour of the palette of Okabe and Ito (told apart by the colour-blind), hatch for black and white.
@@ -40,11 +40,11 @@ def ownership_report(breakdown: OwnershipBreakdown, *, columns_wide: int) -> Ren
     )
     parts: list[RenderableType] = [
         title,
-        section("USD an hour, by part", _table(breakdown.hours, wide=columns_wide - INDENT)),
-        section("The same as bars", bars(breakdown.hours, columns_wide=columns_wide - 2)),
+        section("USD an hour, by part", _table(breakdown.hours)),
+        section("The same as bars", bars(breakdown.hours, columns_wide=columns_wide - INDENT)),
     ]
     if any(hour.capex_usd or hour.critical_kw is not None for hour in breakdown.hours):
-        parts.append(section("What it rests on", _inputs(breakdown.hours, wide=columns_wide - INDENT)))
+        parts.append(section("What it rests on", _inputs(breakdown.hours)))
     if breakdown.sites:
         parts.append(section("Sites", _sites(breakdown)))
     if breakdown.left_out:
@@ -82,7 +82,7 @@ def shares_of(total: int, values: Sequence[float]) -> list[int]:
     return shares
 
 
-def _table(hours: Sequence[OwnedHour], *, wide: int) -> RenderableType:
+def _table(hours: Sequence[OwnedHour]) -> RenderableType:
     used = parts_used(hours)
     scale = 10**DIGITS
     rows = []
@@ -96,7 +96,7 @@ def _table(hours: Sequence[OwnedHour], *, wide: int) -> RenderableType:
                 f"{total / scale:.{DIGITS}f}",
             )
         )
-    table = folded(("", *(HEADINGS.get(part, part) for part in used), "total"), rows, wide=wide)
+    table = columns(("", *(HEADINGS.get(part, part) for part in used), "total"), rows)
     if any(hour.placeholder for hour in hours):
         return Group(table, Text("* the source marks the figure as a placeholder"))
     return table
@@ -130,7 +130,7 @@ def _ink(colour: str) -> str:
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#ffffff"
 
 
-def _inputs(hours: Sequence[OwnedHour], *, wide: int) -> RenderableType:
+def _inputs(hours: Sequence[OwnedHour]) -> RenderableType:
     optional = {
         "from": [hour.available_from or "-" for hour in hours],
         "site": [hour.site or "-" for hour in hours],
@@ -152,7 +152,7 @@ def _inputs(hours: Sequence[OwnedHour], *, wide: int) -> RenderableType:
             )
         )
     headings = ("", "capex $", "kW IT", "utility", "drawn", "unit of", "$/h a unit", "units", *shown)
-    table = folded(headings, rows, wide=wide)
+    table = columns(headings, rows)
     return Group(table, Text("kW IT: critical power provisioned; utility: times PUE; drawn: its average"))
 
 
