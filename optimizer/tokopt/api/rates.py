@@ -37,7 +37,7 @@ def parse_rates(rates: str | Sequence[str] | Mapping[str, float] | None) -> dict
         except (TypeError, ValueError):
             raise InputError(f"--rate: {name}={value} is not a number; {HELP}") from None
         if not (math.isfinite(rate) and rate > 0):
-            raise InputError(f"--rate: {name}={value} must be above zero; {HELP}")
+            raise InputError(f"--rate: {name}={value} must be above zero and finite; {HELP}")
         if name == "USD" and rate != 1.0:
             raise InputError(f"--rate: USD={value}: prices are given in US dollars, so that rate is 1")
         found[name] = rate

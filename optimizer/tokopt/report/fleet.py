@@ -83,8 +83,12 @@ def _offer(item: FleetItem) -> str:
         words.append(item.region)
     if item.instance_type:
         words.append(item.instance_type)
-    words.append(f"as of {item.price_as_of or UNKNOWN}")
+    words.append(_dated(item))
     return ", ".join(words)
+
+
+def _dated(item: FleetItem) -> str:
+    return f"as of {item.price_as_of}" if item.price_as_of else "not dated"
 
 
 def _set_up(items: Sequence[FleetItem]) -> RenderableType:
@@ -92,7 +96,7 @@ def _set_up(items: Sequence[FleetItem]) -> RenderableType:
     replicas = sum(i.replicas for i in items)
     prices = dict.fromkeys(
         f"{usd(i.usd_per_unit_hour)}/h for {plural(i.gpus_per_unit, 'GPU')} ({i.price_source}, "
-        f"as of {i.price_as_of or UNKNOWN}){''.join(f'; doubtful: {flag}' for flag in i.price_flags)}"
+        f"{_dated(i)}){''.join(f'; doubtful: {flag}' for flag in i.price_flags)}"
         for i in items
     )
     each = plural(item.gpus_per_replica, "GPU")

@@ -193,7 +193,7 @@ def _prices(plan: Plan) -> str:
     made = plan.provenance
     said = f"{', '.join(made.price_lists)} as of {made.prices_as_of or UNKNOWN}"
     if plan.fleet and made.used_prices_as_of != made.prices_as_of:
-        said += f"; the offers used: {made.used_prices_as_of or UNKNOWN}"
+        said += f"; the offers used: {made.used_prices_as_of or 'not dated'}"
     rates = ", ".join(f"1 {code} = {rate:g} USD" for code, rate in plan.request.rates.items())
     return f"{said}; {rates}" if rates else said
 
