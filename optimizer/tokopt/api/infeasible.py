@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tokopt.domain.demand import Survive
 from tokopt.domain.plans import NearestFeasible, Plan, PlanRequest, Status
+from tokopt.errors import InputError
 from tokopt.fleet import Column, FleetProblem, Goal, best_possible, solve_fleet
 from tokopt.fleet import Survive as Withstand
 from tokopt.units import KW, format_si
@@ -15,6 +16,7 @@ from tokopt.units import KW, format_si
 from .answer import is_extrapolated, search_counts
 from .assumptions import assumptions_of, plan_provenance
 from .columns import allowed_offers, hardware_of
+from .electricity import carbon_matters
 from .found import Found, Service
 from .program import GRAMS
 
@@ -48,7 +50,7 @@ def infeasible(found: Found, problem: FleetProblem | None) -> Plan:
         runner_up=None,
         interval={},
         extrapolated=is_extrapolated(found, ()),
-        nearest_feasible=tuple(nearest),
+        nearest_feasible=tuple(dict.fromkeys(nearest)),  # classes alike say the same
         excluded=found.excluded,
         assumptions=assumptions_of(found, ()),
         search=search_counts(found),
@@ -57,13 +59,33 @@ def infeasible(found: Found, problem: FleetProblem | None) -> Plan:
     )
 
 
+def why_nothing(found: Found, problem: FleetProblem) -> InputError:
+    """Return the error that the best plan is to buy nothing: nothing pays, or next to nothing is asked."""
+    if problem.goal is not Goal.PROFIT:
+        return InputError(f"the demand is too small to be told from none: {_rates(found, 1.0)}")
+    least = best_possible(problem, Goal.COST)
+    costs = f": to serve all of it costs ${least.usd_per_hour:,.2f}/h at least" if least.feasible else ""
+    earns = f"{' and' if costs else ', which'} earns ${_most_earned(problem):,.2f}/h"
+    return InputError(f"--objective profit: no part of the demand pays{costs}{earns}; raise what tokens earn")
+
+
+def _most_earned(problem: FleetProblem) -> float:
+    """Return what the whole demand earns, mean over the horizon. [USD/h]"""
+    earned = hours = 0.0
+    for number, period in enumerate(problem.periods):
+        asked = problem.demand_by_period[number] if problem.demand_by_period else problem.demand
+        earned += period.hours * sum(rate * usd for rate, usd in zip(asked, problem.usd_per_request, strict=True))
+        hours += period.hours
+    return earned / hours * 3600.0
+
+
 def _nearest_limits(found: Found, number: int) -> list[NearestFeasible]:
     """Return which latency limit of a class nothing meets, with the best value of any deployment."""
     asked, service = found.classes[number], found.services[number]
     sla, reports = asked.sla, service.reports
     which = f" of {asked.name}" if found.request.classes else ""
     if any(report.candidates for report in reports.values()):
-        return [_larger_unit(found, service)]  # the limits can be met, but not on machines as they are sold
+        return [_no_offer_for(found, service)]  # the limits can be met, but not on machines as they are sold
     nearest: list[NearestFeasible] = []
     fastest = _least({name: r.fastest_tpot_s for name, r in reports.items()})
     if sla.tpot_ms is not None and fastest and fastest[1] * 1e3 > sla.tpot_ms:
@@ -99,6 +121,30 @@ def _nearest_limits(found: Found, number: int) -> list[NearestFeasible]:
             )
         )
     return nearest
+
+
+def _no_offer_for(found: Found, service: Service) -> NearestFeasible:
+    """Return why no offer holds a replica: the carbon of all that could is not known, or every unit is too small."""
+    if carbon_matters(found.request) and _held_by_an_offer(found, service):
+        return NearestFeasible(
+            constraint="carbon",
+            requested="what electricity emits",
+            nearest="offers in places that the catalog has the carbon of, or an --owned file with a site",
+            detail="of no offer that could serve is it known",
+        )
+    return _larger_unit(found, service)
+
+
+def _held_by_an_offer(found: Found, service: Service) -> bool:
+    """Whether a unit on offer is large enough for a replica, or can be joined to others."""
+    for offer in allowed_offers(found.prices.offers, found.request):
+        joined = offer.accelerator_count >= found.catalog.accelerators[offer.accelerator].accelerators_per_node
+        for name, report in service.reports.items():
+            if hardware_of(name) == offer.accelerator and any(
+                joined or candidate.accelerators <= offer.accelerator_count for candidate in report.candidates
+            ):
+                return True
+    return False
 
 
 def _larger_unit(found: Found, service: Service) -> NearestFeasible:

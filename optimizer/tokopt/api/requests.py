@@ -15,6 +15,7 @@ SLA_HELP = "write it like 50ms, or tpot=40ms,ttft=1s,p99 (also e2e=, tok/s/user=
 # Without a limit on the first token a plan could hide an unbounded queue behind a fine TPOT.
 DEFAULT_TTFT_S = 2.0
 DEFAULT_TTFT_S_PER_INPUT_TOKEN = 1e-3
+MOST_REQUESTS_PER_S = 1e12  # numbers beyond are slips, and too large for a solver
 
 
 def parse_sla(text: str | Sla) -> tuple[Sla, bool]:
@@ -88,15 +89,19 @@ def parse_demand(text: str | float, output_tokens: float) -> float:
     """Return requests a second of a demand like `400req/s`, or `2Mtok/s` of output.
 
     Raises:
-        InputError: Neither, or not above zero.
+        InputError: Neither, not above zero, or more than can be planned for.
     """
     written = str(text)
     if "tok" in written:
-        return parse_quantity(written, TOKEN_RATE, what="--demand") / output_tokens
-    try:
-        return parse_quantity(written, REQUEST_RATE, what="--demand")
-    except InputError as error:
-        raise InputError(f"{error} or 2Mtok/s of output") from None
+        rate = parse_quantity(written, TOKEN_RATE, what="--demand") / output_tokens
+    else:
+        try:
+            rate = parse_quantity(written, REQUEST_RATE, what="--demand")
+        except InputError as error:
+            raise InputError(f"{error} or 2Mtok/s of output") from None
+    if rate > MOST_REQUESTS_PER_S:
+        raise InputError(f"--demand: {written!r} is more than the {MOST_REQUESTS_PER_S:,.0f} req/s that can be planned")
+    return rate
 
 
 def names(values: str | Sequence[object] | None) -> tuple[str, ...]:
