@@ -161,6 +161,45 @@ def test_a_small_change_of_demand_leaves_the_fleet_alone(solve: Any, tmp_path: P
     assert sum(abs(c.after - c.before) for c in more.changes) <= 2
 
 
+def test_units_without_a_type_are_those_of_the_offer_that_they_may_be(solve: Any) -> None:
+    """What a fleet file leaves out is not a change: not all units sold and bought again under their full name."""
+    today = [{"accelerator": "l40s", "provider": "north", "market": "on_demand", "units": 2}]
+    plan = solve({"chat": {**CHAT, "demand": "5req/s"}}, current=today, gpus="l40s")
+    units = sum(item.units for item in plan.fleet)
+    expected = [] if units == 2 else [("l40s", "n1", "l1", 2, units)]
+    assert [(c.accelerator, c.region, c.instance_type, c.before, c.after) for c in plan.changes] == expected
+    gone = solve({"chat": {**CHAT, "demand": "5req/s"}}, current=[{**today[0], "provider": "west"}], gpus="l40s")
+    assert [(c.provider, c.before, c.after) for c in gone.changes] == [("north", 0, units), ("west", 2, 0)]
+
+
+def test_where_nothing_pays_nothing_is_bought_and_the_answer_says_so(solve: Any) -> None:
+    poor = {"chat": {**CHAT, "price": {"output": "$0.00001"}}}
+    with pytest.raises(InputError, match=r"no part of the demand pays: to serve all of it costs \$\d.*earns \$0\.01/h"):
+        solve(poor, objective="profit")
+    with pytest.raises(InputError, match="too small to be told from none: 1e-12 req/s"):
+        solve({"chat": {**CHAT, "demand": "1e-12req/s"}})
+
+
+def test_what_binds_a_class_in_a_period_names_the_class(solve: Any) -> None:
+    priced = {"chat": {**CHAT, "price": {"output": "$5"}}, "code": {**CODE, "price": {"output": "$5"}}}
+    plan = solve(priced, DAY, objective="profit")
+    said = [b.detail for b in plan.binding if b.constraint == "demand"]
+    assert "40 of 40 req/s of code in day" in said and "30 of 30 req/s of chat in night" in said
+
+
+def test_a_class_that_nothing_is_asked_of_is_mentioned(solve: Any) -> None:
+    idle = [{"name": "day", "hours": 16, "demand": {"chat": 1.0, "code": 0.0}}]
+    plan = solve({"chat": CHAT, "code": CODE}, idle)
+    assert [c.name for c in plan.classes] == ["chat"]
+    assert "nothing is asked of code in any period, and nothing bought for it" in plan.assumptions
+
+
+def test_carbon_that_nobody_knows_is_what_stands_in_the_way(solve: Any) -> None:
+    plan = solve({"chat": CHAT, "code": CODE}, objective="carbon")
+    assert plan.status is Status.INFEASIBLE
+    assert [near.constraint for near in plan.nearest_feasible] == ["carbon"]
+
+
 def test_power_of_one_region(solve: Any) -> None:
     free = solve({"chat": CHAT}, markets="on_demand")
     south = sum(i.power_kw for i in free.fleet if i.region == "s1")
@@ -186,6 +225,7 @@ def test_power_of_one_region(solve: Any) -> None:
         ({"current": {"units": 3}}, "not a fleet"),
         ({"model": "qwen3-8b"}, "give one of them"),
         ({"demand": "3req/s"}, "give one of them"),
+        ({"change_usd_per_gpu": 100.0}, "give that fleet with --current"),
     ],
 )
 def test_what_is_refused(solve: Any, request_: dict[str, Any], said: str) -> None:

@@ -108,6 +108,8 @@ def make_request(
         Objective.COST,
     )
     _check_size(asked, objectives, power or site_power, budget_usd_per_hour, inventory)
+    if change_usd_per_gpu and current is None:
+        raise InputError("--change-cost is what moving away from today's fleet costs: give that fleet with --current")
     chosen = tuple(_choice("--market", m, tuple(Market)) for m in names(markets)) or BY_DEFAULT
     share = None if max_spot_share is None else parse_share(max_spot_share, "--max-spot-share", most=1.0)
     reserve = DEFAULT_SPOT_RESERVE if Market.SPOT.value in chosen else 0.0

@@ -106,6 +106,9 @@ def _of_several(request: PlanRequest) -> list[str]:
             f"{len(request.periods)} periods, {hours:,.4g} hours in all: owned and reserved units are paid throughout, "
             "units on demand and spot as they are needed; costs are means over the horizon"
         )
+        idle = [c.name for c in request.classes if not any(period.factor(c.name) for period in request.periods)]
+        if idle:
+            said.append(f"nothing is asked of {', '.join(idle)} in any period, and nothing bought for it")
     if request.survive is not Survive.NOTHING:
         what = "any one unit" if request.survive is Survive.NODE else "all units of any one zone"
         said.append(f"the demand is still served after {what} failed; limits on latency hold then, too")

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tokopt.domain.demand import Survive
 from tokopt.domain.plans import NearestFeasible, Plan, PlanRequest, Status
+from tokopt.errors import InputError
 from tokopt.fleet import Column, FleetProblem, Goal, best_possible, solve_fleet
 from tokopt.fleet import Survive as Withstand
 from tokopt.units import KW, format_si
@@ -49,13 +50,33 @@ def infeasible(found: Found, problem: FleetProblem | None) -> Plan:
         runner_up=None,
         interval={},
         extrapolated=is_extrapolated(found, ()),
-        nearest_feasible=tuple(nearest),
+        nearest_feasible=tuple(dict.fromkeys(nearest)),  # classes alike say the same
         excluded=found.excluded,
         assumptions=assumptions_of(found, ()),
         search=search_counts(found),
         request=request,
         provenance=plan_provenance(found, "none" if problem is None else "HiGHS", ()),
     )
+
+
+def why_nothing(found: Found, problem: FleetProblem) -> InputError:
+    """Return the error that the best plan is to buy nothing: nothing pays, or next to nothing is asked."""
+    if problem.goal is not Goal.PROFIT:
+        return InputError(f"the demand is too small to be told from none: {_rates(found, 1.0)}")
+    least = best_possible(problem, Goal.COST)
+    costs = f": to serve all of it costs ${least.usd_per_hour:,.2f}/h at least" if least.feasible else ""
+    earns = f"{' and' if costs else ', which'} earns ${_most_earned(problem):,.2f}/h"
+    return InputError(f"--objective profit: no part of the demand pays{costs}{earns}; raise what tokens earn")
+
+
+def _most_earned(problem: FleetProblem) -> float:
+    """Return what the whole demand earns, mean over the horizon. [USD/h]"""
+    earned = hours = 0.0
+    for number, period in enumerate(problem.periods):
+        asked = problem.demand_by_period[number] if problem.demand_by_period else problem.demand
+        earned += period.hours * sum(rate * usd for rate, usd in zip(asked, problem.usd_per_request, strict=True))
+        hours += period.hours
+    return earned / hours * 3600.0
 
 
 def _nearest_limits(found: Found, number: int) -> list[NearestFeasible]:

@@ -34,20 +34,23 @@ def _sizes(found: Found, problem: FleetProblem, solution: FleetSolution) -> list
     if not found.request.periods:
         return [
             *_sizes_now(found, problem, solution),
-            *(_in_words(b) for b in solution.binding if _plain(b.name) not in SAID_APART),
+            *(_in_words(found, b) for b in solution.binding if _plain(b.name) not in SAID_APART),
         ]
-    return [_in_words(b) for b in solution.binding]
+    return [_in_words(found, b) for b in solution.binding]
 
 
-def _in_words(binding: FleetBinding) -> Binding:
+def _in_words(found: Found, binding: FleetBinding) -> Binding:
     kind = _plain(binding.name)
     which = binding.name.partition("[")[2].removesuffix("]")
+    said = f" of {which}" if which else ""
+    if kind in ("demand", "spot"):  # of a class, which the fleet program knows by its number
+        said = f" req/s of {found.classes[int(which)].name}"
     when = f" in {binding.period}" if binding.period else ""
     if kind == "power":
         used, limit = format_si(binding.used, "W", 4), format_si(binding.limit, "W", 4)
     else:
         used, limit = f"{binding.used:,.6g}", f"{binding.limit:,.6g}"
-    detail = f"{used} of {limit}{f' of {which}' if which else ''}{when}"
+    detail = f"{used} of {limit}{said}{when}"
     return Binding(constraint=kind, detail=detail, slack=binding.slack / KW if kind == "power" else binding.slack)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
+from tokopt.domain.demand import CurrentUnits
 from tokopt.domain.plans import BreakEven, Change, ClassPlan, FleetItem, PeriodPlan
 from tokopt.fleet import FleetProblem, FleetSolution, break_even_prices
 
@@ -14,6 +16,7 @@ from .items import usd_per_million
 
 GRAMS = 1e3  # in a kilogram
 BREAK_EVEN_S = 3.0  # for all accelerators together: an extra that must not take longer than the plan
+OfferKey = tuple[str, str, str, str, str]  # accelerator, provider, region, market, instance type
 STATED = ("mean", "p50", "p90", "p99")  # statistics of an item's latencies
 
 
@@ -100,16 +103,14 @@ def _carbon_kg(rows: Sequence[Bought], t: int) -> float | None:
 
 def changes(found: Found, rows: Sequence[Bought]) -> tuple[Change, ...]:
     """Return how the units of each offer differ from today's fleet, where one was given."""
-    counts: dict[tuple[str, ...], list[int]] = {}
-    for unit in found.request.current:
-        key = (unit.accelerator, unit.provider, unit.region, unit.market, unit.instance_type)
-        counts.setdefault(key, [0, 0])[0] += unit.units
-    if not counts:
+    if not found.request.current:
         return ()
+    planned: Counter[OfferKey] = Counter()
     for bought in rows:
         offer = bought.row.offer
         key = (offer.accelerator, offer.provider, offer.region, offer.market.value, offer.instance_type)
-        counts.setdefault(key, [0, 0])[1] += bought.most_blocks * bought.row.column.units_per_block
+        planned[key] += bought.most_blocks * bought.row.column.units_per_block
+    today = _today(found.request.current, planned)
     return tuple(
         Change(
             accelerator=key[0],
@@ -120,9 +121,24 @@ def changes(found: Found, rows: Sequence[Bought]) -> tuple[Change, ...]:
             before=before,
             after=after,
         )
-        for key, (before, after) in sorted(counts.items())
-        if before != after
+        for key in sorted(today.keys() | planned.keys())
+        if (before := today[key]) != (after := planned[key])
     )
+
+
+def _today(current: Sequence[CurrentUnits], planned: Mapping[OfferKey, int]) -> Counter[OfferKey]:
+    """Return today's units by offer: those without a region or a type are of the planned offers that they may be."""
+    today: Counter[OfferKey] = Counter()
+    for unit in sorted(current, key=lambda unit: not (unit.region and unit.instance_type)):
+        own = (unit.accelerator, unit.provider, unit.region, unit.market, unit.instance_type)
+        alike = [key for key in planned if all(said in ("", there) for said, there in zip(own, key, strict=True))]
+        left = unit.units
+        for key in alike:
+            taken = min(left, max(planned[key] - today[key], 0))
+            today[key] += taken
+            left -= taken
+        today[alike[0] if alike else own] += left
+    return today
 
 
 def break_even(found: Found, problem: FleetProblem, solution: FleetSolution) -> tuple[BreakEven, ...]:

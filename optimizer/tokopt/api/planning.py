@@ -10,7 +10,7 @@ from tokopt.fleet import FleetProblem, FleetSolution, Stop, solve_fleet
 from tokopt.search import Search, find_candidates
 
 from .answer import assemble
-from .infeasible import infeasible
+from .infeasible import infeasible, why_nothing
 from .program import fleet_problem
 from .progress import Progress, silent
 from .services import gather
@@ -40,7 +40,8 @@ def solve_request(
         The plan; its status says whether anything meets the request.
 
     Raises:
-        InputError: A name that the catalog does not know, or a request that nothing limits.
+        InputError: A name that the catalog does not know, a request that nothing limits, or one that is best served
+            by buying nothing.
     """
     catalog = catalog or load_catalog(request.catalog)
     found = gather(request, catalog, progress, search)
@@ -51,6 +52,8 @@ def solve_request(
     solution = solve_fleet(problem, shadow_prices=extras)
     if solution.stop is Stop.INFEASIBLE:
         return infeasible(found, problem)
+    if not any(solution.blocks):
+        raise why_nothing(found, problem)
     second = _without_winner(problem, solution) if extras else None
     return assemble(found, problem, solution, second, margins=extras)
 

@@ -25,6 +25,8 @@ from tokopt.units import MONEY, parse_quantity
 
 from .requests import parse_demand, parse_share, parse_sla, resolve_workload, shape_of, with_default_ttft
 
+NO_MONEY = ("", "0", "0.0", "$0", "$0.0", "$0.00")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -67,6 +69,8 @@ def read_classes(
             PlanPeriod(name=f"{hour:02d}:00", hours=1.0, start_hour=float(hour), demand_factor=factor)
             for hour, factor in enumerate(row.hourly_demand)
         )
+    if periods and not any(period.factor(name) for period in periods for name in names):
+        raise InputError(f"{where}: no class asks for anything in any period: a demand factor above 0 is needed")
     return Asked(classes=tuple(classes), periods=periods)
 
 
@@ -138,8 +142,8 @@ def _shape(catalog: Catalog, name: str, row: ClassRow, lengths: Lengths | None) 
 
 
 def _money(value: str | float, what: str) -> float:
-    """Return dollars written like $0.5; nothing is 0."""
-    if value in (0, 0.0, ""):
+    """Return dollars written like $0.5; nothing, or $0, is 0."""
+    if str(value).strip() in NO_MONEY:
         return 0.0
     return parse_quantity(str(value), MONEY, what=what)
 

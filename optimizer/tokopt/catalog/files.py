@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tokopt.catalog.faults import fault_in_words
 from tokopt.errors import CatalogError
 
 RowT = TypeVar("RowT", bound=BaseModel)
-MANY_KEYS = 25  # of a row; more are no help in one line
 
 
 class Row(BaseModel):
@@ -42,8 +41,9 @@ def read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise CatalogError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise CatalogError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        # Beside what the grammar refuses: dates, numbers and depths that cannot be.
+        raise CatalogError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -86,25 +86,7 @@ def validate(row: type[RowT], data: Any, *, where: str) -> RowT:
     try:
         return row.model_validate(data)
     except ValidationError as error:
-        faults = error.errors(include_url=False)
-        first = faults[0]
-        key = ".".join(str(part) for part in first["loc"])
-        said = {"missing": "missing", "extra_forbidden": "unknown key"}.get(first["type"], first["msg"])
-        if first["type"] == "extra_forbidden":
-            said += _allowed(key, row) if len(first["loc"]) == 1 else ""
-        elif first["type"] != "missing":
-            said += f", not {first['input']!r}"
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise CatalogError(f"{where}: {key}: {said}{more}") from None
-
-
-def _allowed(key: str, row: type[BaseModel]) -> str:
-    """Return what may stand in place of an unknown key: of many keys only those that look alike, if any do."""
-    if len(row.model_fields) > MANY_KEYS:
-        near = difflib.get_close_matches(key, row.model_fields, n=3, cutoff=0.6)
-        if near:
-            return f"; did you mean {' or '.join(near)}?"
-    return f" (allowed: {', '.join(row.model_fields)})"
+        raise CatalogError(f"{where}: {fault_in_words(row, data, error)}") from None
 
 
 def _unique_key_loader() -> type:
@@ -117,6 +99,10 @@ def _unique_key_loader() -> type:
             seen: set[Any] = set()
             for key_node, _ in node.value:
                 key = self.construct_object(key_node, deep=True)
+                if isinstance(key, (list, dict)):
+                    raise yaml.constructor.ConstructorError(
+                        None, None, "a key is text or a number, no list or mapping", key_node.start_mark
+                    )
                 if key in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"key {key!r} appears twice", key_node.start_mark

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokopt.catalog.faults import kind_of
 from tokopt.catalog.files import read_yaml
 from tokopt.errors import CatalogError, InputError, unknown_name
 
@@ -54,9 +55,9 @@ def read_scenarios(source: Path | Mapping[str, Any], word: Word) -> tuple[Scenar
             has, names that stand for two scenarios, more combinations than can be meant.
     """
     said = str(source) if isinstance(source, Path) else "scenarios"
-    content = _yaml(source) if isinstance(source, Path) else source
+    content = read_yaml(source) if isinstance(source, Path) else source
     if not isinstance(content, Mapping) or not content:
-        raise CatalogError(f"{said}: a mapping with {', '.join(SECTIONS)} is needed, not {_kind(content)}")
+        raise CatalogError(f"{said}: a mapping with {', '.join(SECTIONS)} is needed, not {kind_of(content)}")
     for key in content:
         if key not in SECTIONS:
             raise CatalogError(f"{said}: {unknown_name('section', _shown(key), SECTIONS)}")
@@ -78,23 +79,11 @@ def read_scenarios(source: Path | Mapping[str, Any], word: Word) -> tuple[Scenar
     )
 
 
-def _yaml(path: Path) -> Any:
-    try:
-        return read_yaml(path)
-    except (
-        ValueError,
-        TypeError,
-        OverflowError,
-        RecursionError,
-    ) as error:  # of dates, numbers and depths that cannot be
-        raise CatalogError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
-
-
 def _named(section: Any, word: Word, said: str) -> Iterator[ScenarioText]:
     if section is None:
         return
     if not isinstance(section, Mapping):
-        raise CatalogError(f"{said}: scenarios: a mapping of names to options is needed, not {_kind(section)}")
+        raise CatalogError(f"{said}: scenarios: a mapping of names to options is needed, not {kind_of(section)}")
     if len(section) > MOST_SCENARIOS:
         raise CatalogError(f"{said}: {len(section):,} scenarios; at most {MOST_SCENARIOS:,}")
     for name, options in section.items():
@@ -112,7 +101,7 @@ def _name(name: Any, where: str) -> str:
 def _options(section: Any, word: Word, where: str) -> Options:
     """Return options under the names that they mean, every value of a kind that an option can have."""
     if not isinstance(section, Mapping):
-        raise CatalogError(f"{where}: a mapping of options to values is needed, not {_kind(section)}")
+        raise CatalogError(f"{where}: a mapping of options to values is needed, not {kind_of(section)}")
     found: Options = {}
     for key, value in section.items():
         option = _option(key, word, where)
@@ -163,7 +152,7 @@ def _combined(section: Any, word: Word, said: str) -> list[ScenarioText]:
         return []
     where = f"{said}: matrix"
     if not isinstance(section, Mapping):
-        raise CatalogError(f"{where}: a mapping of options to lists is needed, not {_kind(section)}")
+        raise CatalogError(f"{where}: a mapping of options to lists is needed, not {kind_of(section)}")
     lists = {k: values for k, values in section.items() if k not in ("include", "exclude")}
     axes = {_option(key, word, where): _axis(values, f"{where}: {key}") for key, values in lists.items()}
     if len(axes) < len(lists):
@@ -210,7 +199,7 @@ def _with_included(
 
 def _axis(values: Any, where: str) -> list[Any]:
     if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence):
-        raise CatalogError(f"{where}: a list of values is needed, not {_kind(values)}")
+        raise CatalogError(f"{where}: a list of values is needed, not {kind_of(values)}")
     if not values:
         raise CatalogError(f"{where}: the list is empty; at least one value is needed")
     if len(values) > MOST_SCENARIOS:
@@ -234,12 +223,12 @@ def _entries(
     if section is None:
         return []
     if isinstance(section, (str, Mapping)) or not isinstance(section, Sequence):
-        raise CatalogError(f"{where}: a list of mappings is needed, not {_kind(section)}")
+        raise CatalogError(f"{where}: a list of mappings is needed, not {kind_of(section)}")
     found = []
     for number, entry in enumerate(section, 1):
         here = f"{where}: entry {number}"
         if not isinstance(entry, Mapping) or not entry:
-            raise CatalogError(f"{here}: a mapping of options to values is needed, not {_kind(entry)}")
+            raise CatalogError(f"{here}: a mapping of options to values is needed, not {kind_of(entry)}")
         plain = {key: value for key, value in entry.items() if key != NAME or axes is not None}
         options = _options(plain, word, here)
         for key in options:
@@ -272,16 +261,9 @@ def _text(value: Any) -> str:
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
-def _kind(value: Any) -> str:
-    if value is None or value in ({}, []):
-        return "nothing"
-    kinds = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
-    return kinds.get(type(value), type(value).__name__)
-
-
 def _shown(value: Any) -> str:
     """Return a value for an error message: short, and of nested values only what they are."""
     if isinstance(value, (str, int, float)):
         text = str(value)
         return text if len(text) <= 60 else f"{text[:57]}..."
-    return _kind(value)
+    return kind_of(value)

@@ -80,7 +80,10 @@ class PeriodRow(Row):
     def _day(cls, value: Any) -> str:
         if isinstance(value, datetime.date):
             return value.isoformat()
-        return datetime.date.fromisoformat(str(value)).isoformat() if value else ""
+        try:
+            return datetime.date.fromisoformat(str(value)).isoformat() if value else ""
+        except ValueError:
+            raise ValueError("a date is needed, like 2027-03-01") from None
 
 
 class WorkloadsRow(Row):
@@ -178,7 +181,12 @@ def read_trace(path: Path) -> Lengths:
     """
     frame = _frame(path, ("time", "input_tokens", "output_tokens"))
     lengths = _lengths(path, frame, np.ones(frame.height))
-    times = np.sort(frame["time"].to_numpy())
+    times = frame["time"].to_numpy()
+    unsound = np.flatnonzero(~(times >= 0.0) | ~np.isfinite(times))
+    if unsound.size:
+        row = int(unsound[0])
+        raise CatalogError(f"{path}: row {row + 2}: time {times[row]:g}: seconds from 0 on, or dates, are needed")
+    times = np.sort(times)
     span = float(times[-1] - times[0])
     if times.size < 2 or span <= 0.0:
         raise CatalogError(f"{path}: at least two requests at different times are needed to tell a rate")

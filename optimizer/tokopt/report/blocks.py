@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 INDENT = 2
+GAP = 2  # between columns
 HEADING = "bold cyan"
 QUIET = "dim"
-GAP = 2  # between columns
 LONGEST_NAME = 30  # of an accelerator, a provider or a class; what is longer may be broken
 
 

@@ -11,7 +11,7 @@ from tokopt.domain.plans import ClassPlan, ItemPeriod, PeriodPlan, Plan
 from tokopt.report.blocks import columns, pairs, section
 from tokopt.report.figures import UNKNOWN, milliseconds, number, plural, power, rate, usd
 
-BAR = 30  # characters of the longest bar
+BAR = 20  # characters of the longest bar
 MANY = 8  # accelerators whose break-even prices are shown
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -92,10 +92,10 @@ def _on_and_off(plan: Plan) -> Iterator[RenderableType]:
     for position, item in enumerate(plan.fleet, start=1):
         counts = [p.units for p in item.by_period]
         if len(set(counts)) > 1:
-            units = ", ".join(f"{p.period} {p.units:,}" for p in _runs(item.by_period))
-            rows.append((f"{position}. {item.accelerator}", f"{item.provider} {item.market}: units {units}"))
+            units = ", ".join(f"{p.units:,} from {p.period}" for p in _runs(item.by_period))
+            rows.append((f"{position}. {item.accelerator}", f"{item.provider} {item.market}: {units}"))
     if rows:
-        yield Text("")
+        yield Text("\nUnits that come and go")
         yield pairs(rows)
 
 

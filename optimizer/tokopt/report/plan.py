@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -15,6 +15,7 @@ from tokopt.report.fleet import fleet_sections
 from tokopt.report.outlook import outlook_sections
 from tokopt.report.power import power_lines
 
+MANY_CLASSES = 8  # of requests that are named in the first line
 BEST = {
     Objective.COST: "the lowest cost",
     Objective.THROUGHPUT: "the most output",
@@ -33,11 +34,17 @@ def plan_report(plan: Plan) -> RenderableType:
     return Group(*parts, *_left_out(plan), _assumptions(plan), _provenance(plan))
 
 
+def _some(names: Sequence[str]) -> str:
+    """Return names, of many the first ones and how many more there are."""
+    left = len(names) - MANY_CLASSES
+    return ", ".join(names) if left <= 1 else f"{', '.join(names[:MANY_CLASSES])} and {left:,} more"
+
+
 def _verdict(plan: Plan) -> RenderableType:
     request = plan.request
     task = f"{request.llm}, {request.workload.name} workload"
     if request.classes:
-        task = f"{len(request.classes)} kinds of requests ({', '.join(c.name for c in request.classes)})"
+        task = f"{len(request.classes)} kinds of requests ({_some([c.name for c in request.classes])})"
     if plan.status is Status.OPTIMAL:
         gap = plan.gap or 0.0
         proof = "gap 0" if gap < 1e-9 else f"gap {gap:.1e}"

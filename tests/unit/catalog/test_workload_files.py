@@ -23,6 +23,7 @@ TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:49.6805900,879,55
 2023-11-16 18:15:50.6805900,91,16
 """
+BINS = [{"input_tokens": 5, "output_tokens": 5, "shares": 3}]
 ONE: dict[str, Any] = {"model": "qwen3-8b", "workload": "chat", "demand": "5req/s"}
 
 
@@ -136,6 +137,25 @@ def test_hours_of_a_day(catalog: Catalog) -> None:
         ({"workloads": {"chat": ONE}, "periods": [{"name": "a", "hours": 1, "demand": {"x": 1}}]}, "no class 'x'"),
         ({"workloads": {"chat": ONE}, "periods": [{"name": "a", "hours": 1, "prices": {"x": 1}}]}, "is not one of"),
         ({"workloads": {"chat": ONE}, "periods": [{"name": "a", "hours": 1, "starts_on": "soon"}]}, "starts_on"),
+        (
+            {"workloads": {"chat": ONE}, "periods": [{"name": "a", "hours": 1, "starts_on": "soon"}]},
+            "periods.0.starts_on: a date is needed, like 2027-03-01, not 'soon'",
+        ),
+        ({"workloads": {"chat": ONE}, "periods": [{"name": "a", "hours": 1, "demand": 0}]}, "no class asks for"),
+        ({"workloads": {"chat": {**ONE, "demand": "1e30req/s"}}}, "more than the 1,000,000,000,000 req/s"),
+        (
+            {"workload": {"chat": ONE}},
+            "workloads: missing; workload: unknown key (allowed: workloads, periods, hourly_demand)",
+        ),
+        ({"workloads": {"chat": {**ONE, "modle": "x"}}}, "workloads.chat.modle: unknown key; did you mean model?"),
+        ({"workloads": []}, "workloads: a mapping of keys to values is needed, not nothing"),
+        ({"workloads": {"chat": {**ONE, "price": 0.9}}}, "price: a mapping of keys to values is needed, not 0.9"),
+        ({"workloads": {"chat": {**ONE, "demand": float("nan")}}}, "chat.demand: Input should be a finite number"),
+        (
+            {"workloads": {"chat": {**ONE, "histogram": BINS}}},
+            "workloads.chat.histogram.0.shares: unknown key; did you",
+        ),
+        (None, "a mapping of keys to values is needed, not nothing"),
     ],
 )
 def test_what_is_refused(catalog: Catalog, content: Any, said: str) -> None:
@@ -153,6 +173,8 @@ def test_what_is_refused(catalog: Catalog, content: Any, said: str) -> None:
         ("time,input_tokens,output_tokens\n0,5,5\n", "at least two requests"),
         ("time,input_tokens,output_tokens\n0,5,5\n0,5,5\n", "different times"),
         ("time,input_tokens,output_tokens\n0,5,5\n1,-5,5\n", "row 3"),
+        ("time,input_tokens,output_tokens\n0,5,5\n-1,5,5\n", "row 3: time -1: seconds from 0 on, or dates"),
+        ("time,input_tokens,output_tokens\n0,5,5\n,5,5\n1,5,5\n", "row 3: time nan"),
         ("time,input_tokens,output_tokens\n0,5,5\n1,x,5\n", "not a table of numbers"),
         ("time,input_tokens,output_tokens\nsoon,5,5\nlater,5,5\n", "not a table of numbers"),
     ],
@@ -163,3 +185,26 @@ def test_traces_that_are_refused(tmp_path: Path, content: str, said: str) -> Non
     with pytest.raises(InputError) as refused:
         read_trace(path)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", ": a mapping of keys to values is needed, not nothing"),
+        ("workloads:\n  ? [a, b]\n  : {}\n", ":2: not valid YAML: a key is text or a number, no list or mapping"),
+        ("periods: [{starts_on: 2027-13-45}]\n", ": not valid YAML: month must be in 1..12"),
+        ("workloads:\n  a: {}\n  a: {}\n", ":3: not valid YAML: key 'a' appears twice"),
+        ("[" * 100_000, "not valid YAML"),
+    ],
+)
+def test_files_that_are_refused(catalog: Catalog, tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "workloads.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        asked(catalog, str(path))
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_tokens_that_earn_nothing_may_be_said_to_cost_nothing(catalog: Catalog) -> None:
+    (chat,) = asked(catalog, {"workloads": {"chat": {**ONE, "price": {"input": "$0", "output": "$2"}}}}).classes
+    assert chat.earns.usd_per_million_input_tokens == 0.0 and chat.earns.usd_per_million_output_tokens == 2.0

@@ -11,6 +11,7 @@ import tokopt
 from tokopt.domain.comparisons import Frontier
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.plans import FleetItem, Plan, Status
+from tokopt.report.blocks import columns
 from tokopt.report.deployments import layout_text, letters_used, shape_text, short_text
 from tokopt.report.estimate import BAR_WIDTH, _widths
 from tokopt.report.frontier import frontier_csv, frontier_report, thinned
@@ -128,3 +129,31 @@ def test_speculation_and_unknown_power_are_said(plan: Plan) -> None:
 def test_a_plan_that_was_cut_short_says_how_far_off_it_may_be(plan: Plan) -> None:
     report = printed(plan_report(plan.model_copy(update={"status": Status.FEASIBLE, "gap": 0.021})), 200)
     assert "Feasible plan" in report and "2.1 % better" in report
+
+
+WORDS = ("rtx_pro_6000", "asia-northeast-1, gpu_1x_b200_sxm6, as of 2026-09-20", "56.1 ktok/s", "not known")
+
+
+@pytest.mark.parametrize("width", [80, 60, 46])
+def test_tables_wrap_at_spaces_and_lose_nothing(width: int) -> None:
+    """A column of names beside figures is not squeezed to nothing, and no figure is cut off."""
+    said = printed(columns(("accelerator", "offer", "output", "power in all"), [WORDS], left=(0, 1)), width)
+    assert "…" not in said and all(len(line) <= width for line in said.splitlines())
+    assert all(word in said.split() for cell in WORDS for word in cell.split())
+
+
+def test_tables_are_as_wide_as_their_cells_where_there_is_room() -> None:
+    head, row = printed(columns(("name", "offer", "", ""), [WORDS], left=(0, 1)), 200).splitlines()
+    assert [cell.strip() for cell in row.split("  ") if cell.strip()] == list(WORDS) and "offer" in head
+
+
+def test_tables_without_room_for_their_words_keep_within_the_width() -> None:
+    assert all(len(line) <= 20 for line in printed(columns(("a", "b", "c", "d"), [WORDS]), 20).splitlines())
+
+
+def test_of_many_classes_the_first_line_names_the_first() -> None:
+    chat = {"model": "qwen3-8b", "workload": "chat", "demand": "1req/s"}
+    many = {"workloads": {f"class{n}": chat for n in range(12)}}
+    found = tokopt.plan(workloads=many, gpus="h100_sxm", prices="runpod")
+    first = " ".join(printed(plan_report(found)).split())
+    assert "for 12 kinds of requests (class0, class1," in first and "class7 and 4 more)" in first
