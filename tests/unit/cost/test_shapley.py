@@ -113,7 +113,7 @@ def test_the_empty_coalition_must_have_one() -> None:
 
 @given(POSITIVE, POSITIVE, st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=7), st.floats(-1.0, 1.0))
 def test_shares_are_balanced_to_the_last_digit(start: float, end: float, others: list[float], small: float) -> None:
-    """Exact wherever one share is small enough to hold the last digit of the end, as it is unless all are far larger."""
+    """Exact wherever one share is small enough to hold the last digit of the end: unless all are far larger."""
     shares = [*others, end - start - math.fsum(others) - small * end, small * end]
     kept = balanced(start, shares, end)
     assert kept == pytest.approx(shares, rel=1e-9, abs=1e-6)
