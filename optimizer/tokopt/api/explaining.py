@@ -96,7 +96,7 @@ def explain(
         infeasible_coalitions=sum(outcome.usd is None for outcome in coalitions),
         unproven=unproven,
         warnings=(*warnings, *_doubts(read, unproven)),
-        assumptions=_assumptions(setting, rows),
+        assumptions=_assumptions(setting, rows, narrowed=bool(names(factors))),
         provenance=_provenance(read, loaded),
     )
 
@@ -229,13 +229,14 @@ def _steps(values: NDArray[np.float64], order: Sequence[int]) -> list[Step]:
 # --- what it rests on ---
 
 
-def _assumptions(setting: Setting, rows: Sequence[FactorRow]) -> tuple[str, ...]:
+def _assumptions(setting: Setting, rows: Sequence[FactorRow], *, narrowed: bool) -> tuple[str, ...]:
     names_used = {part for row in rows for part in (row.parts or (row.name,))}
     said = [
         "a factor's share is its Shapley value: what it adds to the best plan of the same request, averaged over all "
         "orders in which the plan's factors can be added to the baseline",
         "every set of factors is planned anew, within the same limits, for the same demand or power; with a factor, "
         "everything that the request allows may be chosen, without it only what the baseline has",
+        "ratios are the same of logarithms: multiplied, they make the whole",
         "tensor and pipeline parallelism and every serving framework of the request are there from the start",
     ]
     if "accelerator" in names_used:
@@ -245,6 +246,8 @@ def _assumptions(setting: Setting, rows: Sequence[FactorRow]) -> tuple[str, ...]
             "interconnect is the size, wiring and bandwidth of the scale-up domain and the network beyond it; "
             f"efficiencies stay those of the accelerator, and {setting.baseline} is bought in its own nodes"
         )
+    if narrowed:
+        said.append("only the factors that were asked for are explained: in all others the baseline is like the plan")
     together = [row.title for row in rows if row.parts]
     if together:
         said.append(f"taken together, because the plan uses more than eight factors: {'; '.join(together)}")

@@ -41,7 +41,10 @@ def choose_baseline(
     """
     known = [accelerator.name for accelerator in candidates(plan, ground)]
     if wanted is not None:
-        name = hardware_of(ground.catalog.accelerator(wanted).name)
+        try:
+            name = hardware_of(ground.catalog.accelerator(wanted).name)
+        except InputError as error:
+            raise InputError(f"--baseline: {error}") from None
         if name not in known:
             raise InputError(
                 f"--baseline: {name} has no price that the request may use; these have: {', '.join(known)}"

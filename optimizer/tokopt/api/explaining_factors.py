@@ -98,8 +98,8 @@ def _feature_row(
 
 def _depths(setting: Setting) -> str:
     items = [item for item in setting.plan.fleet if item.deployment.speculation_depth]
-    said = {f"depth {i.deployment.speculation_depth}, {i.features['tokens_per_step']:.2f} tokens a step" for i in items}
-    return "; ".join(sorted(said))
+    said = {(i.deployment.speculation_depth, i.features.get("tokens_per_step", 0.0)) for i in items}
+    return "; ".join(f"depth {depth}, {tokens:.3g} tokens a step" for depth, tokens in sorted(said))
 
 
 def _ranks(setting: Setting) -> str:
@@ -237,10 +237,12 @@ def _offer_prices(setting: Setting) -> list[tuple[str, float, float]]:
 
 
 def _offer_words(setting: Setting) -> Words:
-    rows = sorted(set(_offer_prices(setting)))
-    terms = sorted({f"{i.provider} {i.market}".replace("_", " ") for i in setting.plan.fleet})
-    usual = ", ".join(f"{name} ${asked:.2f}/h" for name, asked, _ in rows)
-    return f"the middle provider on demand: {usual}", f"{', '.join(terms)}: ${min(paid for *_, paid in rows):.2f}/h"
+    usual = {name: f"{name} ${asked:.2f}/h" for name, asked, _ in _offer_prices(setting)}
+    paid = {
+        f"{i.provider} {i.market.replace('_', ' ')}, {i.accelerator} ${i.usd_per_unit_hour / i.gpus_per_unit:.2f}/h"
+        for i in setting.plan.fleet
+    }
+    return f"the middle provider on demand, {', '.join(usual.values())}", "; ".join(sorted(paid))
 
 
 def _offer_used(setting: Setting) -> bool:

@@ -108,7 +108,7 @@ def solved(world: World, ground: Ground, search: SharedSearch) -> Outcome:
     try:
         plan = solve_request(request, ground.catalog_of(world), search=search, extras=False)
     except InputError as error:  # such as no offer that is left: a world may be made impossible
-        return Outcome(usd=None, per_mw=None, fleet="", infeasible=str(error))
+        return Outcome(usd=None, per_mw=None, fleet="", infeasible=str(error).partition(" (")[0])
     return outcome_of(plan)
 
 

@@ -45,10 +45,10 @@ def _answer(found: Explanation) -> RenderableType:
     if not found.factors:
         return text.append(f" is what a plain {old.title} costs: the plan uses nothing beyond it")
     ratio = old.usd_per_million_output_tokens / new.usd_per_million_output_tokens
-    compared = f"{times(ratio)} below" if ratio >= 1 else f"{times(1 / ratio)} above"
-    text.append(f", {compared} the {usd(old.usd_per_million_output_tokens)} of a plain {old.title} fleet")
+    text.append(f"; the baseline, on {old.title}, costs {usd(old.usd_per_million_output_tokens)}, {times(ratio)} that")
     if old.tokens_per_s_per_mw and new.tokens_per_s_per_mw:
-        text.append(f", at {times(new.tokens_per_s_per_mw / old.tokens_per_s_per_mw)} the tokens per MW")
+        more = new.tokens_per_s_per_mw / old.tokens_per_s_per_mw
+        text.append(f", and the plan makes {times(more)} its tokens per MW")
     saving = [f for f in found.factors if f.usd_per_million_output_tokens.share < 0][:NAMED]
     if saving:
         shares = [f"{f.title} {usd(-f.usd_per_million_output_tokens.share)}" for f in saving]
