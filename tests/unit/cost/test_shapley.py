@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ from tokopt.cost import balanced, shapley_values, with_missing
 
 FIGURES = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
 POSITIVE = st.floats(min_value=1e-3, max_value=1e6)
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -39,16 +40,19 @@ def over_all_orders(game: NDArray[np.float64]) -> list[float]:
     return [math.fsum(each) / len(each) for each in added]
 
 
+@unhurried
 @given(games())
 def test_shares_are_means_over_all_orders(game: NDArray[np.float64]) -> None:
     assert shapley_values(game) == pytest.approx(over_all_orders(game), rel=1e-9, abs=1e-6)
 
 
+@unhurried
 @given(games())
 def test_shares_add_up_to_the_whole(game: NDArray[np.float64]) -> None:
     assert math.fsum(shapley_values(game)) == pytest.approx(game[-1] - game[0], rel=1e-9, abs=1e-5)
 
 
+@unhurried
 @given(games(), st.data())
 def test_what_adds_the_same_gets_the_same(game: NDArray[np.float64], data: st.DataObject) -> None:
     count = players(game)
@@ -63,6 +67,7 @@ def test_what_adds_the_same_gets_the_same(game: NDArray[np.float64], data: st.Da
     assert shares[one] == pytest.approx(shares[other], rel=1e-9, abs=1e-6)
 
 
+@unhurried
 @given(games(most=4), FIGURES)
 def test_what_adds_nothing_but_itself_gets_just_that(game: NDArray[np.float64], own: float) -> None:
     shares = shapley_values(np.concatenate([game, game + own]))
@@ -70,6 +75,7 @@ def test_what_adds_nothing_but_itself_gets_just_that(game: NDArray[np.float64], 
     assert shares[:-1] == pytest.approx(shapley_values(game), rel=1e-9, abs=1e-6)
 
 
+@unhurried
 @given(st.integers(0, 5), st.integers(0, 2**32 - 1), st.floats(-10, 10))
 def test_shares_of_sums_are_sums_of_shares(count: int, seed: int, factor: float) -> None:
     one, other = np.random.default_rng(seed).normal(size=(2, 1 << count))
@@ -111,6 +117,7 @@ def test_the_empty_coalition_must_have_one() -> None:
 # --- sums to the last digit ---
 
 
+@unhurried
 @given(POSITIVE, POSITIVE, st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=7), st.floats(-1.0, 1.0))
 def test_shares_are_balanced_to_the_last_digit(start: float, end: float, others: list[float], small: float) -> None:
     """Exact wherever one share is small enough to hold the last digit of the end: unless all are far larger."""
@@ -120,6 +127,7 @@ def test_shares_are_balanced_to_the_last_digit(start: float, end: float, others:
     assert math.fsum((start, *kept)) == end
 
 
+@unhurried
 @given(POSITIVE, POSITIVE)
 def test_one_share_alone_is_the_difference(start: float, end: float) -> None:
     (share,) = balanced(start, [0.0], end)
