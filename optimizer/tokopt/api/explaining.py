@@ -152,10 +152,12 @@ def _doubts(plan: Plan, unproven: int) -> list[str]:
 
 
 def _baseline(setting: Setting, outcome: Outcome, why: str) -> Baseline:
+    own = "accelerator" not in setting.factors  # then it has the plan's
+    table = setting.catalog.accelerators
     return Baseline(
-        accelerator=setting.baseline,
-        title=setting.old.title,
-        why=why,
+        accelerator=" and ".join(setting.hardware) if own else setting.baseline,
+        title=" and ".join(table[name].title for name in setting.hardware) if own else setting.old.title,
+        why="the plan's own: accelerators are not among the factors" if own else why,
         fleet=outcome.fleet,
         usd_per_million_output_tokens=outcome.usd or 0.0,
         tokens_per_s_per_mw=outcome.per_mw,

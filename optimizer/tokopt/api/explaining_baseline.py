@@ -55,6 +55,8 @@ def choose_baseline(
         others = [n for n, (*_, found) in _each(plan, ground, known, factors, search) if found.usd is not None]
         works = f"this works: {', '.join(others)}" if others else _narrower(plan, ground, [name], factors, search)
         raise InputError(f"--baseline: nothing plain on {name} meets the request ({outcome.infeasible}); {works}")
+    if factors and not {"accelerator", "interconnect"} & set(factors):
+        known = list(dict.fromkeys((hardware_in(plan)[0], *known)))  # the plan's own first
     for _, (setting, rows, outcome) in _each(plan, ground, known, factors, search):
         if outcome.usd is not None:
             return setting, rows, "the slowest accelerator of the price list that meets the request without the factors"

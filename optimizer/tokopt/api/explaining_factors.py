@@ -238,11 +238,17 @@ def _offer_prices(setting: Setting) -> list[tuple[str, float, float]]:
 
 def _offer_words(setting: Setting) -> Words:
     usual = {name: f"{name} ${asked:.2f}/h" for name, asked, _ in _offer_prices(setting)}
-    paid = {
-        f"{i.provider} {i.market.replace('_', ' ')}, {i.accelerator} ${i.usd_per_unit_hour / i.gpus_per_unit:.2f}/h"
-        for i in setting.plan.fleet
-    }
-    return f"the middle provider on demand, {', '.join(usual.values())}", "; ".join(sorted(paid))
+    paid: dict[str, list[float]] = {}
+    for item in setting.plan.fleet:
+        where = f"{item.provider} {item.market.replace('_', ' ')}, {item.accelerator}"
+        paid.setdefault(where, []).append(item.usd_per_unit_hour / item.gpus_per_unit)
+    said = [f"{where} {_range(prices)}/h" for where, prices in paid.items()]
+    return f"the middle provider on demand, {', '.join(usual.values())}", "; ".join(said)
+
+
+def _range(prices: Sequence[float]) -> str:
+    low, high = f"${min(prices):.2f}", f"${max(prices):.2f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _offer_used(setting: Setting) -> bool:

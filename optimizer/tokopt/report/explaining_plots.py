@@ -45,7 +45,7 @@ def waterfall(found: Explanation) -> bytes:
         _waterfall(axes, found, name)
         axes.set_xlabel(label)
     every[0].set_yticks(range(len(names)), names)
-    every[0].invert_yaxis()
+    every[0].set_ylim(len(names) - 0.5, -0.5)
     _legend(figure, (("baseline and plan", TOTAL), ("better", BETTER), ("worse", WORSE)))
     figure.suptitle(f"{found.plan.model}, {found.plan.workload}: what each factor contributes", fontsize=11)
     return _png(figure)
@@ -85,7 +85,7 @@ def tornado(found: Explanation) -> bytes:
         _cases(axes, place, asked, plan, reach)
     axes.axvline(plan, color="black", linewidth=1.2)
     axes.set_yticks(range(len(rows)), [asked.title for asked in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # also a row without a bar has its place
     axes.set_xlim(low - 2.2 * ROOM * reach, high + 2.2 * ROOM * reach)
     axes.set_xlabel(f"USD per million output tokens; the plan: {usd(plan)}")
     axes.set_title(f"{found.plan.model}, {found.plan.workload}: what would change the answer", fontsize=11)
@@ -97,14 +97,14 @@ def tornado(found: Explanation) -> bytes:
 def _cases(axes: Any, place: int, asked: WhatIf, plan: float, reach: float) -> None:
     """Draw the cases of one question: bars to each side, words at their ends; several on one side share it."""
     words: dict[bool, list[tuple[float, str]]] = {False: [], True: []}
-    beside = []
+    beside: dict[str, list[str]] = {}
     for case in sorted(asked.cases, key=lambda c: -abs(c.usd_difference or 0.0)):
         cost = case.usd_per_million_output_tokens
         if cost is None:
-            beside.append(f"{case.change}: infeasible")
+            beside.setdefault("infeasible", []).append(case.change)
             continue
         if abs(cost / plan - 1.0) < SLIGHT:
-            beside.append(f"{case.change}: the same")
+            beside.setdefault("the same", []).append(case.change)
             continue
         look = WORSE if cost > plan else BETTER
         axes.barh(
@@ -122,7 +122,8 @@ def _cases(axes: Any, place: int, asked: WhatIf, plan: float, reach: float) -> N
         taken = bool(words[True])
         edge = plan + (-1 if taken else 1) * reach * 0.012
         aligned = "right" if taken else "left"
-        axes.text(edge, place, ", ".join(beside), va="center", ha=aligned, fontsize=8.5, color=QUIET, zorder=3)
+        said = "; ".join(f"{', '.join(changes)}: {what}" for what, changes in beside.items())
+        axes.text(edge, place, said, va="center", ha=aligned, fontsize=8.5, color=QUIET, zorder=3)
 
 
 # --- what both pictures share ---

@@ -170,6 +170,15 @@ def test_a_plan_as_plain_as_its_baseline_has_no_factors(catalog: Catalog) -> Non
     assert cost(found.baseline) == cost(found.plan) == plan.usd_per_million_output_tokens
 
 
+def test_without_the_accelerator_among_the_factors_the_baseline_has_the_plans(catalog: Catalog, dense: Plan) -> None:
+    found = tokopt.explain(dense, catalog=catalog, factors="precision")
+    (own,) = {item.accelerator for item in dense.fleet}
+    assert found.baseline.accelerator == own
+    wide = tokopt.plan(catalog=catalog, **DENSE | {"gpus": own, "precisions": "bf16", "kv_precisions": "bf16"})
+    assert cost(found.baseline) == wide.usd_per_million_output_tokens
+    assert any("only the factors that were asked for" in line for line in found.assumptions)
+
+
 # --- what if ---
 
 
