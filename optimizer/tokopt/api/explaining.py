@@ -69,6 +69,8 @@ def explain(
     read = read_plan(plan)
     if read.status is Status.INFEASIBLE or read.usd_per_million_output_tokens is None:
         raise InputError("the plan is infeasible: there is nothing to explain; its report says what stands in the way")
+    if read.usd_per_million_output_tokens <= 0.0:
+        raise InputError("the plan costs nothing: there is nothing to explain")
     loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog or read.request.catalog)
     ground = ground_of(read.request, loaded)
     search = SharedSearch()
@@ -220,10 +222,12 @@ def _steps(values: NDArray[np.float64], order: Sequence[int]) -> list[Step]:
     """Return the bars of one figure in the order of the factors: they add up to the last digit."""
     start, end = float(values[0]), float(values[-1])
     shares = balanced(start, [float(share) for share in shapley_values(values)[list(order)]], end)
-    ratios = np.exp(shapley_values(np.log(values)))[list(order)]
+    ratios: list[float | None] = [None] * len(order)
+    if values.min() > 0.0:
+        ratios = [float(ratio) for ratio in np.exp(shapley_values(np.log(values)))[list(order)]]
     edges = [start, *(math.fsum((start, *shares[:n])) for n in range(1, len(shares))), end]
     return [
-        Step(share=share, times=float(ratio), before=edges[n], after=edges[n + 1])
+        Step(share=share, times=ratio, before=edges[n], after=edges[n + 1])
         for n, (share, ratio) in enumerate(zip(shares, ratios, strict=True))
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import BrokenExecutor, Future, as_completed
 from dataclasses import dataclass, field, replace
 
 from tokopt.catalog import Catalog
@@ -25,6 +25,10 @@ from .progress import Progress
 
 MOST_S = 10.0  # of the solver, in one world: there are many, and only programs of many classes take as long
 MOST_NAMED = 3  # kinds of set-ups that a fleet is described by
+_BROKEN = (
+    "a process that solved plans was killed: is memory short? With --jobs 1 (jobs=1) there are none; a script has to "
+    "ask for more under if __name__ == '__main__':"
+)
 PARALLEL_FROM_S = 4.0  # of work left, from which on processes pay for being started
 
 
@@ -204,6 +208,9 @@ def all_solved(
         jobs: Most processes.
         each_s: What a world is expected to take.
         progress: Told how many are done.
+
+    Raises:
+        InputError: A process was killed.
     """
     groups: dict[str, list[int]] = {}
     for number, world in enumerate(worlds):
@@ -230,7 +237,10 @@ def all_solved(
                 pool.submit(solved_there, packed, [worlds[n] for n in numbers]): numbers for numbers in longest
             }
             for future in as_completed(asked):
-                keep(asked[future], future.result())
+                try:
+                    keep(asked[future], future.result())
+                except BrokenExecutor:
+                    raise InputError(_BROKEN) from None
     return [outcomes[number] for number in range(len(worlds))]
 
 

@@ -14,7 +14,7 @@ class Step(Record):
     """What a factor contributes to one figure: a bar of the waterfall from the baseline to the plan."""
 
     share: float  # Shapley value, in the figure's unit; baseline + shares = plan
-    times: float  # the same as a ratio: Shapley value of the figure's logarithm; baseline x ratios = plan
+    times: float | None  # the same as a ratio: Shapley value of the logarithm; None = something costs nothing at all
     before: float  # where the bar begins: the baseline and the factors before it
     after: float  # where it ends
 

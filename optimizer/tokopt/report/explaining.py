@@ -11,8 +11,9 @@ from tokopt.domain.explaining import PER_MW, USD, Explanation, Factor, Figures, 
 from tokopt.report.blocks import bullets, columns, pairs, section
 from tokopt.report.figures import plural, short, signed_share, times, usd
 
-LEAST_BAR, MOST_BAR = 20, 60
-BESIDE_BARS = 62  # columns that a waterfall's words and figures take
+LEAST_BAR, MOST_BAR = 10, 60
+BESIDE_BARS = 28  # columns that a waterfall's figures and gaps take, besides its names
+ROOM_FOR_FLEETS = 96  # columns from which on a tornado also names fleets and tokens per MW
 HALF = 7  # characters of each side of a tornado's bar
 WHOLE, LESS, MORE = "█", "▒", "▓"  # the baseline and the plan; what takes away; what adds
 NAMED = 3  # factors in the sentence on top
@@ -21,7 +22,8 @@ SLIGHT = 5e-5  # relative differences below it are said to be none
 
 def explanation_report(found: Explanation, *, columns_wide: int) -> RenderableType:
     """Return the whole report."""
-    wide = max(LEAST_BAR, min(MOST_BAR, columns_wide - BESIDE_BARS))
+    longest = max(len(word) for word in (_start(found), *(factor.title for factor in found.factors)))
+    wide = max(LEAST_BAR, min(MOST_BAR, columns_wide - BESIDE_BARS - longest))
     parts: list[RenderableType] = [_answer(found)]
     if found.warnings:
         parts.append(section("To be known", bullets(found.warnings)))
@@ -31,7 +33,7 @@ def explanation_report(found: Explanation, *, columns_wide: int) -> RenderableTy
     if found.factors:
         parts.append(section("What the factors are", _meanings(found)))
     if found.what_if:
-        parts.append(section("What if: $ per M output tokens, the widest spread first", _tornado(found)))
+        parts.append(section("What if: $ per M output tokens, the widest spread first", _tornado(found, columns_wide)))
         parts += _reasons(found.what_if)
     parts += [section("Assumptions", bullets(_assumed(found))), _provenance(found)]
     return Group(*parts)
@@ -65,15 +67,19 @@ def _waterfall(found: Explanation, figure: str, wide: int) -> RenderableType:
     steps = [(factor, step) for factor in found.factors if (step := _step(factor, figure)) is not None]
     most = max(start, end, *(value for _, step in steps for value in (step.before, step.after)))
     rows: list[tuple[RenderableType, ...]] = [
-        (f"baseline: {found.baseline.accelerator}", _figure(start, figure), "", floating(0.0, start, most, wide, WHOLE))
+        (_start(found), _figure(start, figure), "", floating(0.0, start, most, wide, WHOLE))
     ]
     for factor, step in steps:
         better = (step.share < 0) == (figure == USD)
         mark = LESS if step.share < 0 else MORE
         bar = Text(floating(step.before, step.after, most, wide, mark), style="green" if better else "red")
-        rows.append((factor.title, _signed(step.share, figure), times(step.times), bar))
+        rows.append((factor.title, _signed(step.share, figure), _ratio(step.times), bar))
     rows.append(("plan", _figure(end, figure), times(end / start), floating(0.0, end, most, wide, WHOLE)))
     return columns(("", "share", "ratio", ""), rows, left=(0, 3))
+
+
+def _start(found: Explanation) -> str:
+    return f"baseline: {found.baseline.accelerator}"
 
 
 def floating(before: float, after: float, most: float, wide: int, mark: str) -> str:
@@ -81,6 +87,10 @@ def floating(before: float, after: float, most: float, wide: int, mark: str) -> 
     low, high = (round(max(0.0, value) / most * wide) for value in sorted((before, after)))
     length = max(high - low, 1 if before != after else 0)
     return " " * min(low, wide - length) + mark * length
+
+
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else times(ratio)
 
 
 def _step(factor: Factor, figure: str) -> Step | None:
@@ -111,7 +121,7 @@ def _alone(figures: Figures | None) -> str:
 # --- tornado ---
 
 
-def _tornado(found: Explanation) -> RenderableType:
+def _tornado(found: Explanation, columns_wide: int) -> RenderableType:
     """Return a row a case: what changes, what it then costs, and the fleet where it becomes another one."""
     known = [c.usd_difference for asked in found.what_if for c in asked.cases if c.usd_difference is not None]
     most = max((abs(value) for value in known), default=0.0)
@@ -120,6 +130,9 @@ def _tornado(found: Explanation) -> RenderableType:
         for place, case in enumerate(asked.cases):
             rows.append((asked.title if place == 0 else "", case.change, *_outcome(case, most, found.plan.fleet)))
     heads = ("", "", "$/M", "change", "tok/s/MW", "less ┼ more", "fleet")
+    if columns_wide < ROOM_FOR_FLEETS:
+        kept = (0, 1, 2, 3, 5)
+        return columns([heads[k] for k in kept], [[row[k] for k in kept] for row in rows], left=(0, 4))
     table = columns(heads, rows, left=(0, 5, 6))
     for place in (0, 5):
         table.columns[place].no_wrap = True

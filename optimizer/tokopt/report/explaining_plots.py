@@ -59,7 +59,8 @@ def _waterfall(axes: Any, found: Explanation, figure: str) -> None:
     bars = [(0.0, start, TOTAL, said(start))]
     for step in steps:
         better = (step.share < 0) == (figure == USD)
-        words = f"{'−' if step.share < 0 else '+'}{said(abs(step.share))}  ({times(step.times)})"
+        ratio = "" if step.times is None else f"  ({times(step.times)})"
+        words = f"{'−' if step.share < 0 else '+'}{said(abs(step.share))}{ratio}"
         bars.append((step.before, step.after, BETTER if better else WORSE, words))
     bars.append((0.0, end, TOTAL, f"{said(end)}  ({times(end / start)})"))
     for place, (low, high, look, words) in enumerate(bars):
