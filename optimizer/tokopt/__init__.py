@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         economics,
         estimate,
         estimate_many,
+        explain,
         frontier,
         load_catalog,
         ownership_cost,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tokopt.domain.calibrating import CalibrationReport
     from tokopt.domain.comparing import Comparison
     from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+    from tokopt.domain.explaining import Explanation
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
     from tokopt.domain.validation import Validation
@@ -37,6 +39,7 @@ __all__ = [
     "CatalogError",
     "Comparison",
     "Deployment",
+    "Explanation",
     "InfeasibleError",
     "InputError",
     "Layout",
@@ -56,6 +59,7 @@ __all__ = [
     "economics",
     "estimate",
     "estimate_many",
+    "explain",
     "frontier",
     "load_catalog",
     "ownership_cost",
@@ -69,6 +73,7 @@ _HOMES = {
     "tokopt.domain.calibrating": ("CalibrationReport",),
     "tokopt.domain.comparing": ("Comparison",),
     "tokopt.domain.deployments": ("Deployment", "Layout", "Pool", "ServingMode"),
+    "tokopt.domain.explaining": ("Explanation",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
     "tokopt.domain.validation": ("Validation",),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .checking import check, read_plan
     from .comparing import compare
     from .estimating import estimate
+    from .explaining import explain
     from .frontiers import economics, frontier
     from .owning import ownership_cost
     from .prices import check_prices, show_prices
@@ -32,6 +33,7 @@ __all__ = [
     "estimate",
     "estimate_many",
     "estimate_table",
+    "explain",
     "frontier",
     "load_catalog",
     "make_request",
@@ -52,6 +54,7 @@ _HOMES = {
     "read_plan": "checking",
     "estimate": "estimating",
     "economics": "frontiers",
+    "explain": "explaining",
     "frontier": "frontiers",
     "ownership_cost": "owning",
     "check_prices": "prices",

@@ -16,6 +16,7 @@ COMMANDS = {
     "economics": "tokopt.cli.economics",
     "ownership": "tokopt.cli.ownership",
     "compare": "tokopt.cli.compare",
+    "explain": "tokopt.cli.explain",
     "validate": "tokopt.cli.validate",
     "calibrate": "tokopt.cli.calibrate",
     "check": "tokopt.cli.check",

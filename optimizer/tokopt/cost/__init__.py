@@ -16,11 +16,13 @@ from tokopt.cost.ownership import (
     rent_usd_per_kw_month,
     shell_usd_per_kw_month,
 )
+from tokopt.cost.shapley import balanced, shapley_values, with_missing
 from tokopt.cost.tokens import pflops_per_usd, tokens_per_s_per_mw, usd_per_million_tokens
 
 __all__ = [
     "CostPart",
     "OwnershipCost",
+    "balanced",
     "capital_recovery_factor",
     "capital_usd_per_hour",
     "critical_w",
@@ -33,7 +35,9 @@ __all__ = [
     "provisioned_critical_w",
     "published_cost",
     "rent_usd_per_kw_month",
+    "shapley_values",
     "shell_usd_per_kw_month",
     "tokens_per_s_per_mw",
     "usd_per_million_tokens",
+    "with_missing",
 ]

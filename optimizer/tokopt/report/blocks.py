@@ -35,14 +35,20 @@ def pairs(rows: Iterable[tuple[str, RenderableType]]) -> Table:
 
 
 def columns(
-    headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, left: Iterable[int] = (0,)
+    headings: Sequence[str],
+    rows: Iterable[Sequence[RenderableType]],
+    *,
+    left: Iterable[int] = (0,),
+    whole: Iterable[int] = (),
 ) -> RenderableType:
     """Return a table without a frame; columns are aligned to the right but for those in `left`, which may wrap.
+
+    Those of them that are in `whole` do not: bars, for instance.
 
     Where it is too wide for the page even so, it is cut into several below each other, each with the first column: a
     table that is squeezed instead loses the ends of figures, and the names.
     """
-    return _Columns(tuple(headings), tuple(tuple(row) for row in rows), frozenset(left))
+    return _Columns(tuple(headings), tuple(tuple(row) for row in rows), frozenset(left), frozenset(whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class _Columns:
     headings: tuple[str, ...]
     rows: tuple[tuple[RenderableType, ...], ...]
     left: frozenset[int]
+    whole: frozenset[int]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         least = [self._least(console, options, number) for number in range(len(self.headings))]
@@ -71,7 +78,7 @@ class _Columns:
 
     def _least(self, console: Console, options: ConsoleOptions, number: int) -> int:
         """Return how narrow a column may get: figures stay whole, and so do words as long as a name."""
-        if number not in self.left:
+        if number not in self.left - self.whole:
             return max(Measurement.get(console, options, cell).maximum for cell in self._cells(number))
         texts = [str(cell) for cell in self._cells(number)]
         # What a row is of stands in its first cell, and is read as a whole.
@@ -93,7 +100,7 @@ class _Columns:
             table.add_column(
                 self.headings[number],
                 justify="left" if aligned else "right",
-                no_wrap=not aligned,
+                no_wrap=not aligned or number in self.whole,
                 overflow="fold",
                 min_width=least[number] if aligned else None,
             )

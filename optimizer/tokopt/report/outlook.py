@@ -77,7 +77,9 @@ def _schedule(periods: Sequence[PeriodPlan]) -> RenderableType:
         )
         for p in periods
     ]
-    return columns(("period", "length", "req/s", "GPUs", "$/h", "power", "carbon", "GPUs"), rows, left=(0, 7))
+    return columns(
+        ("period", "length", "req/s", "GPUs", "$/h", "power", "carbon", "GPUs"), rows, left=(0, 7), whole=(7,)
+    )
 
 
 def bar(share: float) -> str:

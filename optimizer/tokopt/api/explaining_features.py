@@ -1,0 +1,72 @@
+"""What a plan uses, and requests that do without some of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from tokopt.domain.demand import WorkloadShape
+from tokopt.domain.deployments import Layout, ServingMode
+from tokopt.domain.features import SWITCHABLE, Feature
+from tokopt.domain.plans import FleetItem, Plan, PlanRequest
+
+from .columns import hardware_of
+
+
+def hardware_in(plan: Plan) -> tuple[str, ...]:
+    """Return the accelerators of a plan, whatever their power setting; what serves most comes first."""
+    served: dict[str, float] = {}
+    for item in plan.fleet:
+        name = hardware_of(item.accelerator)
+        served[name] = served.get(name, 0.0) + item.output_tokens_per_s
+    return tuple(sorted(served, key=lambda name: (-served[name], name)))
+
+
+def layouts_of(item: FleetItem) -> list[Layout]:
+    """Return the layouts of an item's workers."""
+    pools = [pool.layout for pool in (item.prefill, item.decode) if pool is not None]
+    return pools if item.deployment.layout is None else [item.deployment.layout]
+
+
+IN_USE: Mapping[Feature, Callable[[FleetItem], bool]] = {
+    Feature.MTP: lambda item: item.deployment.speculation_depth > 0,
+    Feature.DISAGG: lambda item: item.mode is ServingMode.DISAGG,
+    Feature.EXPERT_PARALLEL: lambda item: any(layout.ep > 1 for layout in layouts_of(item)),
+    Feature.ATTENTION_DP: lambda item: any(layout.dp > 1 for layout in layouts_of(item)),
+    Feature.PIPELINE_PARALLEL: lambda item: any(layout.pp > 1 for layout in layouts_of(item)),
+}
+FEATURE_TITLES: Mapping[Feature, str] = {
+    Feature.MTP: "multi-token prediction",
+    Feature.DISAGG: "disaggregation",
+    Feature.EXPERT_PARALLEL: "expert parallelism",
+    Feature.ATTENTION_DP: "attention data parallelism",
+    Feature.PIPELINE_PARALLEL: "pipeline parallelism",
+}
+
+
+def feature_title(feature: Feature) -> str:
+    """Return a feature's name in words."""
+    return FEATURE_TITLES.get(feature, feature.value.replace("_", " "))
+
+
+def uses(plan: Plan, feature: Feature) -> bool:
+    """Whether any item of a plan has a feature: by its set-up, or by what it says is switched on."""
+    known = IN_USE.get(feature)
+    if known is None:
+        return any(item.features.get(feature.value) for item in plan.fleet)
+    return any(known(item) for item in plan.fleet)
+
+
+def without_features(request: PlanRequest, features: Sequence[Feature]) -> PlanRequest:
+    """Return a request that also does without some features."""
+    gone = {*request.disabled_features, *features}
+    return request.model_copy(update={"disabled_features": tuple(f for f in SWITCHABLE if f in gone)})
+
+
+def with_prefix_share(request: PlanRequest, change: Callable[[float], float]) -> PlanRequest:
+    """Return a request with other shares of prompts found in the prefix cache."""
+
+    def changed(shape: WorkloadShape) -> WorkloadShape:
+        return shape.model_copy(update={"prefix_share": change(shape.prefix_share)})
+
+    classes = tuple(c.model_copy(update={"workload": changed(c.workload)}) for c in request.classes)
+    return request.model_copy(update={"workload": changed(request.workload), "classes": classes})
