@@ -18,7 +18,6 @@ DEFAULT_TTFT_S = 2.0
 DEFAULT_TTFT_S_PER_INPUT_TOKEN = 1e-3
 # Below it a demand is near the tolerances of solvers.
 LEAST_DEMAND_PER_S = 1e-4
-MOST_REQUESTS_PER_S = 1e12  # numbers beyond are slips, and too large for a solver
 
 
 def disabled_features(chosen: str | Sequence[str] | None) -> tuple[Feature, ...]:
@@ -118,8 +117,6 @@ def parse_demand(text: str | float, output_tokens: float) -> float:
             raise InputError(f"{error}{like}") from None
     if rate < LEAST_DEMAND_PER_S:
         raise InputError(f"--demand: {written!r} is below {LEAST_DEMAND_PER_S:g} req/s, one request in three hours")
-    if rate > MOST_REQUESTS_PER_S:
-        raise InputError(f"--demand: {written!r} is more than the {MOST_REQUESTS_PER_S:,.0f} req/s that can be planned")
     return rate
 
 

@@ -280,7 +280,8 @@ def test_two_owned_files_stand_side_by_side_unless_their_names_are_alike(mine, t
 
 def test_a_plan_says_from_when_its_machines_can_be_had(mine):
     text = MINE.split("capex_usd")[0] + LOTS
-    plan = tokopt.plan(owned=mine(text), power="300kW", sla="50ms", model="llama-3.1-70b", workload="chat", gpus="h100")
+    asked = {"model": "llama-3.1-70b", "workload": "chat", "gpus": "h100", "objective": "throughput"}
+    plan = tokopt.plan(owned=mine(text), power="300kW", sla="50ms", **asked)
     assert any("can be had from 2027-03-01" in said for said in plan.assumptions)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ def plan(catalog: Catalog, **changes: Any) -> Plan:
     found = tokopt.plan(catalog=catalog, **(BASE | {"gpus": "h100_sxm"} | changes))
     assert tokopt.check(found, catalog=catalog) == []
     return found
+
+
+def most_gpus(found: Plan, limit_w: float, each_w: float) -> int:
+    """Return how many accelerators a limit takes, in as many nodes at a time as a replica spans."""
+    block = max(8 * math.ceil(item.gpus_per_replica / 8) for item in found.fleet)
+    return block * int(limit_w / (block * each_w))
 
 
 def gpus(found: Plan) -> int:
@@ -55,8 +62,9 @@ def test_all_three_figures_are_stated_and_in_order(by_mode: dict[PowerMode, Plan
 def test_what_is_counted_decides_how_much_fits(catalog: Catalog, by_mode: dict[PowerMode, Plan]) -> None:
     counts = [gpus(by_mode[mode]) for mode in (PowerMode.PROVISIONED, PowerMode.RATED, PowerMode.DRAWN)]
     h100 = catalog.accelerator("h100_sxm")
-    assert counts[0] == 8 * int(500e3 / (8 * h100.all_in_w))  # type: ignore[operator]
-    assert counts[1] == 8 * int(500e3 / (8 * h100.server_w * 1.15))  # type: ignore[operator]
+    assert h100.all_in_w is not None and h100.server_w is not None
+    assert counts[0] == most_gpus(by_mode[PowerMode.PROVISIONED], 500e3, h100.all_in_w)
+    assert counts[1] == most_gpus(by_mode[PowerMode.RATED], 500e3, h100.server_w * 1.15)
     # POLCA (arXiv 2308.12908): about 30 % more servers under the same power. It is measured on clusters with dips and
     # against their peak draw; a plan at full load against nameplates must find room too, but not without limit.
     assert 1.1 < counts[2] / counts[1] < 2.0
@@ -175,7 +183,9 @@ def test_a_named_setting_is_planned_bought_and_priced_as_its_accelerator(catalog
     (item,) = capped.fleet
     assert item.accelerator == item.deployment.accelerator == "h100_sxm@350w"
     assert item.usd_per_unit_hour == plain.fleet[0].usd_per_unit_hour
-    assert gpus(capped) == 8 * int(500e3 / (8 * catalog.accelerator("h100_sxm@350w").all_in_w))  # type: ignore[operator]
+    each_w = catalog.accelerator("h100_sxm@350w").all_in_w
+    assert each_w is not None
+    assert gpus(capped) == most_gpus(capped, 500e3, each_w)
     assert gpus(capped) > gpus(plain)
     assert capped.usd_per_million_output_tokens > plain.usd_per_million_output_tokens  # type: ignore[operator]
     assert not capped.extrapolated

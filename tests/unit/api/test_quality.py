@@ -76,7 +76,7 @@ def test_the_checker_knows_the_limit_and_the_figure(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("kv_quality:\n  bf16:\n    - {benchmark: A, score: 1, original_score: 1, source: s}\n", "below bf16"),
+        ("kv_quality:\n  bf16:\n    - {benchmark: A, score: 1, original_score: 1, source: s}\n", "narrower than bf16"),
         ("kept_wider:\n  mxfp4: attention\n", "kept_wider: mxfp4 is not among"),
     ],
 )

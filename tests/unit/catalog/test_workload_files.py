@@ -142,20 +142,20 @@ def test_hours_of_a_day(catalog: Catalog) -> None:
             "periods.0.starts_on: a date is needed, like 2027-03-01, not 'soon'",
         ),
         ({"workloads": {"chat": ONE}, "periods": [{"name": "a", "hours": 1, "demand": 0}]}, "no class asks for"),
-        ({"workloads": {"chat": {**ONE, "demand": "1e30req/s"}}}, "more than the 1,000,000,000,000 req/s"),
+        ({"workloads": {"chat": {**ONE, "demand": "1e30req/s"}}}, "is more than 1,000 Greq/s; is the unit right?"),
         (
             {"workload": {"chat": ONE}},
             "workloads: missing; workload: unknown key (allowed: workloads, periods, hourly_demand)",
         ),
         ({"workloads": {"chat": {**ONE, "modle": "x"}}}, "workloads.chat.modle: unknown key; did you mean model?"),
-        ({"workloads": []}, "workloads: a mapping of keys to values is needed, not nothing"),
+        ({"workloads": []}, "workloads: a mapping of keys to values is needed; there is nothing"),
         ({"workloads": {"chat": {**ONE, "price": 0.9}}}, "price: a mapping of keys to values is needed, not 0.9"),
         ({"workloads": {"chat": {**ONE, "demand": float("nan")}}}, "chat.demand: Input should be a finite number"),
         (
             {"workloads": {"chat": {**ONE, "histogram": BINS}}},
             "workloads.chat.histogram.0.shares: unknown key; did you",
         ),
-        (None, "a mapping of keys to values is needed, not nothing"),
+        (None, "a mapping of keys to values is needed; there is nothing"),
     ],
 )
 def test_what_is_refused(catalog: Catalog, content: Any, said: str) -> None:
@@ -190,7 +190,7 @@ def test_traces_that_are_refused(tmp_path: Path, content: str, said: str) -> Non
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", ": a mapping of keys to values is needed, not nothing"),
+        ("", ": a mapping of keys to values is needed; there is nothing"),
         ("workloads:\n  ? [a, b]\n  : {}\n", ":2: not valid YAML: a key is text or a number, no list or mapping"),
         ("periods: [{starts_on: 2027-13-45}]\n", ": not valid YAML: month must be in 1..12"),
         ("workloads:\n  a: {}\n  a: {}\n", ":3: not valid YAML: key 'a' appears twice"),
