@@ -148,7 +148,7 @@ def test_hours_of_a_day(catalog: Catalog) -> None:
             "workloads: missing; workload: unknown key (allowed: workloads, periods, hourly_demand)",
         ),
         ({"workloads": {"chat": {**ONE, "modle": "x"}}}, "workloads.chat.modle: unknown key; did you mean model?"),
-        ({"workloads": []}, "workloads: a mapping of keys to values is needed, not list"),
+        ({"workloads": []}, "workloads: a mapping of keys to values is needed, not nothing"),
         ({"workloads": {"chat": {**ONE, "price": 0.9}}}, "price: a mapping of keys to values is needed, not 0.9"),
         ({"workloads": {"chat": {**ONE, "demand": float("nan")}}}, "chat.demand: Input should be a finite number"),
         (
