@@ -17,6 +17,10 @@ def main() -> int:
     except KeyboardInterrupt:  # before the command line can say so, or while it already does
         sys.stderr.write("tokopt: interrupted\n")
         return 130
+    finally:
+        # Once an interrupt has passed through an `exec` of text, as dataclasses are made by, CPython remembers it as
+        # unhandled and dies of the signal, whatever the exit status; evaluating any other text makes it forget.
+        eval("0")
 
 
 if __name__ == "__main__":

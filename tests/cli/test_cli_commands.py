@@ -266,3 +266,19 @@ def test_version() -> None:
     result = run("--version")
     assert result.exit_code == 0
     assert result.stdout.startswith("tokopt 0.")
+
+
+def test_an_interrupt_within_an_exec_ends_with_its_status_too(tmp_path: Path) -> None:
+    """CPython takes an interrupt that passes an `exec` of text for unhandled, and would die of the signal."""
+    (tmp_path / "struck.py").write_text(
+        "import sys, tokopt.cli\n"
+        "from tokopt.__main__ import main\n"
+        "tokopt.cli.run = lambda: exec('raise KeyboardInterrupt')\n"
+        "sys.exit(main())\n",
+        encoding="utf-8",
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", "struck"], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert (done.returncode, done.stderr) == (130, "tokopt: interrupted\n")
