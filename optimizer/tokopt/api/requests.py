@@ -156,6 +156,7 @@ def resolve_workload(
         output_cv=base.output_cv,
         prefix_share=share,
         arrival_cv2=base.arrival_cv2,
+        domain=base.domain,
         source=base.source,
         observed_on=base.observed_on,
         note=base.note,
@@ -172,6 +173,7 @@ def shape_of(workload: Workload) -> WorkloadShape:
         output_cv=workload.output_cv,
         prefix_share=workload.prefix_share,
         arrival_cv2=workload.arrival_cv2,
+        domain=workload.domain,
     )
 
 
