@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         plan,
         show_prices,
         solve_request,
+        speculation_table,
         validate,
     )
     from tokopt.domain.calibrating import CalibrationReport
@@ -62,6 +63,7 @@ __all__ = [
     "plan",
     "show_prices",
     "solve_request",
+    "speculation_table",
     "validate",
 ]
 

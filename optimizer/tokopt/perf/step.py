@@ -148,7 +148,7 @@ def worker_steps(
     collectives = _collectives(model, machine, layouts, modules)
     overhead = _overhead(model, machine, layouts, modules)
     drafting = None
-    if model.drafter is not None:
+    if model.drafter is not None and np.any(draft_depth):
         drafting = _drafting(model.drafter, machine, layouts, draft_depth, context, prefill_context)
     # Stages of a pipeline wait for one another where micro-batches differ: each further stage adds to it.
     waits = machine.slowdown * (1.0 + machine.pipeline_bubble * (layouts.pp - 1.0))

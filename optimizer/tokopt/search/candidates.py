@@ -21,6 +21,7 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
+from tokopt.domain.speculators import Speculator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arrays import keep_freed_memory
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
@@ -51,6 +52,7 @@ class SearchSpace:
     chosen_precisions: bool = False  # precisions were named: conversions that nobody publishes are tried too
     widest: int = 72  # accelerators of one replica
     disabled: frozenset[Feature] = frozenset()  # what to do without, even where it is supported
+    speculators: tuple[Speculator, ...] = ()  # what may draft, besides the modules that the checkpoint ships
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,8 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
         dict(space.kv_bits),
         space.llm,
         space.calibration,
+        speculators=space.speculators,
+        domain=space.workload.domain,
         chosen_precisions=space.chosen_precisions,
         disabled=space.disabled,
     )
@@ -305,6 +309,7 @@ def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deploy
         llm=space.llm.name,
         precision=family.precision.name,
         kv_precision=family.kv_precision,
+        speculator=family.speculator.name if family.speculator else None,
         **settings,
     )
 
@@ -355,6 +360,9 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
             deployment.precision,
             deployment.kv_precision,
         ):
+            continue
+        drafts = family.speculator.name if family.speculator else None
+        if drafts != deployment.speculator or deployment.speculation_depth >= family.accepted.size:
             continue
         profile = fullest(family, deployment, space.workload, space.limits)
         rate = 0.0 if profile is None else capacity(profile, space.limits)

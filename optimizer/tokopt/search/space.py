@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,11 +14,12 @@ from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
+from tokopt.domain.speculators import Domain, Speculator
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine, machine
-from tokopt.perf.speculation import accepted_tokens
+from tokopt.perf.speculation import accepted_tokens, draft_chances
 
 WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be filled by one worker
 DEEPEST_SPECULATION = 3
@@ -41,7 +43,8 @@ class Family:
     machine: Machine
     model: LlmArithmetic
     features: frozenset[str]
-    depths: tuple[int, ...]
+    speculator: Speculator | None  # None: the modules that the checkpoint ships, or nothing drafts
+    depths: tuple[int, ...]  # that are tried
     accepted: NDArray[np.float64]  # tokens a step, by depth
 
 
@@ -93,13 +96,16 @@ def families(
     llm: Llm,
     calibration: Calibration,
     *,
+    speculators: tuple[Speculator, ...] = (),
+    domain: Domain | None = None,
     chosen_precisions: bool = False,
     disabled: frozenset[Feature] = frozenset(),
 ) -> Iterator[Family]:
     """Yield the families of an accelerator: what each framework supports on it for this model.
 
     Unless precisions were chosen by name, only the checkpoint's own and those that published conversions for the
-    vendor's accelerators exist in are tried.
+    vendor's accelerators exist in are tried. Each speculator makes a family of its own, of at least one draft token;
+    `domain` is what texts are about.
     """
     chances = acceptance_chances(calibration, llm.name)
     kinds = [
@@ -119,7 +125,7 @@ def families(
         for kv_precision, bits in kv_bits.items():
             if kv_precision not in support.kv_precisions:
                 continue
-            yield Family(
+            plain = Family(
                 accelerator=accelerator,
                 framework=framework,
                 precision=precision,
@@ -127,9 +133,27 @@ def families(
                 machine=rates,
                 model=llm_arithmetic(llm, precision, bits),
                 features=features,
+                speculator=None,
                 depths=depths,
                 accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
             )
+            yield plain
+            for speculator in speculators:
+                if speculator.method in features and speculator.drafts_for(llm.name):
+                    model = llm_arithmetic(llm, precision, bits, speculator)
+                    yield _speculating(plain, speculator, domain, model)
+
+
+def _speculating(family: Family, speculator: Speculator, domain: Domain | None, model: LlmArithmetic) -> Family:
+    """Return a family like another whose tokens a speculator drafts."""
+    every = np.arange(speculator.deepest + 1.0)
+    return replace(
+        family,
+        model=model,
+        speculator=speculator,
+        depths=tuple(range(1, speculator.deepest + 1)),
+        accepted=accepted_tokens(draft_chances(speculator, domain), every),
+    )
 
 
 def powers_of_two(limit: int) -> list[int]:
@@ -142,19 +166,24 @@ def legal_layouts(family: Family, widest: int) -> tuple[tuple[int, int, int, int
 
     tp: powers of two within the scale-up domain that divide the heads. pp: powers of two. dp: powers of two, or what
     fills the domain, for mixture-of-experts models. ep: experts tensor-parallel (1) or spread over the whole stage.
-    A worker may only outgrow its scale-up domain where the scale-out bandwidth is known.
+    A worker may only outgrow its scale-up domain where the scale-out bandwidth is known. A drafter of its own is split
+    over tp too; what drafts decides whether pp and dp may be above one.
     """
     model, domain = family.model, family.accelerator.scale_up_size
+    method = family.speculator.method if family.speculator else None
+    pipelines = Feature.PIPELINE_PARALLEL in family.features and (method is None or method.pipelines)
+    ranks = Feature.ATTENTION_DP in family.features and (method is None or method.ranks)
+    drafted = model.drafter.heads if model.drafter else model.heads
     largest = max(WIDEST_WORKER, domain) if family.machine.scale_out_bytes_per_s > 0 else domain
     spreads = model.experts > 0 and Feature.EXPERT_PARALLEL in family.features
     return _layouts(
         domain=domain,
         largest=min(largest, widest),
-        heads=model.heads,
-        deepest=min(8, model.layers) if Feature.PIPELINE_PARALLEL in family.features else 1,
+        heads=math.gcd(model.heads, drafted),
+        deepest=min(8, model.layers) if pipelines else 1,
         experts=model.experts,
         spreads=spreads,
-        ranks=spreads and Feature.ATTENTION_DP in family.features,
+        ranks=spreads and ranks,
         expert_slices=model.max_expert_split,
     )
 
