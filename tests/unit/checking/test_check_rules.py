@@ -63,6 +63,7 @@ INPUTS = CheckInputs(
     kv_bits={name: kv.bits for name, kv in CATALOG.kv_precisions.items()},
     calibration=CATALOG.calibration,
     offers=(OFFER, ELSEWHERE, SINGLE, replace(OFFER, provider="other", usd_per_hour=99.0)),
+    speculators=CATALOG.speculators,
 )
 
 
