@@ -9,7 +9,7 @@ import numpy as np
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.estimates import Estimate, Interval, MemoryGib, PowerKw
-from tokopt.domain.speculators import OWN_MODULES, Domain
+from tokopt.domain.speculators import Domain
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker, replica_profile
@@ -42,7 +42,7 @@ from .second_opinion import (
     with_second_opinion,
 )
 from .space import check_context
-from .speculating import acceptance_said
+from .speculating import acceptance_said, asked_drafts
 
 UNCALIBRATED = (
     "a step takes what its kernels took alone: nothing between kernels, nothing fitted to serving, so no 80 % range"
@@ -142,24 +142,6 @@ def estimate(
         return from_database()
     own = estimate_deployment(loaded, resolved, deployment, shape, concurrency=concurrency, arrivals=arrivals)
     return with_second_opinion(own, from_database) if perf == BOTH else own
-
-
-def asked_drafts(mtp: int, speculator: str | None, depth: int | None) -> int:
-    """Return the draft tokens a step that are asked for.
-
-    Raises:
-        InputError: They are said twice, or are fewer than none.
-    """
-    if mtp and (speculator not in (None, OWN_MODULES) or depth is not None):
-        raise InputError("--mtp N stands for --speculator mtp --depth N: give one or the other")
-    if depth is not None and speculator is None:
-        raise InputError(
-            f"--depth needs --speculator, like {OWN_MODULES}; tokopt catalog list speculators has the names"
-        )
-    drafts = mtp or (int(speculator is not None) if depth is None else depth)
-    if drafts < 0:
-        raise InputError(f"draft tokens a step start at 0, not {drafts}")
-    return drafts
 
 
 def described(

@@ -131,18 +131,14 @@ def frontier(
         loaded, llm=llm, gpu=first.accelerator, framework=first.framework, precision=first.precision, kv_precision=None
     )
     drafters = {each.name: each for each in space.speculators}
-    kinds = [
-        (
-            named_traits(loaded, p.deployment, llm.name),
-            p.deployment.mode,
-            (clock_unsure(a), speculation_unsure(p.deployment, drafters, shape.domain)),
-        )
-        for a, p in found
-    ]
-    widest = max(
-        (factors(loaded.calibration, t, mode, THROUGHPUT).widened(u).widened(s) for t, mode, (u, s) in kinds),
-        key=lambda f: f.high / f.low,
+    traits = [named_traits(loaded, p.deployment, llm.name) for _, p in found]
+    ranges = (
+        factors(loaded.calibration, t, p.deployment.mode, THROUGHPUT)
+        .widened(clock_unsure(a))
+        .widened(speculation_unsure(p.deployment, drafters, shape.domain))
+        for t, (a, p) in zip(traits, found, strict=True)
     )
+    widest = max(ranges, key=lambda f: f.high / f.low)
     drafting = sorted({p.deployment.speculator for _, p in found if p.deployment.speculator})
     return Frontier(
         model=llm.name,
@@ -157,7 +153,7 @@ def frontier(
         price_lists=names(prices),
         prices_as_of=as_of,
         interval={"output_tokens_per_s_per_gpu": widest.around(1.0)},
-        extrapolated=any(outside(loaded.calibration, t, shape.input_tokens, shape.output_tokens) for t, _, _ in kinds),
+        extrapolated=any(outside(loaded.calibration, t, shape.input_tokens, shape.output_tokens) for t in traits),
         assumptions=(
             f"{shape.input_tokens:,.0f} tokens in, {shape.output_tokens:,.0f} out; means in a steady state; first "
             f"token within {SLOWEST_FIRST_TOKEN_MS / 1e3:g} s",

@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tokopt.domain.deployments import Deployment
-from tokopt.domain.features import Feature
-from tokopt.domain.speculators import Acceptance, Domain, Speculator
+from tokopt.domain.speculators import OWN_MODULES, Acceptance, Domain, Speculator
+from tokopt.errors import InputError
 from tokopt.perf.speculation import acceptance_unsure
-
-
-def method_of(deployment: Deployment, speculators: Mapping[str, Speculator]) -> str:
-    """Return the method by which a deployment that speculates drafts."""
-    if deployment.speculator is None:
-        return Feature.MTP.value
-    return speculators[deployment.speculator].method.value
 
 
 def speculation_unsure(deployment: Deployment, speculators: Mapping[str, Speculator], domain: Domain | None) -> float:
@@ -40,3 +33,21 @@ def acceptance_said(speculator: Speculator, domain: Domain | None) -> list[str]:
         f"{speculator.name}: acceptance for {about}{of} is {' and '.join(bases)} ({sources}); speculation by "
         f"{speculator.method.value} was never fitted to measurements"
     ]
+
+
+def asked_drafts(mtp: int, speculator: str | None, depth: int | None) -> int:
+    """Return the draft tokens a step that are asked for.
+
+    Raises:
+        InputError: They are said twice, or are fewer than none.
+    """
+    if mtp and (speculator not in (None, OWN_MODULES) or depth is not None):
+        raise InputError("--mtp N stands for --speculator mtp --depth N: give one or the other")
+    if depth is not None and speculator is None:
+        raise InputError(
+            f"--depth needs --speculator, like {OWN_MODULES}; tokopt catalog list speculators has the names"
+        )
+    drafts = mtp or (int(speculator is not None) if depth is None else depth)
+    if drafts < 0:
+        raise InputError(f"draft tokens a step start at 0, not {drafts}")
+    return drafts
