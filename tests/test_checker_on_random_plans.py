@@ -173,6 +173,7 @@ def cases(catalog: Catalog) -> list[Case]:
             kv_bits={name: kv.bits for name, kv in catalog.kv_precisions.items()},
             calibration=catalog.calibration,
             offers=(),
+            speculators=catalog.speculators,
         )
         sources.append((found, inputs))
     made: list[Case] = []

@@ -36,6 +36,7 @@ from tokopt.catalog.ownership_rows import CapexRow, LotRow, OwnershipRow
 from tokopt.catalog.price_formats import own
 from tokopt.catalog.price_names import AcceleratorNameRow, MachineNameRow, PriceNamesRow, SliceNameRow
 from tokopt.catalog.sites import COLUMNS as SITE_COLUMNS
+from tokopt.catalog.speculators import DraftAcceptanceRow, DraftHeadRow, SpeculatorRow
 from tokopt.domain.calibration import Novelty
 from tokopt.domain.offers import Market
 
@@ -200,6 +201,12 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ("frameworks.yaml", "serving framework and what it supports", rows.FrameworkRow, (rows.FrameworkSupportRow,)),
     ("llms/<name>.yaml", "language model", LlmRow, (QualityRow,)),
     ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, ()),
+    (
+        "speculators.yaml",
+        "way to draft tokens for some models",
+        SpeculatorRow,
+        (DraftHeadRow, DraftAcceptanceRow),
+    ),
     ("benchmarks.yaml", "published benchmark: lengths of its requests, limits of latency", rows.BenchmarkRow, ()),
     ("power_readings.yaml", "power that was read while an accelerator worked", rows.PowerReadingRow, ()),
     ("sites.yaml", "place that machines stand in", rows.SiteRow, ()),
@@ -310,6 +317,9 @@ MEANINGS = {
 }
 RULES = {  # between keys: what no single key can say
     rows.AcceleratorRow: "One of `memory_gb` and\n`memory_gib` is needed, and `nodes_per_rack` where racks are bought.",
+    DraftAcceptanceRow: "One of the three is\nneeded, `tokens_per_step` with its `depth`. From `cumulative` chances "
+    "follow as published; from the others they are solved,\nequal between two depths (geometric).",
+    SpeculatorRow: "An `eagle3` has a `head`, a `draft_model` an `llm`, and both a `precision`; an `ngram` has none.",
     rows.PowerSettingRow: "Exactly one of `cap_w` and `clock_mhz` is needed; the accelerator needs a `power_curve`.",
 }
 CONSTANT_MEANINGS = {

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         plan,
         show_prices,
         solve_request,
+        speculation_table,
         validate,
     )
     from tokopt.domain.calibrating import CalibrationReport
@@ -66,6 +67,7 @@ __all__ = [
     "plan",
     "show_prices",
     "solve_request",
+    "speculation_table",
     "validate",
 ]
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .frontiers import economics, frontier
     from .owning import ownership_cost
     from .prices import check_prices, show_prices
+    from .speculation_tables import speculation_table
     from .tables import estimate_many, estimate_table
     from .validating import validate
 
@@ -43,6 +44,7 @@ __all__ = [
     "show_prices",
     "silent",
     "solve_request",
+    "speculation_table",
     "validate",
 ]
 
@@ -59,6 +61,7 @@ _HOMES = {
     "ownership_cost": "owning",
     "check_prices": "prices",
     "show_prices": "prices",
+    "speculation_table": "speculation_tables",
     "estimate_many": "tables",
     "estimate_table": "tables",
     "validate": "validating",

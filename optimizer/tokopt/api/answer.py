@@ -17,6 +17,7 @@ from .items import fleet_items, peak_kw, usd_per_million
 from .margins import binding_constraints, gain_of_a_millisecond, marginal_values
 from .outlook import break_even, carbon_kg_per_hour, changes, class_plans, schedule
 from .ranges import THROUGHPUT, Factors, clock_unsure, factors, named_traits, outside, together
+from .speculating import speculation_unsure
 
 
 def assemble(
@@ -123,7 +124,11 @@ def _intervals(
 def _factors(found: Found, item: FleetItem) -> Factors:
     llm = found.services[found.service_of(item)].llm
     known = factors(found.catalog.calibration, named_traits(found.catalog, item, llm.name), item.mode, THROUGHPUT)
-    return known.widened(clock_unsure(found.catalog.accelerators[item.accelerator]))
+    sure = known.widened(clock_unsure(found.catalog.accelerators[item.accelerator]))
+    if item.deployment.speculator is None:
+        return sure
+    domain = found.services[found.service_of(item)].workload.domain
+    return sure.widened(speculation_unsure(item.deployment, found.catalog.speculators, domain))
 
 
 def is_extrapolated(found: Found, items: tuple[FleetItem, ...]) -> bool:

@@ -12,6 +12,7 @@ from tokopt.version import __version__
 
 from .found import Found
 from .power import said_of_power
+from .speculating import acceptance_said
 
 SEED = 0  # nothing in a plan is random; recorded so that it stays true
 INTERRUPTIBLE = "spot"
@@ -42,7 +43,9 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
         )
     said += _of_quality(found, items)
     llms = {service.llm.name for service in found.services}
-    for depth in sorted({item.deployment.speculation_depth for item in items} - {0}):
+    said += _of_speculators(found, items)
+    own = (item.deployment for item in items if item.deployment.speculator is None)
+    for depth in sorted({deployment.speculation_depth for deployment in own} - {0}):
         chances = llms <= found.catalog.calibration.acceptance.keys()
         origin = "published for the first token" if chances else "an assumption"
         said.append(f"multi-token prediction of depth {depth}: acceptance is {origin}")
@@ -65,6 +68,17 @@ def _of_quality(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
         f"loss of quality is unknown, since no scores are published: {'; '.join(unknown)} "
         "(--max-quality-loss 100% refuses what is unknown)"
     ]
+
+
+def _of_speculators(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
+    """Return what is said of the speculators in a fleet: those that draft besides a checkpoint's own modules."""
+    used = {
+        (item.deployment.speculator, found.services[found.service_of(item)].workload.domain)
+        for item in items
+        if item.deployment.speculator is not None and item.deployment.speculation_depth
+    }
+    said = [acceptance_said(found.catalog.speculators[name], domain) for name, domain in sorted(used, key=str)]
+    return [line for lines in said for line in lines]
 
 
 def _of_class(found: Found, number: int) -> list[str]:

@@ -58,6 +58,7 @@ def tables(catalog: Catalog) -> dict[str, Mapping[str, Any]]:
         "kv_precisions": catalog.kv_precisions,
         "frameworks": catalog.frameworks,
         "workloads": catalog.workloads,
+        "speculators": catalog.speculators,
         "benchmarks": catalog.benchmarks,
         "sites": catalog.sites,
         "ownership": catalog.ownership,
@@ -106,6 +107,12 @@ def _workload_line(record: Any) -> str:
     return f"{record.input_tokens:,.0f} in, {record.output_tokens:,.0f} out"
 
 
+def _speculator_line(record: Any) -> str:
+    drafts_for = ", ".join(record.llms) or "any model"
+    named = "" if record.recommended else ", only where it is named"
+    return f"{record.method.value} for {drafts_for}, at most {record.deepest} drafts a step{named}"
+
+
 def _site_line(record: Any) -> str:
     price = "" if record.usd_per_kwh is None else f"${record.usd_per_kwh:.3f}/kWh"
     if record.usd_per_kwh_by_hour:
@@ -124,6 +131,7 @@ SUMMARIES: dict[str, Callable[[Any], str]] = {
     "accelerators": _accelerator_line,
     "models": _llm_line,
     "workloads": _workload_line,
+    "speculators": _speculator_line,
     "sites": _site_line,
     "ownership": _ownership_line,
 }
@@ -141,6 +149,7 @@ def entry(catalog: Catalog, name: str) -> Details:
         "precisions": catalog.precision,
         "frameworks": catalog.framework,
         "workloads": catalog.workload,
+        "speculators": catalog.speculator,
         "benchmarks": catalog.benchmark,
         "sites": catalog.site,
         "ownership": catalog.ownership_profile,
@@ -207,9 +216,13 @@ def _layer_facts(groups: Any) -> list[Fact]:
     return facts
 
 
+def _keys(support: Any) -> str:
+    return ", ".join(dict.fromkeys((support.source, *support.feature_sources.values())))
+
+
 def _support_facts(support: Mapping[str, Any]) -> list[Fact]:
     return [
-        Fact(field=f"on {name}", value=f"{', '.join(s.precisions)}; {', '.join(s.features)}", source=s.source)
+        Fact(field=f"on {name}", value=f"{', '.join(s.precisions)}; {', '.join(s.features)}", source=_keys(s))
         for name, s in support.items()
     ]
 
@@ -227,10 +240,31 @@ def _lot_facts(lots: Any) -> list[Fact]:
     return facts
 
 
+def _drafter_facts(drafter: Any) -> list[Fact]:
+    size = f"{parameter_counts(drafter).total / 1e6:,.0f} M parameters"
+    facts = [Fact(field="drafter", value=f"{drafter.name}, {size}", source="computed from the architecture")]
+    return [*facts, *_layer_facts(drafter.layers)]
+
+
+def _acceptance_facts(acceptance: Mapping[Any, Any]) -> list[Fact]:
+    return [
+        Fact(
+            field=f"acceptance of {domain.value}",
+            value=f"{', '.join(f'{chance:.2f}' for chance in each.chances)} ({each.basis.value}"
+            f"{': ' if each.note else ''}{each.note})",
+            source=each.source,
+        )
+        for domain, each in acceptance.items()
+    ]
+
+
 NESTED: dict[str, Callable[[Any], list[Fact]]] = {
     "layers": _layer_facts,
     "support": _support_facts,
     "lots": _lot_facts,
+    "drafter": _drafter_facts,
+    "precision": lambda precision: [Fact(field="precision", value=precision.name)],
+    "acceptance": _acceptance_facts,
 }
 
 

@@ -54,9 +54,14 @@ def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:
         frameworks=catalog.frameworks,
         precisions=catalog.precisions,
         kv_bits={name: kv.bits for name, kv in catalog.kv_precisions.items()},
+        speculators=catalog.speculators if _speculators_named(plan) else {},
         calibration=catalog.calibration.slower(request.robust),
         offers=catalog.price_list(request.prices, rates=request.rates, selection=selected_prices(request)).offers,
     )
+
+
+def _speculators_named(plan: Plan) -> bool:
+    return any(item.deployment.speculator is not None for item in plan.fleet)
 
 
 def check(plan: Plan | str | Path | Mapping[str, Any], *, catalog: str | Catalog | None = None) -> list[str]:

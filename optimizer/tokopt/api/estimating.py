@@ -9,6 +9,7 @@ import numpy as np
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.estimates import Estimate, Interval, MemoryGib, PowerKw
+from tokopt.domain.speculators import Domain
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker, replica_profile
@@ -18,6 +19,7 @@ from tokopt.perf.queueing import (
     at_rate,
     saturation,
 )
+from tokopt.perf.speculation import acceptance_unsure
 from tokopt.perf.step import worker_steps
 from tokopt.silicon import SiliconSteps
 from tokopt.units import GIB, KW, REQUEST_RATE, parse_quantity
@@ -40,6 +42,7 @@ from .second_opinion import (
     with_second_opinion,
 )
 from .space import check_context
+from .speculating import acceptance_said, asked_drafts
 
 UNCALIBRATED = (
     "a step takes what its kernels took alone: nothing between kernels, nothing fitted to serving, so no 80 % range"
@@ -60,6 +63,8 @@ def estimate(
     prefill: str | None = None,
     decode: str | None = None,
     mtp: int = 0,
+    speculator: str | None = None,
+    depth: int | None = None,
     chunk_tokens: int = 8192,
     max_running: int | None = None,
     workload: str | Workload = "chat",
@@ -85,7 +90,9 @@ def estimate(
         dp: Attention-data-parallel degree.
         prefill: Prefill pool of a disaggregated deployment, like `2xtp4`; goes with `decode`.
         decode: Decode pool.
-        mtp: Draft tokens a step by multi-token prediction.
+        mtp: Draft tokens a step by multi-token prediction: `speculator="mtp"` with that `depth`.
+        speculator: What drafts tokens, by name; `mtp` = the modules that the checkpoint ships.
+        depth: Draft tokens a step; None = 1 where a speculator is named, else none.
         chunk_tokens: Token budget of a prefill chunk.
         max_running: Most requests in service; None = the framework's default and what memory holds.
         workload: Name or record; `isl`, `osl` and `prefix_share` replace single figures.
@@ -105,10 +112,20 @@ def estimate(
     check_perf(perf, (MODEL, SILICON, BOTH))
     loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
     llm = named(loaded, model)
-    resolved = resolve(loaded, llm=llm, gpu=gpu, framework=framework, precision=precision, kv_precision=kv_precision)
+    drafts = asked_drafts(mtp, speculator, depth)
     shape = resolve_workload(loaded, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share)
+    resolved = resolve(
+        loaded,
+        llm=llm,
+        gpu=gpu,
+        framework=framework,
+        precision=precision,
+        kv_precision=kv_precision,
+        speculator=speculator,
+        domain=shape.domain,
+    )
     check_context(llm, shape)
-    deployment = _deployment(resolved, (tp, pp, ep, dp), prefill, decode, mtp, chunk_tokens, max_running)
+    deployment = described(resolved, (tp, pp, ep, dp), prefill, decode, drafts, chunk_tokens, max_running)
     if (concurrency is None) == (rate is None):
         raise InputError("give the load once: --concurrency 64 (closed loop) or --rate 8req/s (open traffic)")
     if concurrency is not None and not 1 <= concurrency < 1e9:
@@ -127,21 +144,25 @@ def estimate(
     return with_second_opinion(own, from_database) if perf == BOTH else own
 
 
-def _deployment(
+def described(
     resolved: Resolved,
     degrees: tuple[int, int, int, int],
     prefill: str | None,
     decode: str | None,
-    mtp: int,
+    drafts: int,
     chunk_tokens: int,
     max_running: int | None,
 ) -> Deployment:
+    """Return the deployment that options describe.
+
+    Raises:
+        InputError: They do not go together, or not with the model or machine.
+    """
     if (prefill is None) != (decode is None):
         raise InputError("--prefill and --decode go together: two pools, like --prefill 2xtp4 --decode 1xtp8")
-    if min(degrees) < 1 or chunk_tokens < 1 or (max_running is not None and max_running < 1) or mtp < 0:
-        raise InputError("degrees, chunk and running cap start at 1, the depth of multi-token prediction at 0")
-    if mtp and not resolved.llm.mtp_layers:
-        raise InputError(f"{resolved.llm.name} ships no multi-token prediction: leave --mtp out")
+    if min(degrees) < 1 or chunk_tokens < 1 or (max_running is not None and max_running < 1):
+        raise InputError("degrees, chunk and running cap start at 1")
+    _check_drafts(resolved, drafts)
     pools: dict[str, Any] = {}
     if prefill is not None and decode is not None:
         if degrees != (1, 1, 1, 1):
@@ -161,11 +182,23 @@ def _deployment(
         precision=resolved.precision.name,
         kv_precision=resolved.kv_precision,
         mode=ServingMode.DISAGG if prefill is not None else ServingMode.AGG,
-        speculation_depth=mtp,
+        speculation_depth=drafts,
+        speculator=resolved.speculator.name if resolved.speculator and drafts else None,
         chunk_tokens=chunk_tokens,
         max_running_requests=max_running,
         **pools,
     )
+
+
+def _check_drafts(resolved: Resolved, drafts: int) -> None:
+    own = resolved.speculator
+    if own is not None and drafts > own.deepest:
+        raise InputError(f"--depth: nothing is published for {own.name} beyond {own.deepest} draft tokens a step")
+    if own is None and drafts and not resolved.llm.mtp_layers:
+        raise InputError(
+            f"{resolved.llm.name} ships no multi-token prediction: leave --mtp out, or name a --speculator "
+            "(tokopt catalog list speculators)"
+        )
 
 
 def estimate_deployment(
@@ -290,7 +323,9 @@ def _estimate(
         bottleneck_shares=shares,
         power_kw=_power(resolved, gpus, figures.busy, float(np.squeeze(state.compute_share))),
         accelerators=gpus,
-        interval={} if database is not None else _ranges(catalog, resolved, deployment, figures, output, total),
+        interval={}
+        if database is not None
+        else _ranges(catalog, resolved, deployment, figures, output, total, workload.domain),
         extrapolated=outside(
             catalog.calibration, resolved_traits(resolved), workload.input_tokens, workload.output_tokens
         ),
@@ -300,14 +335,24 @@ def _estimate(
 
 
 def _ranges(
-    catalog: Catalog, resolved: Resolved, deployment: Deployment, figures: Figures, output: float, total: float
+    catalog: Catalog,
+    resolved: Resolved,
+    deployment: Deployment,
+    figures: Figures,
+    output: float,
+    total: float,
+    domain: Domain | None,
 ) -> dict[str, Interval]:
     """Return the 80 % ranges of what the model says with its own step times."""
     traits, mode = resolved_traits(resolved), deployment.mode
     wider = clock_unsure(resolved.accelerator)
+    unsure = 1.0
+    if resolved.speculator is not None and deployment.speculation_depth:
+        unsure = acceptance_unsure(resolved.speculator, domain, deployment.speculation_depth)
 
     def around(figure: str, value: float) -> Interval:
-        return factors(catalog.calibration, traits, mode, figure).widened(wider).around(value)
+        known = factors(catalog.calibration, traits, mode, figure).widened(wider)
+        return (known if figure == TTFT else known.widened(unsure)).around(value)
 
     interval = {
         "output_tokens_per_s_per_gpu": around(THROUGHPUT, output),
@@ -337,9 +382,10 @@ def _said(resolved: Resolved, deployment: Deployment, workload: Workload) -> tup
     ]
     if deployment.speculation_depth:
         accepted = resolved.accepted(deployment.speculation_depth)
-        said.append(
-            f"multi-token prediction yields {accepted:.2f} tokens a step at depth {deployment.speculation_depth}"
-        )
+        drafts = resolved.speculator.title if resolved.speculator else "multi-token prediction"
+        said.append(f"{drafts} yields {accepted:.2f} tokens a step at depth {deployment.speculation_depth}")
+        if resolved.speculator is not None:
+            said += acceptance_said(resolved.speculator, workload.domain)
     return tuple(said)
 
 

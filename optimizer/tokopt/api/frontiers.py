@@ -25,6 +25,7 @@ from .rates import parse_rates
 from .requests import disabled_features, names, resolve_workload
 from .resolved import estimate_provenance, named, resolve
 from .space import search_space, supported
+from .speculating import acceptance_said, speculation_unsure
 
 # A first token within this makes a point one that somebody would run: beyond, throughput is bought with waiting.
 SLOWEST_FIRST_TOKEN_MS = 60_000.0
@@ -133,11 +134,16 @@ def frontier(
     resolved = resolve(
         loaded, llm=llm, gpu=first.accelerator, framework=first.framework, precision=first.precision, kv_precision=None
     )
-    kinds = [(named_traits(loaded, p.deployment, llm.name), p.deployment.mode, clock_unsure(a)) for a, p in found]
-    widest = max(
-        (factors(loaded.calibration, t, mode, THROUGHPUT).widened(unsure) for t, mode, unsure in kinds),
-        key=lambda f: f.high / f.low,
+    drafters = {each.name: each for each in space.speculators}
+    traits = [named_traits(loaded, p.deployment, llm.name) for _, p in found]
+    ranges = (
+        factors(loaded.calibration, t, p.deployment.mode, THROUGHPUT)
+        .widened(clock_unsure(a))
+        .widened(speculation_unsure(p.deployment, drafters, shape.domain))
+        for t, (a, p) in zip(traits, found, strict=True)
     )
+    widest = max(ranges, key=lambda f: f.high / f.low)
+    drafting = sorted({p.deployment.speculator for _, p in found if p.deployment.speculator})
     return Frontier(
         model=llm.name,
         workload=shape.name,
@@ -152,10 +158,11 @@ def frontier(
         price_lists=names(prices),
         prices_as_of=as_of,
         interval={"output_tokens_per_s_per_gpu": widest.around(1.0)},
-        extrapolated=any(outside(loaded.calibration, t, shape.input_tokens, shape.output_tokens) for t, _, _ in kinds),
+        extrapolated=any(outside(loaded.calibration, t, shape.input_tokens, shape.output_tokens) for t in traits),
         assumptions=(
             f"{shape.input_tokens:,.0f} tokens in, {shape.output_tokens:,.0f} out; means in a steady state; first "
             f"token within {SLOWEST_FIRST_TOKEN_MS / 1e3:g} s",
+            *(line for name in drafting for line in acceptance_said(drafters[name], shape.domain)),
         ),
         provenance=estimate_provenance(loaded, resolved),
     )

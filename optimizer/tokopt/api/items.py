@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tokopt.cost import usd_per_million_tokens
 from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import LatencyMs, MemoryGib
+from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import FleetItem, ItemPeriod
 from tokopt.domain.workloads import Workload
@@ -50,7 +51,12 @@ def features(family: Family, deployment: Deployment) -> dict[str, int | float | 
         "kv_precision": deployment.kv_precision,
     }
     if deployment.speculation_depth:
-        on["mtp_depth"] = deployment.speculation_depth
+        on["speculation"] = family.speculator.method.value if family.speculator else Feature.MTP.value
+        if family.speculator is None:
+            on["mtp_depth"] = deployment.speculation_depth
+        else:
+            on["speculator"] = family.speculator.name
+        on["speculation_depth"] = deployment.speculation_depth
         on["tokens_per_step"] = float(family.accepted[deployment.speculation_depth])
     if deployment.mode is ServingMode.DISAGG:
         on["disaggregated"] = True

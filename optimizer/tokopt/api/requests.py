@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from tokopt.catalog import Catalog
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.features import SWITCHABLE, Feature
+from tokopt.domain.speculators import Domain
 from tokopt.domain.workloads import Sla, Statistic, Workload
 from tokopt.errors import InputError
 from tokopt.perf.queueing import Limits
@@ -139,7 +140,7 @@ def resolve_workload(
     """Return a workload by name or as given, with single figures replaced where stated.
 
     Raises:
-        InputError: An unknown name, lengths below one token, or a share outside 0 to 1.
+        InputError: An unknown name or domain, lengths below one token, or a share outside 0 to 1.
     """
     if isinstance(workload, WorkloadShape):
         base = Workload(**workload.model_dump())
@@ -163,10 +164,17 @@ def resolve_workload(
         output_cv=base.output_cv,
         prefix_share=share,
         arrival_cv2=base.arrival_cv2,
+        domain=_domain(base.domain),
         source=base.source,
         observed_on=base.observed_on,
         note=base.note,
     )
+
+
+def _domain(name: str | None) -> Domain | None:
+    if name is not None and name not in Domain.__members__.values():
+        raise InputError(f"domain: {name!r} is not one of {', '.join(Domain)}")
+    return None if name is None else Domain(name)
 
 
 def shape_of(workload: Workload) -> WorkloadShape:
@@ -179,6 +187,7 @@ def shape_of(workload: Workload) -> WorkloadShape:
         output_cv=workload.output_cv,
         prefix_share=workload.prefix_share,
         arrival_cv2=workload.arrival_cv2,
+        domain=workload.domain,
     )
 
 

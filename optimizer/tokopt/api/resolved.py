@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from tokopt.catalog import Catalog
-from tokopt.domain.accelerators import Accelerator, Framework, Precision
+from tokopt.domain.accelerators import Accelerator, Framework, FrameworkSupport, Precision
 from tokopt.domain.calibration import Constants
 from tokopt.domain.deployments import Layout, Pool
 from tokopt.domain.estimates import EstimateProvenance, OperatorDatabase
 from tokopt.domain.llms import Llm
+from tokopt.domain.speculators import OWN_MODULES, Domain, Speculator
 from tokopt.errors import InputError
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, constants_for, weakest_origin
 from tokopt.perf.machine import Machine, machine
-from tokopt.perf.speculation import accepted_tokens
+from tokopt.perf.speculation import accepted_tokens, draft_chances
 from tokopt.version import __version__
 
 HEAD_PADDING = "head_padding"  # feature of a framework that pads attention heads to a multiple of the degree
@@ -36,6 +37,7 @@ class Resolved:
     constants: Constants
     machine: Machine
     model: LlmArithmetic
+    speculator: Speculator | None  # None: the modules that the checkpoint ships
     chances: tuple[float, ...]
 
     def machine_with(self, constants: Constants) -> Machine:
@@ -55,11 +57,14 @@ def resolve(
     framework: str | None,
     precision: str | None,
     kv_precision: str | None,
+    speculator: str | None = None,
+    domain: Domain | None = None,
 ) -> Resolved:
     """Return the records and rates of a deployment; what is not named is chosen and can be read off the result.
 
     Defaults: the first framework of the catalog that runs there, the checkpoint's own precision, and the cache that the
-    precision asks for where the framework has it.
+    precision asks for where the framework has it; drafts by the modules that the checkpoint ships. `domain` is what
+    texts are about.
 
     Raises:
         InputError: An unknown name, or a combination that the catalog says is not supported.
@@ -86,6 +91,7 @@ def resolve(
             has = ", ".join(support.kv_precisions)
             raise InputError(f"{chosen.name} has no {cache} cache on {accelerator.name}; it has {has}")
         cache = support.kv_precisions[0]
+    drafts = _speculator(catalog, speculator, llm, chosen, support)
     constants = constants_for(catalog.calibration, accelerator, chosen, weights, llm.name)
     return Resolved(
         llm=llm,
@@ -95,9 +101,26 @@ def resolve(
         kv_precision=cache,
         constants=constants,
         machine=machine(accelerator, chosen, weights, constants),
-        model=llm_arithmetic(llm, weights, catalog.kv_precisions[cache].bits),
-        chances=acceptance_chances(catalog.calibration, llm.name),
+        model=llm_arithmetic(llm, weights, catalog.kv_precisions[cache].bits, drafts),
+        speculator=drafts,
+        chances=draft_chances(drafts, domain) if drafts else acceptance_chances(catalog.calibration, llm.name),
     )
+
+
+def _speculator(
+    catalog: Catalog, name: str | None, llm: Llm, framework: Framework, support: FrameworkSupport
+) -> Speculator | None:
+    """Return the speculator of a name, None for the modules that the checkpoint ships."""
+    if name is None or name == OWN_MODULES:
+        return None
+    found = catalog.speculator(name)
+    if not found.drafts_for(llm.name):
+        for_it = [OWN_MODULES] if llm.mtp_layers else []
+        for_it += [each.name for each in catalog.speculators.values() if each.drafts_for(llm.name)]
+        raise InputError(f"{found.name} does not draft for {llm.name}; what does: {', '.join(for_it)}")
+    if found.method not in support.features:
+        raise InputError(f"{framework.name} is not documented to draft by {found.method} there, as {found.name} does")
+    return found
 
 
 def check_heads(resolved: Resolved, layout: Layout, what: str) -> None:
@@ -112,6 +135,7 @@ def check_layout(resolved: Resolved, layout: Layout, what: str) -> None:
     """Raise InputError, saying what would be possible, where a model or machine cannot be split like that."""
     model, accelerator = resolved.model, resolved.accelerator
     check_heads(resolved, layout, what)
+    _check_drafting(resolved, layout, what)
     if layout.tp > accelerator.scale_up_size:
         raise InputError(f"{what}: tp={layout.tp} is wider than the scale-up domain of {accelerator.scale_up_size}")
     if layout.pp > model.layers:
@@ -128,6 +152,19 @@ def check_layout(resolved: Resolved, layout: Layout, what: str) -> None:
             f"{what}: {layout.accelerators} accelerators outgrow the scale-up domain of {accelerator.scale_up_size}, "
             f"and the catalog has no scale-out bandwidth for {accelerator.name}"
         )
+
+
+def _check_drafting(resolved: Resolved, layout: Layout, what: str) -> None:
+    drafts = resolved.speculator
+    if drafts is None:
+        return
+    if layout.pp > 1 and not drafts.method.pipelines:
+        raise InputError(f"{what}: pp={layout.pp}, but {drafts.name} drafts on one pipeline stage only")
+    if layout.dp > 1 and not drafts.method.ranks:
+        raise InputError(f"{what}: dp={layout.dp}, but {drafts.name} drafts without attention data parallelism only")
+    heads = resolved.model.drafter.heads if resolved.model.drafter else layout.tp
+    if heads % layout.tp:
+        raise InputError(f"{what}: tp={layout.tp} does not divide the {heads} attention heads of {drafts.name}")
 
 
 def parse_pool(text: str, what: str) -> Pool:

@@ -54,6 +54,7 @@ def search_space(
         calibration=calibration or catalog.calibration,
         chosen_precisions=bool(precisions),
         disabled=frozenset(disabled),
+        speculators=catalog.speculators_for(llm.name, workload.domain),
     )
 
 

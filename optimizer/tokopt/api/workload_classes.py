@@ -137,6 +137,7 @@ def _shape(catalog: Catalog, name: str, row: ClassRow, lengths: Lengths | None) 
         "output_cv": row.output_cv,
         "prefix_share": row.prefix_share,
         "arrival_cv2": row.burstiness,
+        "domain": row.domain,
     }
     return replace(base, name=name, **{key: value for key, value in stated.items() if value is not None})
 

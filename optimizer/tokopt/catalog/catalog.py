@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +21,7 @@ from tokopt.domain.offers import Offer, OwnershipProfile, PriceList, PriceSelect
 from tokopt.domain.power_settings import SEPARATOR
 from tokopt.domain.provenance import Source
 from tokopt.domain.sites import Site
+from tokopt.domain.speculators import Domain, Speculator
 from tokopt.domain.workloads import Benchmark, Workload
 from tokopt.errors import CatalogError, InputError, unknown_name
 
@@ -82,6 +83,22 @@ class Catalog:
     def workloads(self) -> Mapping[str, Workload]:
         """Workloads by name."""
         return self._table("workloads.yaml", rows.WorkloadRow, hardware.workload_record)
+
+    @cached_property
+    def speculators(self) -> Mapping[str, Speculator]:
+        """Drafters of tokens by name, without the modules that checkpoints ship."""
+        from tokopt.catalog.speculators import SpeculatorRow, speculator_record
+
+        record = partial(speculator_record, llm=self.llm, precisions=self.precisions)
+        return self._table("speculators.yaml", SpeculatorRow, record)
+
+    def speculators_for(self, llm_name: str, domain: Domain | None) -> tuple[Speculator, ...]:
+        """Return the speculators that searches try for texts of a domain; others' entries are not looked at."""
+        from tokopt.catalog.speculators import SpeculatorRow, concerns, speculator_record
+
+        record = partial(speculator_record, llm=self.llm, precisions=self.precisions)
+        wanted = partial(concerns, llm_name=llm_name, domain=domain)
+        return tuple(self._table("speculators.yaml", SpeculatorRow, record, wanted=wanted).values())
 
     @cached_property
     def benchmarks(self) -> Mapping[str, Benchmark]:
@@ -192,6 +209,10 @@ class Catalog:
     def workload(self, name: str) -> Workload:
         """Return a workload by name or alias, or raise InputError."""
         return self._find("workload", name, self.workloads)
+
+    def speculator(self, name: str) -> Speculator:
+        """Return a speculator by name or alias, or raise InputError."""
+        return self._find("speculator", name, self.speculators)
 
     def benchmark(self, name: str) -> Benchmark:
         """Return a benchmark by name or alias, or raise InputError."""
@@ -316,7 +337,14 @@ class Catalog:
         for directory in self._folders(folder):
             yield from sorted(directory.glob(pattern))
 
-    def _table(self, file: str, row: type[RowT], record: Callable[[str, RowT], RecordT]) -> dict[str, RecordT]:
+    def _table(
+        self,
+        file: str,
+        row: type[RowT],
+        record: Callable[[str, RowT], RecordT],
+        *,
+        wanted: Callable[[Any], bool] | None = None,
+    ) -> dict[str, RecordT]:
         table: dict[str, RecordT] = {}
         for directory in self.directories:
             path = directory / file
@@ -324,6 +352,9 @@ class Catalog:
                 continue
             for key, data in _entries(path).items():
                 name = checked_name(key, str(path))
+                if wanted is not None and not wanted(data):
+                    table.pop(name, None)  # a later directory's entry replaces an earlier one's
+                    continue
                 table[name] = _record(name, row, record, data, f"{path}: {name}")
         return table
 

@@ -22,6 +22,7 @@ _TABLES: Final = (
     "kv_precisions",
     "frameworks",
     "workloads",
+    "speculators",
     "benchmarks",
     "power_readings",
     "sites",
@@ -32,7 +33,16 @@ _TABLES: Final = (
     "measurement_families",
     "price_names",
 )
-_ALIASED: Final = ("accelerators", "precisions", "kv_precisions", "frameworks", "workloads", "benchmarks", "sites")
+_ALIASED: Final = (
+    "accelerators",
+    "precisions",
+    "kv_precisions",
+    "frameworks",
+    "workloads",
+    "speculators",
+    "benchmarks",
+    "sites",
+)
 _WIDER_FIRST: Final = (NumberFormat.BF16, NumberFormat.FP8, NumberFormat.FP4)
 _WATTS_INSIDE_OUT: Final = ("idle_w", "board_w", "server_w", "all_in_w")
 
@@ -86,6 +96,10 @@ def _source_keys(record: Any) -> Iterator[tuple[str, str]]:
         yield "source", record.source
     for accelerator, support in getattr(record, "support", {}).items():
         yield f"support of {accelerator}", support.source
+        for feature, key in support.feature_sources.items():
+            yield f"{feature} on {accelerator}", key
+    for domain, acceptance in getattr(record, "acceptance", {}).items():
+        yield f"acceptance of {domain}", acceptance.source
     if getattr(record, "power_curve", None):
         yield "power_curve", record.power_curve.source
     for setting in getattr(record, "power_settings", ()):
@@ -112,6 +126,8 @@ def _unknown_references(catalog: Catalog) -> Iterator[str]:
             yield from _missing(f"{here}: kv_precisions", support.kv_precisions, catalog.kv_precisions)
     for name, llm in catalog.llms.items():
         yield from _missing(f"llms: {name}", (llm.native_precision, *llm.precisions), catalog.precisions)
+    for name, speculator in catalog.speculators.items():
+        yield from _missing(f"speculators: {name}: llms", speculator.llms, catalog.llms)
     for name, profile in catalog.ownership.items():
         where = f"ownership: {name}"
         yield from _missing(where, (*profile.usd_per_accelerator_hour, *profile.critical_w), catalog.accelerators)

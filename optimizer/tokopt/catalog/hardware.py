@@ -138,15 +138,19 @@ def framework_record(name: str, row: FrameworkRow) -> Framework:
     """Return the record of one framework, with one entry an accelerator.
 
     Raises:
-        CatalogError: Two entries are about the same accelerator.
+        CatalogError: Two entries are about the same accelerator, or a source is of a feature that is not there.
     """
     support: dict[str, FrameworkSupport] = {}
     for number, entry in enumerate(row.support):
+        for feature in entry.sources:
+            if feature not in entry.features:
+                raise CatalogError(f"support.{number}.sources.{feature}: a source without the feature")
         record = FrameworkSupport(
             precisions=entry.precisions,
             kv_precisions=entry.kv_precisions,
             features=entry.features,
             source=entry.source,
+            feature_sources={feature.value: key for feature, key in entry.sources.items()},
             note=entry.note,
         )
         for accelerator in entry.accelerators:
@@ -182,6 +186,7 @@ def workload_record(name: str, row: WorkloadRow) -> Workload:
         output_cv=row.output_cv,
         prefix_share=row.prefix_share,
         arrival_cv2=row.arrival_cv2,
+        domain=row.domain,
         source=row.source,
         sources=_sources(row),
         observed_on=row.observed_on.isoformat(),

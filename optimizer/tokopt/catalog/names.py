@@ -25,6 +25,7 @@ KNOWN_ENTRIES: Final = (
     "sites",
     "sites.yaml",
     "sources.yaml",
+    "speculators.yaml",
     "workloads.yaml",
 )
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")

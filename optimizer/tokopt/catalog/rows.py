@@ -17,6 +17,7 @@ from tokopt.domain.accelerators import NumberFormat, PurchaseUnit, Topology
 from tokopt.domain.features import Feature
 from tokopt.domain.measurements import PowerMeter, PowerWork
 from tokopt.domain.power_settings import SettingBasis
+from tokopt.domain.speculators import Domain
 from tokopt.domain.workloads import Scenario, Statistic
 
 
@@ -165,6 +166,7 @@ class FrameworkSupportRow(Row):
     kv_precisions: tuple[Text, ...] = Field(min_length=1, description="Precisions of the KV cache that it has there")
     features: tuple[Feature, ...] = Field(default=(), description="Features that it has there")
     source: Text = Field(description="Key in sources.yaml")
+    sources: dict[Feature, Text] = Field(default={}, description="Key in sources.yaml of single features that differ")
     note: str = Field(default="", description="Doubts and limits")
 
 
@@ -201,6 +203,9 @@ class WorkloadRow(SourcedRow):
     prefix_share: Share = Field(description="Share of input tokens whose KV entries are in the prefix cache")
     arrival_cv2: NotNegative = Field(
         default=1.0, description="Squared coefficient of variation of inter-arrival times; 1 = Poisson"
+    )
+    domain: Annotated[Domain | None, Given] = Field(
+        default=None, description="What the texts are about: decides how well drafts are accepted"
     )
 
 

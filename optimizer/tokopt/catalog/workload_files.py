@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from tokopt.catalog.files import Row, read_yaml, validate
+from tokopt.domain.speculators import Domain
 from tokopt.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class ClassRow(Row):
     output_cv: float | None = Field(default=None, ge=0, le=10)
     prefix_share: float | None = Field(default=None, ge=0, le=1)
     burstiness: float | None = Field(default=None, gt=0, le=1000)  # variation of times between arrivals, squared
+    domain: Domain | None = None  # what the texts are about
     histogram: str | tuple[HistogramRow, ...] | None = None
     trace: str | None = None
     split: int = Field(default=1, ge=1, le=MOST_SPLIT)  # classes by length, each on replicas of its own

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tokopt.domain.accelerators import Precision
 from tokopt.domain.llms import Attention, AttentionKind, LayerGroup, Llm
+from tokopt.domain.speculators import Speculator
 
 LATENT_KINDS = (AttentionKind.LATENT, AttentionKind.LATENT_SPARSE)
 STATE_ELEMENT_BYTES = 4.0  # recurrent state of linear attention is kept in FP32
@@ -49,9 +50,18 @@ class LlmSums:
     embedding_bytes: float  # 0 where the head is the embedding again
     head_parameters: float
     head_bytes: float
+    draft_modules: (
+        float  # passes through a module like a layer, and the head, a draft token: 1, or 0 where something else drafts
+    )
     draft_parameters: float  # of one multi-token-prediction module, its experts left out
     draft_bytes: float
     attention: tuple[AttentionGroup, ...]
+    drafter: LlmSums | None = None  # of what drafts besides the model
+
+    @property
+    def dense_weight_bytes(self) -> float:
+        """All weights of a model without experts. [B]"""
+        return self.projection_bytes + self.dense_bytes + self.embedding_bytes + self.head_bytes
 
     def cache_bytes(self, tokens: float) -> float:
         """Cache of one sequence of `tokens` tokens before any copying. [B]"""
@@ -64,8 +74,10 @@ def group_cache_bytes(group: AttentionGroup, tokens: float) -> float:
     return kept + group.index_bytes_per_token * tokens + group.state_bytes
 
 
-def llm_sums(llm: Llm, precision: Precision, kv_bits: float) -> LlmSums:
+def llm_sums(llm: Llm, precision: Precision, kv_bits: float, speculator: Speculator | None = None) -> LlmSums:
     """Return a model's sums with weights in `precision` and a cache of `kv_bits` bits an element.
+
+    What drafts is `speculator`, or the checkpoint's own modules where it is None.
 
     Bytes = parameters · stored bits / 8; one FLOP pair a parameter and token (Kaplan et al., arXiv 2001.08361, §2.1).
     """
@@ -87,7 +99,10 @@ def llm_sums(llm: Llm, precision: Precision, kv_bits: float) -> LlmSums:
     expert = routed[0].feed_forward if routed else None
     table = float(llm.vocabulary * llm.hidden_size)
     expert_parameters = float(expert.expert_parameters) if expert else 0.0
-    drafts = llm.mtp_layers > 0
+    drafts = llm.mtp_layers > 0 and speculator is None
+    drafter = None
+    if speculator is not None and speculator.drafter is not None and speculator.precision is not None:
+        drafter = llm_sums(speculator.drafter, speculator.precision, kv_bits)
     module_experts = expert.experts * expert_parameters if expert else 0.0
     return LlmSums(
         layers=llm.layer_count,
@@ -107,9 +122,11 @@ def llm_sums(llm: Llm, precision: Precision, kv_bits: float) -> LlmSums:
         embedding_bytes=0.0 if llm.tied_embeddings else table * precision.other_bits / 8.0,
         head_parameters=table,
         head_bytes=table * precision.other_bits / 8.0,
+        draft_modules=1.0 if speculator is None else 0.0,
         draft_parameters=max(llm.mtp_parameters - module_experts, 0.0) if drafts else 0.0,
         draft_bytes=llm.mtp_parameters * precision.ffn_bits / 8.0 if drafts else 0.0,
         attention=tuple(attention_group(group, kv_bits / 8.0) for group in llm.layers),
+        drafter=drafter,
     )
 
 

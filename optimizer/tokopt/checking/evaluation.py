@@ -8,7 +8,7 @@ from functools import lru_cache
 from tokopt.checking.arithmetic import llm_sums
 from tokopt.checking.inputs import CheckInputs
 from tokopt.checking.latency import Profile, knots, profile_of
-from tokopt.checking.rates import constants_of, sustained_rates, tokens_per_step
+from tokopt.checking.rates import constants_of, drafted_tokens_per_step, sustained_rates, tokens_per_step
 from tokopt.checking.replica import (
     Lengths,
     Memory,
@@ -25,6 +25,7 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout
 from tokopt.domain.llms import Llm
+from tokopt.domain.speculators import Speculator
 
 REMEMBERED = 256  # deployments; one takes 16 bytes a request that it can run, and seldom more than a megabyte
 
@@ -57,10 +58,18 @@ class _Records:
     framework: Framework
     precision: Precision
     calibration: Calibration
+    speculator: Speculator | None
     kv_bits: float
 
     def _identity(self) -> tuple[int | float, ...]:
-        records = (self.llm, self.accelerator, self.framework, self.precision, self.calibration)
+        records = (
+            self.llm,
+            self.accelerator,
+            self.framework,
+            self.precision,
+            self.calibration,
+            self.speculator,
+        )
         return (*map(id, records), self.kv_bits)
 
     def __hash__(self) -> int:
@@ -77,6 +86,7 @@ def _records(deployment: Deployment, llm: Llm, inputs: CheckInputs) -> _Records:
         framework=inputs.frameworks[deployment.framework],
         precision=inputs.precisions[deployment.precision],
         calibration=inputs.calibration,
+        speculator=inputs.speculators[deployment.speculator] if deployment.speculator is not None else None,
         kv_bits=inputs.kv_bits[deployment.kv_precision],
     )
 
@@ -117,8 +127,8 @@ def _replica(deployment: Deployment, workload: WorkloadShape, records: _Records)
     size = request_lengths(workload)
     layout, decoders = decoding(deployment)
     pool = deployment.prefill
-    decoder = _worker(deployment, layout, records, depth=deployment.speculation_depth, prefills=pool is None)
-    prefiller = _worker(deployment, pool.layout, records, depth=0, prefills=True) if pool else None
+    decoder = _worker(deployment, layout, records, workload, depth=deployment.speculation_depth, prefills=pool is None)
+    prefiller = _worker(deployment, pool.layout, records, workload, depth=0, prefills=True) if pool else None
     return Replica(
         size=size,
         decoder=decoder,
@@ -130,16 +140,28 @@ def _replica(deployment: Deployment, workload: WorkloadShape, records: _Records)
     )
 
 
-def _worker(deployment: Deployment, layout: Layout, records: _Records, *, depth: int, prefills: bool) -> Worker:
+def _worker(
+    deployment: Deployment,
+    layout: Layout,
+    records: _Records,
+    workload: WorkloadShape,
+    *,
+    depth: int,
+    prefills: bool,
+) -> Worker:
+    if records.speculator is None:
+        yields = tokens_per_step(records.calibration, records.llm.name, depth)
+    else:
+        yields = drafted_tokens_per_step(records.speculator, workload.domain, depth)
     constants = constants_of(
         records.calibration, records.accelerator, records.framework, records.precision, records.llm.name
     )
     return Worker(
-        sums=llm_sums(records.llm, records.precision, records.kv_bits),
+        sums=llm_sums(records.llm, records.precision, records.kv_bits, records.speculator),
         rates=sustained_rates(records.accelerator, records.framework, records.precision, constants),
         layout=layout,
         depth=depth,
-        tokens_per_step=tokens_per_step(records.calibration, records.llm.name, depth),
+        tokens_per_step=yields,
         chunk_tokens=float(deployment.chunk_tokens) if prefills else 0.0,
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.llms import Llm
 from tokopt.domain.offers import Offer
+from tokopt.domain.speculators import Speculator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +26,4 @@ class CheckInputs:
     kv_bits: Mapping[str, float]  # stored bits a cache element, by name
     calibration: Calibration
     offers: Sequence[Offer]
+    speculators: Mapping[str, Speculator] = field(default_factory=dict)  # empty where no deployment names one

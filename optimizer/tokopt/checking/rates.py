@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tokopt.domain.accelerators import Accelerator, Framework, NumberFormat, Precision, Topology
 from tokopt.domain.calibration import Calibration, Constants, Link
+from tokopt.domain.speculators import Domain, Speculator
 from tokopt.errors import InputError
 
 JOINED = "+"  # between the traits of a combination and between its levels
@@ -141,3 +142,15 @@ def tokens_per_step(calibration: Calibration, llm_name: str, depth: int) -> floa
         product *= chances[min(position, len(chances) - 1)]
         total += product
     return total
+
+
+def drafted_tokens_per_step(speculator: Speculator, domain: Domain | None, depth: int) -> float:
+    """Return the mean tokens of a step of `depth` drafts by a speculator, in a domain or over all of them."""
+    if domain is not None and domain in speculator.acceptance:
+        domains = [speculator.acceptance[domain]]
+    else:
+        domains = list(speculator.acceptance.values())
+    total = 0.0
+    for each in domains:
+        total += sum(math.prod(each.chances[:position]) for position in range(depth + 1))
+    return total / len(domains)

@@ -89,9 +89,9 @@ def worker_memory(worker: Worker, *, mean_tokens: float, longest_tokens: float) 
     weights = _weight_bytes(worker.sums, worker.layout, worker.depth)
     working = worker.chunk_tokens * worker.sums.hidden_size * ACTIVATION_BYTES_PER_TOKEN
     room = worker.rates.usable_bytes - weights - working
-    each = _sequence_bytes(worker.sums, worker.layout, mean_tokens)
+    each = _sequence_bytes(worker.sums, worker.layout, mean_tokens, worker.depth)
     sequences = 0
-    if room * ROUNDING >= _sequence_bytes(worker.sums, worker.layout, longest_tokens):
+    if room * ROUNDING >= _sequence_bytes(worker.sums, worker.layout, longest_tokens, worker.depth):
         sequences = math.floor(max(room, 0.0) / max(each, 1.0) * ROUNDING) * worker.layout.dp
     return Memory(weights=weights, working=working, cache_room=room, per_sequence=each, sequences=sequences)
 
@@ -119,6 +119,8 @@ def _stage_share(sums: LlmSums, layout: Layout) -> float:
 def _weight_bytes(sums: LlmSums, layout: Layout, depth: int) -> float:
     """ceil(L/pp)/L · (dense/tp + ceil(E/ep) experts · ep/(tp·dp)) + vocabulary tables/tp + draft module/(tp·dp). [B]
 
+    A drafter that is no module of the model is split over tp.
+
     With several stages, the first holds the embedding and the last the head; with one, it holds both.
     """
     stage = layout.tp * layout.dp
@@ -127,13 +129,21 @@ def _weight_bytes(sums: LlmSums, layout: Layout, depth: int) -> float:
     vocabulary = (sums.embedding_bytes, sums.head_bytes)
     tables = max(vocabulary) if layout.pp > 1 else sum(vocabulary)
     draft = sums.draft_bytes / stage if depth > 0 else 0.0
+    if sums.drafter is not None and depth > 0:
+        draft += sums.drafter.dense_weight_bytes / layout.tp
     return _stage_share(sums, layout) * (dense + experts) + tables / layout.tp + draft
 
 
-def _sequence_bytes(sums: LlmSums, layout: Layout, tokens: float) -> float:
-    """Cache of one sequence on one accelerator: split over stages and over at most the key-value heads. [B]"""
+def _sequence_bytes(sums: LlmSums, layout: Layout, tokens: float, depth: int) -> float:
+    """Cache of one sequence on one accelerator: split over stages and over at most the key-value heads. [B]
+
+    A drafter keeps a cache of the same tokens.
+    """
     split = sum(group_cache_bytes(group, tokens) / min(layout.tp, group.cache_shards) for group in sums.attention)
-    return _stage_share(sums, layout) * split
+    drafted = 0.0
+    if sums.drafter is not None and depth > 0:
+        drafted = _sequence_bytes(sums.drafter, layout, tokens, 0)
+    return _stage_share(sums, layout) * split + drafted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

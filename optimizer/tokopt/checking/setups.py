@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tokopt.checking.case import Case
 from tokopt.checking.evaluation import decoding, replica_of
 from tokopt.domain.accelerators import FrameworkSupport
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
+from tokopt.domain.speculators import Method, Speculator
 from tokopt.units import GIB
 
 SEQUENCES_PER_RANK = 1024  # most requests in service for each attention rank and pipeline stage
@@ -21,6 +22,7 @@ def names_known(case: Case) -> list[str]:
     faults = [
         f"{what} {name!r} is not in the catalog"
         for what, name, known in (
+            *_speculators_named(case),
             ("accelerator", deployment.accelerator, inputs.accelerators),
             ("framework", deployment.framework, inputs.frameworks),
             ("precision", deployment.precision, inputs.precisions),
@@ -43,7 +45,7 @@ def names_known(case: Case) -> list[str]:
     if request.disabled_features:
         faults += [
             f"{setting}, which the request does without ({feature} is disabled)"
-            for feature, setting in _settings_in_use(deployment)
+            for feature, setting in _settings_in_use(deployment, inputs.speculators)
             if feature in request.disabled_features
         ]
     limit = case.asked.most_quality_loss
@@ -54,6 +56,11 @@ def names_known(case: Case) -> list[str]:
     if framework is not None and not framework.recommended and framework.name not in request.frameworks:
         faults.append(f"framework {framework.name} is not recommended: it is only for requests that name it")
     return [case.fault(text) for text in faults]
+
+
+def _speculators_named(case: Case) -> list[tuple[str, str, Mapping[str, object]]]:
+    name = case.item.deployment.speculator
+    return [] if name is None else [("speculator", name, case.inputs.speculators)]
 
 
 def mode_complete(case: Case) -> list[str]:
@@ -92,7 +99,10 @@ def fields_agree(case: Case) -> list[str]:
     settings: dict[str, object] = {
         "chunk_tokens": deployment.chunk_tokens,
         "kv_precision": deployment.kv_precision,
-        "mtp_depth": deployment.speculation_depth,
+        "mtp_depth": deployment.speculation_depth if deployment.speculator is None else None,
+        "speculation_depth": deployment.speculation_depth,
+        "speculator": deployment.speculator,
+        "speculation": _method(case),
         "disaggregated": deployment.mode is ServingMode.DISAGG,
         "expert_parallel": layout.ep,
         "attention_data_parallel": layout.dp,
@@ -104,6 +114,15 @@ def fields_agree(case: Case) -> list[str]:
         for name, says, should in pairs
         if says != should
     ]
+
+
+def _method(case: Case) -> str | None:
+    """Return how the deployment drafts."""
+    deployment = case.item.deployment
+    if not deployment.speculation_depth:
+        return None
+    named = case.inputs.speculators.get(deployment.speculator) if deployment.speculator is not None else None
+    return "mtp" if named is None else named.method.value
 
 
 def supported(case: Case) -> list[str]:
@@ -121,8 +140,10 @@ def supported(case: Case) -> list[str]:
         faults.append(f"precision {deployment.precision}: {framework.name} does not run it there")
     if deployment.kv_precision not in support.kv_precisions:
         faults.append(f"kv_precision {deployment.kv_precision}: {framework.name} does not run it there")
-    faults += [f"{why}, which {framework.name} does not support there" for why in _missing(deployment, support)]
-    if deployment.speculation_depth > 0 and llm.mtp_layers == 0:
+    faults += [f"{why}, which {framework.name} does not support there" for why in _missing(case, support)]
+    if deployment.speculator is not None:
+        faults += _draftable(case)
+    elif deployment.speculation_depth > 0 and llm.mtp_layers == 0:
         faults.append(f"speculation_depth is {deployment.speculation_depth}, but {llm.name} ships no draft module")
     return [case.fault(text) for text in faults]
 
@@ -136,16 +157,40 @@ def _layouts(deployment: Deployment) -> Iterator[tuple[str, Layout]]:
         yield "decode ", deployment.decode.layout
 
 
-def _missing(deployment: Deployment, support: FrameworkSupport) -> list[str]:
+def _missing(case: Case, support: FrameworkSupport) -> list[str]:
     """Return the settings that need a feature that is not supported."""
-    return [setting for feature, setting in _settings_in_use(deployment) if feature not in support.features]
+    used = _settings_in_use(case.item.deployment, case.inputs.speculators)
+    return [setting for feature, setting in used if feature not in support.features]
 
 
-def _settings_in_use(deployment: Deployment) -> list[tuple[str, str]]:
+def _draftable(case: Case) -> list[str]:
+    """Return why a speculator cannot draft as the deployment says."""
+    deployment = case.item.deployment
+    speculator = case.inputs.speculators[deployment.speculator or ""]
+    faults = []
+    if not speculator.drafts_for(case.llm.name):
+        faults.append(f"speculator {speculator.name} does not draft for {case.llm.name}")
+    if not 0 < deployment.speculation_depth <= speculator.deepest:
+        said = f"{speculator.name} drafts 1 to {speculator.deepest} tokens a step"
+        faults.append(f"speculation_depth is {deployment.speculation_depth}, but {said}")
+    layout, _ = decoding(deployment)
+    if layout.pp > 1 and not speculator.method.pipelines:
+        faults.append(f"pp is {layout.pp}, but {speculator.name} drafts on one pipeline stage only")
+    if layout.dp > 1 and not speculator.method.ranks:
+        faults.append(f"dp is {layout.dp}, but {speculator.name} drafts without attention data parallelism only")
+    return faults
+
+
+def _settings_in_use(deployment: Deployment, speculators: Mapping[str, Speculator]) -> list[tuple[str, str]]:
     """Return the features that a deployment uses, and the setting that does."""
+    drafts = speculators.get(deployment.speculator) if deployment.speculator is not None else None
     layouts = [layout for _, layout in _layouts(deployment)]
     needs = {
-        "mtp": ("speculation_depth above 0", deployment.speculation_depth > 0),
+        "mtp": ("speculation_depth above 0", deployment.speculation_depth > 0 and deployment.speculator is None),
+        **{
+            method.value: (f"speculator {deployment.speculator}", drafts is not None and drafts.method is method)
+            for method in Method
+        },
         "disagg": ("mode disagg", deployment.mode is ServingMode.DISAGG),
         "attention_dp": ("dp above 1", any(layout.dp > 1 for layout in layouts)),
         "expert_parallel": ("ep above 1", any(layout.ep > 1 for layout in layouts)),

@@ -22,7 +22,7 @@ class Tokens:
     context: float  # cached tokens of each
     prompt: float  # prompt tokens
     prompt_context: float  # tokens that each of those attends to
-    drafts: float  # passes through the multi-token-prediction module
+    drafts: float  # draft tokens of each sequence
 
     @property
     def total(self) -> float:
@@ -42,9 +42,39 @@ def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float
         + _attention_s(sums, rates, layout, tokens)
         + _collectives_s(sums, rates, layout, tokens)
         + _overhead_s(sums, rates, layout, tokens)
+        + _drafter_s(sums, rates, layout, tokens)
     )
     constants = rates.constants
     return parts * constants.slowdown * (1.0 + constants.pipeline_bubble * (layout.pp - 1))
+
+
+def _drafter_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """Time of a drafter's passes, one a draft token, or one in all where only prompts are in the step. [s]
+
+    A pass takes in two tokens a sequence: over all passes, those verified and those drafted. Prompts pass once.
+    """
+    drafter = sums.drafter
+    if drafter is None or not tokens.drafts:
+        return 0.0
+    passes = tokens.drafts if tokens.sequences else min(tokens.drafts, 1.0)
+    one = Tokens(
+        sequences=tokens.sequences,
+        width=2.0,
+        context=tokens.context,
+        prompt=tokens.prompt / max(passes, 1.0),
+        prompt_context=tokens.prompt_context,
+        drafts=0.0,
+    )
+    products = drafter.plain_projection_parameters + drafter.latent_projection_parameters + drafter.dense_parameters
+    flop = 2.0 * (one.total * products + one.sequences * drafter.head_parameters)
+    read = drafter.projection_bytes + drafter.dense_bytes + drafter.head_bytes
+    dense_s = both_s(read / rates.weight_bytes_per_s / layout.tp, flop / rates.head_flop_per_s / layout.tp)
+    others_s = (
+        _activations_s(drafter, rates, one)
+        + _attention_s(drafter, rates, layout, one)
+        + _collectives_s(drafter, rates, layout, one)
+    )
+    return passes * (dense_s + others_s + _launches_s(drafter, rates))
 
 
 def both_s(memory_s: float, compute_s: float) -> float:
@@ -56,15 +86,15 @@ def both_s(memory_s: float, compute_s: float) -> float:
 
 
 def _layer_passes(sums: LlmSums, tokens: Tokens) -> float:
-    """Count passes through a layer: each draft token adds one layer to all of them."""
-    return 1.0 + tokens.drafts / sums.layers
+    """Count passes through a layer: each draft token that a module drafts adds one layer to all of them."""
+    return 1.0 + tokens.drafts * sums.draft_modules / sums.layers
 
 
 def _dense_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
     """Projections, dense feed-forward and output head: split over tp, copied over dp. [s]"""
     parameters = sums.plain_projection_parameters + sums.latent_projection_parameters + sums.dense_parameters
     passes = 1.0 + tokens.drafts * sums.draft_parameters / parameters
-    heads = 1.0 + tokens.drafts
+    heads = 1.0 + tokens.drafts * sums.draft_modules
     read = (sums.projection_bytes + sums.dense_bytes) * passes + sums.head_bytes * heads
     body_s = 2.0 * (
         sums.plain_projection_parameters / rates.plain_projection_flop_per_s
@@ -130,13 +160,19 @@ def _overhead_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> 
     One scheduler serves the sequences of all ranks and stages.
     """
     constants = rates.constants
-    launches = sums.layers * constants.layer_overhead_s
-    launches += sums.expert_layers * constants.expert_layer_overhead_s
-    launches += sums.recurrent_layers * constants.linear_layer_overhead_s
-    launches += sums.choosing_layers * constants.sparse_layer_overhead_s
+    launches = _launches_s(sums, rates)
     scheduled = tokens.sequences * layout.dp * layout.pp
     scheduling = constants.step_overhead_s + scheduled * constants.sequence_overhead_s
     return launches * _layer_passes(sums, tokens) + scheduling
+
+
+def _launches_s(sums: LlmSums, rates: Rates) -> float:
+    """Time for launches of all layers once: a share for each, and what its kind adds. [s]"""
+    constants = rates.constants
+    launches = sums.layers * constants.layer_overhead_s
+    launches += sums.expert_layers * constants.expert_layer_overhead_s
+    launches += sums.recurrent_layers * constants.linear_layer_overhead_s
+    return launches + sums.choosing_layers * constants.sparse_layer_overhead_s
 
 
 def _collectives_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:

@@ -18,6 +18,7 @@ Examples:
       --isl 1024 --osl 512 --concurrency 64
   tokopt estimate --model deepseek-r1 --gpu h200_sxm --prefill 2xtp8 --decode 1xtp1dp16ep16 --rate 4req/s
   tokopt estimate --model llama-3.1-70b --gpu h200_sxm --tp 4 --concurrency 64 --perf both
+  tokopt estimate --model llama-3.1-8b --gpu h100_sxm --speculator eagle3-llama-3.1-8b --speculation-table
   tokopt estimate --batch rows.csv --out predictions.csv
 
 A deployment that does not fit, or is overloaded, is an answer: exit status 0, and the report says so."""
@@ -37,6 +38,8 @@ DEGREE = click.IntRange(min=1)
 @click.option("--prefill", metavar="POOL", help="Prefill pool of two, like 2xtp4.")
 @click.option("--decode", metavar="POOL", help="Decode pool of two, like 1xtp8 or 1xtp1dp8ep8.")
 @click.option("--mtp", type=click.IntRange(min=0), metavar="N", help="Draft tokens a step (multi-token prediction).")
+@click.option("--speculator", metavar="NAME", help="What drafts tokens: mtp, or see: tokopt catalog list speculators.")
+@click.option("--depth", type=click.IntRange(min=0), metavar="N", help="Draft tokens a step.  [default: 1]")
 @click.option("--chunk-tokens", type=DEGREE, metavar="N", help="Token budget of a prefill chunk.  [default: 8192]")
 @click.option("--max-running", type=DEGREE, metavar="N", help="Most requests in service.  [default: what fits]")
 @click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: chat]")
@@ -50,23 +53,36 @@ DEGREE = click.IntRange(min=1)
     show_default=True,
     help="Step times: the model's, NVIDIA's measured operator database's (extra silicon), or both side by side.",
 )
+@click.option("--speculation-table", is_flag=True, help="Batch by batch, the best number of draft tokens a step.")
 @click.option("--batch", type=click.Path(path_type=Path), metavar="FILE", help="CSV with one deployment a row.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="CSV that --batch writes.")
 @framing
 def command(
-    as_json: bool, quiet: bool, catalog: str | None, perf: str, batch: Path | None, out: Path | None, **options: Any
+    as_json: bool,
+    quiet: bool,
+    catalog: str | None,
+    perf: str,
+    batch: Path | None,
+    out: Path | None,
+    speculation_table: bool,
+    **options: Any,
 ) -> int:
     """Estimate one deployment under a load.
 
     Says whether it fits, and its latency, throughput, memory and power. The load is --concurrency (a closed loop) or
-    --rate (open traffic).
+    --rate (open traffic). --speculation-table needs no load: it shows, batch by batch, what each number of draft tokens
+    a step is worth, and where speculation loses.
     """
     request = {name: value for name, value in options.items() if value is not None}
     if batch is not None or out is not None:
+        if speculation_table:
+            raise click.UsageError("--speculation-table is of one deployment: leave out --batch and --out")
         return _table(batch, out, request, perf=perf, as_json=as_json, quiet=quiet, catalog=catalog)
     missing = [f"--{name}" for name in ("model", "gpu") if name not in request]
     if missing:
         raise click.UsageError(f"{' and '.join(missing)} missing: which model, on which accelerator?")
+    if speculation_table:
+        return _speculation(request, perf=perf, as_json=as_json, quiet=quiet, catalog=catalog)
     with computing(quiet=quiet):
         from tokopt.api import estimate
 
@@ -77,6 +93,25 @@ def command(
         from tokopt.report.estimate import estimate_report
 
         print_report(estimate_report(answer))
+    return ExitStatus.ANSWERED
+
+
+def _speculation(request: dict[str, Any], *, perf: str, as_json: bool, quiet: bool, catalog: str | None) -> int:
+    """Show what speculation is worth by batch."""
+    loads = [name for name in ("concurrency", "rate", "mtp", "depth", "max_running") if name in request]
+    if loads or perf != "model":
+        extra = ", ".join(f"--{name.replace('_', '-')}" for name in (*loads, *(["perf"] if perf != "model" else [])))
+        raise click.UsageError(f"--speculation-table goes through batches and depths by itself: leave out {extra}")
+    with computing(quiet=quiet):
+        from tokopt.api import speculation_table
+
+        answer = speculation_table(catalog=catalog, **request)
+    if as_json:
+        print_json(answer)
+    else:
+        from tokopt.report.speculation import speculation_report
+
+        print_report(speculation_report(answer))
     return ExitStatus.ANSWERED
 
 

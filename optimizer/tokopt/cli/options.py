@@ -54,7 +54,7 @@ def _joined(context: click.Context, parameter: click.Parameter, values: tuple[st
 def space(command: CommandT) -> CommandT:
     """Add the options that narrow which deployments are searched."""
     for option in (
-        several("--disable", metavar="FEATURE,...", help="Features to do without, like mtp or disagg."),
+        several("--disable", metavar="FEATURE,...", help="Features to do without, like mtp, eagle3 or disagg."),
         several("--mode", "modes", metavar="agg|disagg", help="Prefill and decode together, or in pools of their own."),
         several("--kv-precision", "kv_precisions", help="Precisions of the KV cache to choose from."),
         several("--precision", "precisions", help="Weight precisions to choose from."),

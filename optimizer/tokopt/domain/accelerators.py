@@ -139,6 +139,7 @@ class FrameworkSupport:
     kv_precisions: tuple[str, ...]
     features: tuple[str, ...]
     source: str
+    feature_sources: Mapping[str, str] = field(default_factory=dict)  # feature -> source key, where it differs
     note: str = ""
 
 

@@ -63,7 +63,8 @@ class Deployment(BaseModel):
     layout: Layout | None = None  # aggregated
     prefill: Pool | None = None  # disaggregated
     decode: Pool | None = None
-    speculation_depth: int = Field(default=0, ge=0)  # draft tokens by multi-token prediction
+    speculation_depth: int = Field(default=0, ge=0)  # draft tokens a step
+    speculator: str | None = None  # what drafts them; None = the modules that the checkpoint ships
     chunk_tokens: int = Field(default=8192, ge=1)
     max_running_requests: int | None = Field(default=None, ge=1)  # of one replica; None = what memory allows
 

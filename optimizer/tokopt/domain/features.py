@@ -10,6 +10,9 @@ class Feature(StrEnum):
     """What a framework supports beyond running a model at all."""
 
     MTP = "mtp"  # speculation with the draft modules of the checkpoint
+    EAGLE3 = "eagle3"  # speculation with a head trained for the model
+    DRAFT_MODEL = "draft_model"  # speculation with a small model
+    NGRAM = "ngram"  # speculation with what stood in the text before
     DISAGG = "disagg"  # prefill and decode in pools of their own
     EXPERT_PARALLEL = "expert_parallel"  # experts spread over accelerators
     ATTENTION_DP = "attention_dp"  # attention-data-parallel ranks in front of shared experts
@@ -23,6 +26,9 @@ class Feature(StrEnum):
 # Those that the search decides about, so that a request can be told to do without.
 SWITCHABLE = (
     Feature.MTP,
+    Feature.EAGLE3,
+    Feature.DRAFT_MODEL,
+    Feature.NGRAM,
     Feature.DISAGG,
     Feature.EXPERT_PARALLEL,
     Feature.ATTENTION_DP,

@@ -8,6 +8,8 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokopt.domain.speculators import Domain
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -24,6 +26,7 @@ class Workload:
     output_cv: float = 0.0
     prefix_share: float = 0.0  # share of input tokens whose KV entries are found in the prefix cache
     arrival_cv2: float = 1.0  # squared coefficient of variation of inter-arrival times; 1 = Poisson
+    domain: Domain | None = None  # what the texts are about, which decides how well drafts of them are accepted
     aliases: tuple[str, ...] = ()
     source: str = ""
     observed_on: str = ""

@@ -11,6 +11,7 @@ import numpy as np
 
 from tokopt.domain.accelerators import Precision
 from tokopt.domain.llms import Attention, AttentionKind, Llm
+from tokopt.domain.speculators import Speculator
 from tokopt.perf.arrays import Floats
 
 BITS_PER_BYTE = 8.0
@@ -58,10 +59,12 @@ class LlmArithmetic:
     embedding_bytes: float
     head_parameters: float
     head_bytes: float
+    draft_modules: float  # 1: drafts pass a module like one of the layers, and the head; 0: something else drafts
     draft_parameters: float  # dense and projection parameters of one multi-token-prediction module
     draft_bytes: float  # all bytes that one module adds to memory
     max_expert_split: int  # no expert can be cut into more tensor-parallel slices than this
     attention: tuple[AttentionCost, ...]
+    drafter: LlmArithmetic | None = None  # what drafts besides the model: a head or a model of its own
 
     @property
     def expert_total_bytes(self) -> float:
@@ -76,8 +79,12 @@ class LlmArithmetic:
         )
 
 
-def llm_arithmetic(llm: Llm, precision: Precision, kv_bits: float) -> LlmArithmetic:
+def llm_arithmetic(
+    llm: Llm, precision: Precision, kv_bits: float, speculator: Speculator | None = None
+) -> LlmArithmetic:
     """Return the arithmetic of `llm` with weights in `precision` and a cache of `kv_bits` bits an element.
+
+    Tokens are drafted by `speculator`, or by the modules that the checkpoint ships where it is None.
 
     FLOPs a token follow the usual count of two per parameter that multiplies (Kaplan et al., arXiv 2001.08361, §2.1);
     cache bytes a token follow the attention kind (grouped-query: 2 x kv heads x head dimension; latent: rank + rope
@@ -109,6 +116,7 @@ def llm_arithmetic(llm: Llm, precision: Precision, kv_bits: float) -> LlmArithme
             experts, active, expert = ffn.experts, ffn.active_experts, ffn.expert_parameters
     embedding = float(llm.vocabulary * llm.hidden_size)
     wide_bytes = precision.other_bits / BITS_PER_BYTE
+    own_modules = llm.mtp_layers > 0 and speculator is None
     return LlmArithmetic(
         layers=llm.layer_count,
         moe_layers=moe_layers,
@@ -128,11 +136,19 @@ def llm_arithmetic(llm: Llm, precision: Precision, kv_bits: float) -> LlmArithme
         embedding_bytes=0.0 if llm.tied_embeddings else embedding * wide_bytes,
         head_parameters=embedding,
         head_bytes=embedding * wide_bytes,
-        draft_parameters=float(max(llm.mtp_parameters - experts * expert, 0)) if llm.mtp_layers else 0.0,
-        draft_bytes=llm.mtp_parameters * precision.ffn_bits / BITS_PER_BYTE if llm.mtp_layers else 0.0,
+        draft_modules=0.0 if speculator else 1.0,
+        draft_parameters=float(max(llm.mtp_parameters - experts * expert, 0)) if own_modules else 0.0,
+        draft_bytes=llm.mtp_parameters * precision.ffn_bits / BITS_PER_BYTE if own_modules else 0.0,
         max_expert_split=max(1, expert // (3 * llm.hidden_size * 64)) if expert else 1,
         attention=_attention_costs(llm, kv_bits),
+        drafter=_drafter(speculator, kv_bits),
     )
+
+
+def _drafter(speculator: Speculator | None, kv_bits: float) -> LlmArithmetic | None:
+    if speculator is None or speculator.drafter is None or speculator.precision is None:
+        return None
+    return llm_arithmetic(speculator.drafter, speculator.precision, kv_bits)
 
 
 def _layers_of(llm: Llm, kind: AttentionKind) -> int:

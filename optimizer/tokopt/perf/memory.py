@@ -41,7 +41,7 @@ class MemoryUse:
 def weight_bytes(model: LlmArithmetic, layouts: Layouts, draft_depth: Floats) -> Floats:
     """Weights on the fullest accelerator: layers split over stages, an end stage also holds a vocabulary table.
 
-    bytes = ceil(L/pp)/L · (projections + dense)/tp + experts/(tp·dp) + tables/tp  [B]
+    bytes = ceil(L/pp)/L · (projections + dense)/tp + experts/(tp·dp) + tables/tp + drafter  [B]
     """
     share = np.ceil(model.layers / np.asarray(layouts.pp, dtype=float)) / model.layers
     # Experts are placed whole: uneven counts leave one accelerator with the ceiling.
@@ -52,13 +52,17 @@ def weight_bytes(model: LlmArithmetic, layouts: Layouts, draft_depth: Floats) ->
     larger = np.maximum(model.embedding_bytes, model.head_bytes)
     tables = np.where(np.asarray(layouts.pp) > 1, larger, both) / layouts.tp
     draft = np.where(np.asarray(draft_depth) > 0, model.draft_bytes / layouts.stage, 0.0)
+    if model.drafter is not None:
+        # Split as the model is, and copied to every attention rank.
+        draft = draft + np.where(np.asarray(draft_depth) > 0, model.drafter.weight_bytes / layouts.tp, 0.0)
     return share * body + tables + draft
 
 
-def sequence_bytes(model: LlmArithmetic, layouts: Layouts, tokens: Floats) -> Floats:
+def sequence_bytes(model: LlmArithmetic, layouts: Layouts, tokens: Floats, draft_depth: Floats = 0.0) -> Floats:
     """Cache of one sequence of `tokens` tokens on each accelerator of its rank: split over stages and cache shards. [B]
 
-    Tensor parallelism wider than the key-value heads (or than one, for a latent cache) copies instead of splitting.
+    Tensor parallelism wider than the key-value heads (or than one, for a latent cache) copies instead of splitting. A
+    drafter of its own, which goes with one stage only, caches the same tokens.
     """
     per_stage = np.ceil(model.layers / np.asarray(layouts.pp, dtype=float)) / model.layers
     total: Floats = 0.0
@@ -66,7 +70,11 @@ def sequence_bytes(model: LlmArithmetic, layouts: Layouts, tokens: Floats) -> Fl
         shards = np.minimum(layouts.tp, part.kv_shards)
         cached = part.kv_bytes_per_token * np.minimum(tokens, part.resident_limit_tokens)
         total = total + (cached + part.index_bytes_per_token * tokens + part.state_bytes) / shards
-    return per_stage * total
+    own = per_stage * total
+    if model.drafter is None:
+        return own
+    drafted = sequence_bytes(model.drafter, layouts, tokens)
+    return own + np.where(np.asarray(draft_depth) > 0, drafted, 0.0)
 
 
 def memory_use(
@@ -86,7 +94,7 @@ def memory_use(
         machine: Usable memory of one accelerator, after the framework's own share and reserve.
         layouts: Parallel degrees.
         chunk_tokens: Prompt tokens in one step.
-        draft_depth: Depth of speculation; above 0 the draft module is resident.
+        draft_depth: Depth of speculation; above 0 the draft module, or the drafter and its cache, is resident.
         mean_resident_tokens: Mean cached tokens of a running sequence: see `resident_tokens`.
         longest_tokens: Tokens of a whole request: if not even one fits, none run.
 
@@ -96,8 +104,8 @@ def memory_use(
     weights = weight_bytes(model, layouts, draft_depth)
     working = chunk_tokens * (model.hidden_size * LIVE_TENSORS * LIVE_BYTES) + 0.0 * weights
     available = machine.usable_memory_bytes - weights - working
-    per_sequence = sequence_bytes(model, layouts, mean_resident_tokens)
-    fits_one = available >= sequence_bytes(model, layouts, longest_tokens)
+    per_sequence = sequence_bytes(model, layouts, mean_resident_tokens, draft_depth)
+    fits_one = available >= sequence_bytes(model, layouts, longest_tokens, draft_depth)
     held = np.floor(np.maximum(available, 0.0) / np.maximum(per_sequence, 1.0))
     sequences = np.where(fits_one, held * layouts.dp, 0.0)
     return MemoryUse(

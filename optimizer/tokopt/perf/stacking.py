@@ -45,9 +45,12 @@ def stack_models(models: Sequence[LlmArithmetic], index: NDArray[np.int64]) -> L
         )
         for k in range(kinds)
     )
-    return LlmArithmetic(**_columns(LlmArithmetic, models, index, but="attention"), attention=attention)
+    if any(model.drafter is not None for model in models):
+        raise ValueError("models with drafters of their own do not stack")
+    columns = _columns(LlmArithmetic, models, index, but=("attention", "drafter"))
+    return LlmArithmetic(**columns, attention=attention)
 
 
-def _columns(kind: Any, records: Sequence[Any], index: NDArray[np.int64], but: str = "") -> dict[str, Any]:
-    names = [f.name for f in fields(kind) if f.name != but]
+def _columns(kind: Any, records: Sequence[Any], index: NDArray[np.int64], but: Sequence[str] = ()) -> dict[str, Any]:
+    names = [f.name for f in fields(kind) if f.name not in but]
     return {name: np.array([float(getattr(r, name)) for r in records])[index] for name in names}

@@ -7,7 +7,7 @@ same weights. All arguments are per micro-batch and per attention-data-parallel 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from tokopt.perf.machine import Machine
 ACTIVATION_BYTES = 2.0  # activations travel and reduce in 16 bits
 DISPATCH_BYTES = 1.0  # tokens are dispatched to experts in FP8 ...
 COMBINE_BYTES = 2.0  # ... and combined in 16 bits (DeepSeek-V3 report, arXiv 2412.19437, §3.2.2)
+DRAFT_WIDTH = 2.0  # tokens of a sequence that a pass of a drafter takes in, on average
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ def step_time(
         context: Mean cached tokens of a decoding sequence.
         prefill_tokens: Prompt tokens in the step, a rank.
         prefill_context: Mean cached tokens that a prompt token attends to.
-        draft_depth: Passes through the multi-token-prediction module in the step.
+        draft_depth: Draft tokens a sequence: passes through the multi-token-prediction module, or through a drafter.
 
     Returns:
         The step's time by part. [s]
@@ -138,13 +139,17 @@ def worker_steps(
     A steady state asks for several steps of the same workers, and most of what goes into a step follows from the
     layout alone. The arguments are those of `step_time`.
     """
-    dense = _dense(model, machine, layouts, draft_depth)
+    modules = draft_depth * model.draft_modules
+    dense = _dense(model, machine, layouts, modules)
     activations = _activations(model, machine)
-    experts = _experts(model, machine, layouts, draft_depth)
+    experts = _experts(model, machine, layouts, modules)
     decode_attention = _decode_attention(model, machine, layouts, width, context)
     prefill_attention_s = _prefill_attention_s(model, machine, layouts, prefill_context)
-    collectives = _collectives(model, machine, layouts, draft_depth)
-    overhead = _overhead(model, machine, layouts, draft_depth)
+    collectives = _collectives(model, machine, layouts, modules)
+    overhead = _overhead(model, machine, layouts, modules)
+    drafting = None
+    if model.drafter is not None and np.any(draft_depth):
+        drafting = _drafting(model.drafter, machine, layouts, draft_depth, context, prefill_context)
     # Stages of a pipeline wait for one another where micro-batches differ: each further stage adds to it.
     waits = machine.slowdown * (1.0 + machine.pipeline_bubble * (layouts.pp - 1.0))
 
@@ -164,6 +169,13 @@ def worker_steps(
         overhead_s = overhead(sequences)
         attention_s = decode_s + prefill_s
         bound = dense_compute + expert_compute + decode_compute + prefill_s
+        if drafting is not None:
+            drafts = drafting(sequences, prefill_tokens, idle)
+            dense_s = dense_s + drafts.dense
+            attention_s = attention_s + drafts.attention
+            collective_s = collective_s + drafts.collectives
+            overhead_s = overhead_s + drafts.overhead
+            bound = bound + drafts.compute
         total = dense_s + expert_s + attention_s + collective_s + overhead_s
         return StepTime(
             dense=dense_s * waits,
@@ -180,6 +192,60 @@ def worker_steps(
 # Each part of a step is a function of the step's load; what the layout alone decides is worked out beforehand.
 Part: TypeAlias = Callable[[Floats], Floats]  # -> its time [s]
 Rooflined: TypeAlias = Callable[[Floats], tuple[Floats, Floats]]  # -> its time, and that of its arithmetic alone [s]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drafts:
+    """What the passes of a drafter add to a step. [s]"""
+
+    dense: Floats
+    attention: Floats
+    collectives: Floats
+    overhead: Floats
+    compute: Floats  # arithmetic alone
+
+
+def _drafting(
+    drafter: LlmArithmetic,
+    machine: Machine,
+    layouts: Layouts,
+    depth: Floats,
+    context: Floats,
+    prefill_context: Floats,
+) -> Callable[[Floats, Floats, bool], _Drafts]:
+    """Return what a head or a model of its own adds: passes one after another, each over its weights, cache and head.
+
+    Of the d passes of a step the first takes in the 1 + d tokens that were verified, and each later one the token
+    drafted before it: 2·d tokens a sequence in all, counted as two a pass. Prompts pass once, with the first. The
+    drafter is split over `tp` as the model is, multiplies in 16 bits, and is launched like any other layers; a step
+    without decoding sequences drafts nothing.
+    """
+    wide = machine.head_flop_per_s
+    machine = replace(machine, projection_flop_per_s=wide, latent_projection_flop_per_s=wide, dense_flop_per_s=wide)
+    dense = _dense(drafter, machine, layouts, 0.0)
+    activations = _activations(drafter, machine)
+    attention = _decode_attention(drafter, machine, layouts, DRAFT_WIDTH, context)
+    prefill_attention_s = _prefill_attention_s(drafter, machine, layouts, prefill_context)
+    collectives = _collectives(drafter, machine, layouts, 0.0)
+    launches = _launches(drafter, machine)
+    some = np.minimum(depth, 1.0)
+
+    def drafts(sequences: Floats, prefill_tokens: Floats, idle: bool) -> _Drafts:
+        passes = some if idle else np.asarray(depth, dtype=float)
+        prompt = prefill_tokens / np.maximum(passes, 1.0)
+        tokens = DRAFT_WIDTH * sequences + prompt
+        dense_s, dense_compute = dense(tokens, sequences)
+        decode_s, decode_compute = attention(sequences)
+        prefill_s = prompt * prefill_attention_s
+        return _Drafts(
+            dense=passes * (dense_s + activations(tokens)),
+            attention=passes * (decode_s + prefill_s),
+            collectives=passes * collectives(tokens),
+            overhead=passes * launches,
+            compute=passes * (dense_compute + decode_compute + prefill_s),
+        )
+
+    return drafts
 
 
 def _dense(
@@ -214,15 +280,19 @@ def _activations(model: LlmArithmetic, machine: Machine) -> Part:
 
 def _overhead(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats) -> Part:
     """Time for launches of every layer by its kind, scheduling of the step and of every sequence of all its queues."""
-    launches = (
+    fixed = _launches(model, machine) * (1.0 + drafts / model.layers) + machine.step_overhead_s
+    queues = layouts.queues
+    return lambda sequences: fixed + sequences * queues * machine.sequence_overhead_s
+
+
+def _launches(model: LlmArithmetic, machine: Machine) -> Floats:
+    """Return the time for launches of all layers by their kind, once. [s]"""
+    return (
         model.layers * machine.layer_overhead_s
         + model.moe_layers * machine.expert_layer_overhead_s
         + model.linear_layers * machine.linear_layer_overhead_s
         + model.sparse_layers * machine.sparse_layer_overhead_s
     )
-    fixed = launches * (1.0 + drafts / model.layers) + machine.step_overhead_s
-    queues = layouts.queues
-    return lambda sequences: fixed + sequences * queues * machine.sequence_overhead_s
 
 
 def _experts(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats) -> Rooflined:

@@ -40,7 +40,7 @@ def short_text(deployment: Deployment) -> str:
     weights, cache = deployment.precision, deployment.kv_precision
     words = [shape_text(deployment), weights if weights == cache else f"{weights}/{cache}", deployment.framework]
     if deployment.speculation_depth:
-        words.append(f"MTP {deployment.speculation_depth}")
+        words.append(f"{deployment.speculator or 'MTP'} {deployment.speculation_depth}")
     return ", ".join(words)
 
 

@@ -134,6 +134,9 @@ def _extras(item: FleetItem) -> str:
     said = []
     if "mtp_depth" in features:
         said.append(f"MTP {features['mtp_depth']} → {float(features['tokens_per_step']):.2f} tokens a step")
+    elif "speculator" in features:
+        drafted = f"{features['speculator']} {features['speculation_depth']}"
+        said.append(f"{drafted} → {float(features['tokens_per_step']):.2f} tokens a step")
     said.append(f"prefill chunks of {item.deployment.chunk_tokens:,} tokens")
     return ", " + ", ".join(said)
 

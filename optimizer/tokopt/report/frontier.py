@@ -216,6 +216,7 @@ def _records(points: Sequence[FrontierPoint]) -> Iterator[dict[str, object]]:
             "kv_precision": deployment.kv_precision,
             "mode": deployment.mode.value,
             "speculation_depth": deployment.speculation_depth,
+            "speculator": deployment.speculator or "",
             "chunk_tokens": deployment.chunk_tokens,
             "max_running_requests": deployment.max_running_requests,
         }

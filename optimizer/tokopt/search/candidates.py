@@ -258,6 +258,9 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
             deployment.kv_precision,
         ):
             continue
+        drafts = family.speculator.name if family.speculator else None
+        if drafts != deployment.speculator or deployment.speculation_depth >= family.accepted.size:
+            continue
         profile = fullest(family, deployment, space.workload, space.limits)
         rate = 0.0 if profile is None else capacity(profile, space.limits)
         if profile is None or rate <= 0.0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
+from tokopt.domain.speculators import Domain, Speculator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
@@ -23,7 +24,7 @@ from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.queueing import Limits
 from tokopt.perf.replica import Worker
-from tokopt.perf.speculation import accepted_tokens
+from tokopt.perf.speculation import accepted_tokens, draft_chances
 
 WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be filled by one worker
 DEEPEST_SPECULATION = 3
@@ -51,6 +52,7 @@ class SearchSpace:
     chosen_precisions: bool = False  # precisions were named: conversions that nobody publishes are tried too
     widest: int = 72  # accelerators of one replica
     disabled: frozenset[Feature] = frozenset()  # what to do without, even where it is supported
+    speculators: tuple[Speculator, ...] = ()  # what may draft, besides the modules that the checkpoint ships
     most_quality_loss: float = math.inf  # of weights and cache together; infinite = unknown losses are fine
 
 
@@ -65,7 +67,8 @@ class Family:
     machine: Machine
     model: LlmArithmetic
     features: frozenset[str]
-    depths: tuple[int, ...]
+    speculator: Speculator | None  # None: the modules that the checkpoint ships, or nothing drafts
+    depths: tuple[int, ...]  # that are tried
     accepted: NDArray[np.float64]  # tokens a step, by depth
 
 
@@ -117,6 +120,8 @@ def families(
     llm: Llm,
     calibration: Calibration,
     *,
+    speculators: tuple[Speculator, ...] = (),
+    domain: Domain | None = None,
     chosen_precisions: bool = False,
     disabled: frozenset[Feature] = frozenset(),
     most_quality_loss: float = math.inf,
@@ -124,7 +129,8 @@ def families(
     """Yield the families of an accelerator: what each framework supports on it for this model.
 
     Unless precisions were chosen by name, only the checkpoint's own and those that published conversions for the
-    vendor's accelerators exist in are tried.
+    vendor's accelerators exist in are tried. Each speculator makes a family of its own, of at least one draft token;
+    `domain` is what texts are about.
     """
     chances = acceptance_chances(calibration, llm.name)
     kinds = [
@@ -146,7 +152,7 @@ def families(
                 continue
             if llm.quality_loss(precision.name, kv_precision) > most_quality_loss:
                 continue
-            yield Family(
+            plain = Family(
                 accelerator=accelerator,
                 framework=framework,
                 precision=precision,
@@ -154,9 +160,27 @@ def families(
                 machine=rates,
                 model=llm_arithmetic(llm, precision, bits),
                 features=features,
+                speculator=None,
                 depths=depths,
                 accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
             )
+            yield plain
+            for speculator in speculators:
+                if speculator.method in features and speculator.drafts_for(llm.name):
+                    model = llm_arithmetic(llm, precision, bits, speculator)
+                    yield _speculating(plain, speculator, domain, model)
+
+
+def _speculating(family: Family, speculator: Speculator, domain: Domain | None, model: LlmArithmetic) -> Family:
+    """Return a family like another whose tokens a speculator drafts."""
+    every = np.arange(speculator.deepest + 1.0)
+    return replace(
+        family,
+        model=model,
+        speculator=speculator,
+        depths=tuple(range(1, speculator.deepest + 1)),
+        accepted=accepted_tokens(draft_chances(speculator, domain), every),
+    )
 
 
 def powers_of_two(limit: int) -> list[int]:
@@ -169,19 +193,24 @@ def legal_layouts(family: Family, widest: int) -> tuple[tuple[int, int, int, int
 
     tp: powers of two within the scale-up domain that divide the heads. pp: powers of two. dp: powers of two, or what
     fills the domain, for mixture-of-experts models. ep: experts tensor-parallel (1) or spread over the whole stage.
-    A worker may only outgrow its scale-up domain where the scale-out bandwidth is known.
+    A worker may only outgrow its scale-up domain where the scale-out bandwidth is known. A drafter of its own is split
+    over tp too; what drafts decides whether pp and dp may be above one.
     """
     model, domain = family.model, family.accelerator.scale_up_size
+    method = family.speculator.method if family.speculator else None
+    pipelines = Feature.PIPELINE_PARALLEL in family.features and (method is None or method.pipelines)
+    ranks = Feature.ATTENTION_DP in family.features and (method is None or method.ranks)
+    drafted = model.drafter.heads if model.drafter else model.heads
     largest = max(WIDEST_WORKER, domain) if family.machine.scale_out_bytes_per_s > 0 else domain
     spreads = model.experts > 0 and Feature.EXPERT_PARALLEL in family.features
     return _layouts(
         domain=domain,
         largest=min(largest, widest),
-        heads=model.heads,
-        deepest=min(8, model.layers) if Feature.PIPELINE_PARALLEL in family.features else 1,
+        heads=math.gcd(model.heads, drafted),
+        deepest=min(8, model.layers) if pipelines else 1,
         experts=model.experts,
         spreads=spreads,
-        ranks=spreads and Feature.ATTENTION_DP in family.features,
+        ranks=spreads and ranks,
         expert_slices=model.max_expert_split,
     )
 
@@ -247,6 +276,8 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
         dict(space.kv_bits),
         space.llm,
         space.calibration,
+        speculators=space.speculators,
+        domain=space.workload.domain,
         chosen_precisions=space.chosen_precisions,
         disabled=space.disabled,
         most_quality_loss=space.most_quality_loss,
@@ -279,5 +310,6 @@ def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deploy
         llm=space.llm.name,
         precision=family.precision.name,
         kv_precision=family.kv_precision,
+        speculator=family.speculator.name if family.speculator else None,
         **settings,
     )

@@ -63,6 +63,7 @@ INPUTS = CheckInputs(
     kv_bits={name: kv.bits for name, kv in CATALOG.kv_precisions.items()},
     calibration=CATALOG.calibration,
     offers=(OFFER, ELSEWHERE, SINGLE, replace(OFFER, provider="other", usd_per_hour=99.0)),
+    speculators=CATALOG.speculators,
 )
 
 
@@ -418,6 +419,10 @@ DEPLOYMENT_TAMPERING: dict[str, tuple[dict[str, Any], str]] = {
     "unknown framework": ({"framework": "nobody"}, "framework"),
     "unknown cache precision": ({"kv_precision": "fp7"}, "kv_precision"),
     "drafts without a draft module": ({"speculation_depth": 1}, "speculation_depth"),
+    "an unknown speculator": ({"speculation_depth": 1, "speculator": "oracle"}, "speculator 'oracle'"),
+    "another model's head": ({"speculation_depth": 1, "speculator": "eagle3-llama-3.1-8b"}, "does not draft for"),
+    "a head that drafts nothing": ({"speculator": "eagle3-qwen3-8b"}, "speculation_depth"),
+    "deeper than published": ({"speculation_depth": 4, "speculator": "eagle3-qwen3-8b"}, "drafts 1 to 3"),
     "tp beyond the domain": ({"layout": Layout(tp=16)}, "tp"),
     "ep that does not divide": ({"layout": Layout(tp=4, ep=3)}, "ep"),
     "ep without experts": ({"layout": Layout(tp=4, ep=4)}, "ep"),

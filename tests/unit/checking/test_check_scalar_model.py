@@ -25,6 +25,7 @@ from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.llms import AttentionKind, Llm
 from tokopt.domain.provenance import Origin
+from tokopt.domain.speculators import Domain, Speculator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, constants_for
@@ -35,7 +36,7 @@ from tokopt.perf.memory import memory_use
 from tokopt.perf.queueing import Profile, at_rate, saturation
 from tokopt.perf.replica import Worker, knots
 from tokopt.perf.serving import workload_lengths
-from tokopt.perf.speculation import accepted_tokens
+from tokopt.perf.speculation import accepted_tokens, draft_chances
 from tokopt.perf.step import step_time
 
 SAME = 1e-9
@@ -109,9 +110,14 @@ class Pair:
     llm: Llm
 
     @property
+    def speculator(self) -> Speculator | None:
+        name = self.deployment.speculator
+        return None if name is None else CATALOG.speculators[name]
+
+    @property
     def model(self) -> LlmArithmetic:
         bits = CATALOG.kv_precisions[self.deployment.kv_precision].bits
-        return llm_arithmetic(self.llm, self.precision, bits)
+        return llm_arithmetic(self.llm, self.precision, bits, self.speculator)
 
     @property
     def machine(self) -> Machine:
@@ -121,6 +127,8 @@ class Pair:
     @property
     def accepted(self) -> float:
         chances = acceptance_chances(CALIBRATION, self.llm.name)
+        if self.speculator is not None:
+            chances = draft_chances(self.speculator, self.workload.domain)
         return float(accepted_tokens(chances, np.array([self.deployment.speculation_depth]))[0])
 
     @property
@@ -158,6 +166,7 @@ def inputs_for(llm: str) -> CheckInputs:
         kv_bits={name: kv.bits for name, kv in CATALOG.kv_precisions.items()},
         calibration=CALIBRATION,
         offers=(),
+        speculators=CATALOG.speculators,
     )
 
 
@@ -169,6 +178,14 @@ def a_layout(choose: random.Random, accelerator: Accelerator, llm: Llm) -> Layou
     experts = max(group.feed_forward.experts for group in llm.layers)
     ep = choose.choice([1, tp * dp]) if 1 < tp * dp <= experts else 1
     return Layout(tp=tp, dp=dp, pp=pp, ep=ep)
+
+
+def _on_one_stage(pool: object) -> object:
+    """A layout or pool without pipeline parallelism, which drafters of their own do not go with."""
+    if isinstance(pool, Pool):
+        return pool.model_copy(update={"layout": _on_one_stage(pool.layout)})
+    assert isinstance(pool, Layout)
+    return pool.model_copy(update={"pp": 1})
 
 
 def a_pair(seed: int, llm_name: str | None = None, mode: ServingMode | None = None) -> Pair:
@@ -185,6 +202,7 @@ def a_pair(seed: int, llm_name: str | None = None, mode: ServingMode | None = No
         output_cv=choose.choice([0.0, 0.5, 2.0]),
         prefix_share=choose.choice([0.0, 0.4, 0.9, 1.0]),
         arrival_cv2=choose.choice([0.0, 0.5, 1.0, 4.0, 20.0]),
+        domain=choose.choice([None, *Domain]),
     )
     mode = mode or choose.choice(list(ServingMode))
     if mode is ServingMode.DISAGG and not accelerator.scale_out_bytes_per_s:
@@ -197,7 +215,12 @@ def a_pair(seed: int, llm_name: str | None = None, mode: ServingMode | None = No
             "prefill": Pool(workers=choose.randint(1, 5), layout=a_layout(choose, accelerator, llm)),
             "decode": Pool(workers=decoders, layout=a_layout(choose, accelerator, llm)),
         }
+    drafts = choose.choice([None, None, *CATALOG.speculators])  # whatever model it was made for
     slots = choose.choice([1, 2, 7, 47, 48, 49, 50, 100, 333, 1024, 2999])
+    deepest = 4 if llm.mtp_layers else 0
+    if drafts is not None:
+        deepest = CATALOG.speculators[drafts].deepest
+        pools = {name: _on_one_stage(pool) for name, pool in pools.items()}
     deployment = Deployment(
         accelerator=accelerator.name,
         framework=framework,
@@ -205,7 +228,8 @@ def a_pair(seed: int, llm_name: str | None = None, mode: ServingMode | None = No
         precision=precision,
         kv_precision=choose.choice(sorted(CATALOG.kv_precisions)),
         mode=mode,
-        speculation_depth=choose.randint(0, 4) if llm.mtp_layers else 0,
+        speculation_depth=choose.randint(0, deepest),
+        speculator=drafts,
         chunk_tokens=choose.choice([512, 2048, 8192, 16384]),
         max_running_requests=slots * decoders,
         **pools,

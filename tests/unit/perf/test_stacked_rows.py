@@ -129,7 +129,7 @@ def test_models_with_fewer_kinds_of_attention_are_padded() -> None:
     assert len(model.attention) == 2
     assert float(model.attention[1].kv_bytes_per_token[0]) == 0.0
     for field in fields(LlmArithmetic):
-        if field.name != "attention":
+        if field.name not in ("attention", "drafter"):
             column = getattr(model, field.name)
             assert column.tolist() == [float(getattr(KINDS[i].model, field.name)) for i in index]
     assert np.asarray(model.weight_bytes).tolist() == [KINDS[i].model.weight_bytes for i in index]

@@ -50,6 +50,8 @@ def families_of(accelerator, space):
         dict(space.kv_bits),
         space.llm,
         space.calibration,
+        speculators=space.speculators,
+        domain=space.workload.domain,
         chosen_precisions=space.chosen_precisions,
     )
 
@@ -331,10 +333,10 @@ def test_no_better_pair_of_pools_exists(catalog, model, gpu, workload, widest, s
     """Every prefill worker with every decode worker in every number, evaluated; nothing of a size may serve more."""
     space = space_of(catalog, model, workload, DISAGG, precisions=("bf16",), widest=widest, **sla)
     accelerator = catalog.accelerator(gpu)
-    (family,) = families_of(accelerator, space)
     truth: dict[int, float] = {}
-    for size, _, rate in every_pair(family, space, widest):
-        truth[size] = max(truth.get(size, 0.0), rate)
+    for family in families_of(accelerator, space):
+        for size, _, rate in every_pair(family, space, widest):
+            truth[size] = max(truth.get(size, 0.0), rate)
     found = {c.accelerators: c.capacity_requests_per_s for c in find_candidates(accelerator, space, (8,)).candidates}
     for size, rate in found.items():
         assert rate == pytest.approx(truth[size], rel=1e-6), f"{size} accelerators"
@@ -346,7 +348,11 @@ def test_no_better_pair_of_pools_exists(catalog, model, gpu, workload, widest, s
 @pytest.mark.parametrize("sla", SLAS, ids=["p99", "ttft", "e2e", "mean"])
 def test_bounds_of_pairs_hold(catalog, sla) -> None:
     space = space_of(catalog, "qwen3-8b", LONG, DISAGG, precisions=("bf16",), widest=6, **sla)
-    (family,) = families_of(catalog.accelerator("h100_sxm"), space)
+    for family in families_of(catalog.accelerator("h100_sxm"), space):
+        pair_bounds_hold(family, space)
+
+
+def pair_bounds_hold(family, space) -> None:
     decode = screen(family, setups(family, 6, role="decode"), LONG, space.limits, prefill=False)
     pairs = pairing(family, decode, LONG, space.limits, 6)
     seen = 0
@@ -361,6 +367,7 @@ def test_bounds_of_pairs_hold(catalog, sla) -> None:
                 mode=ServingMode.DISAGG,
                 prefill=Pool(workers=x, layout=layout_of(pairs.prefills, p)),
                 decode=Pool(workers=y, layout=layout_of(pairs.decodes, d)),
+                speculation_depth=int(pairs.decodes.depth[d]),
                 chunk_tokens=int(pairs.prefills.chunk_tokens[p]),
             )
             profile = capped_profile(family, deployment, LONG, space.limits, int(decode.most[d]))
