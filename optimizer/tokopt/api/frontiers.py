@@ -115,16 +115,13 @@ def frontier(
     considered = 0
     for number, accelerator in enumerate(chosen):
         progress(f"searching {accelerator.title}", number / len(chosen))
-        if not supported(accelerator, space):
-            excluded[accelerator.name] = "no framework in the catalog runs on it"
-            continue
-        points, report = find_frontier(accelerator, space)
-        considered += report.considered
-        found.extend((accelerator, p) for p in points)
+        points, looked_at, why = _points_of(accelerator, space)
+        considered += looked_at
         if points:
+            found.extend((accelerator, p) for p in points)
             reach.append(_reach(accelerator, points, space))
         else:
-            excluded[accelerator.name] = "nothing fits" if report.considered else "not served there"
+            excluded[accelerator.name] = why
     if not found:
         raise InputError("no operating point: " + "; ".join(f"{n}: {why}" for n, why in excluded.items()))
     x = np.array([1.0 / p.tpot_s for _, p in found])
@@ -166,6 +163,14 @@ def frontier(
         ),
         provenance=estimate_provenance(loaded, resolved),
     )
+
+
+def _points_of(accelerator: Accelerator, space: SearchSpace) -> tuple[list[OperatingPoint], int, str]:
+    """Return an accelerator's points, how many deployments were looked at, and why there are none."""
+    if not supported(accelerator, space):
+        return [], 0, "no framework in the catalog runs on it"
+    points, report = find_frontier(accelerator, space)
+    return points, report.considered, "nothing fits" if report.considered else "not served there"
 
 
 def _reach(accelerator: Accelerator, points: Sequence[OperatingPoint], space: SearchSpace) -> Reach:

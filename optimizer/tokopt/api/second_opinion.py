@@ -72,6 +72,8 @@ def kind_of(resolved: Resolved) -> tuple[str, ...]:
 
 def refuse_unknown(database: SiliconSteps, deployment: Deployment) -> None:
     """Raise InputError, saying why, where the database has no answer for a deployment's layouts."""
+    if deployment.speculator is not None:
+        raise InputError(f"the operator database has no times of drafts by {deployment.speculator}")
     layout, _ = decode_layout(deployment)
     reason = database.reason(layout, deployment.speculation_depth)
     if not reason and deployment.prefill is not None:

@@ -104,16 +104,6 @@ def _grid(
         first = state.prefill_s + state.prefill_wait_s + 0.5 * state.decode_step_s + family.machine.request_overhead_s
         tpot, first, rate = (np.asarray(column) for column in (state.tpot_s, first, state.requests_per_s))
         held = np.asarray(state.in_service)
-        if prefill:
-            # One request alone, which nobody's prefill holds up: the fastest that a set-up goes.
-            alone_tpot = np.asarray(state.decode_step_s)[:, :1] / block.accepted[:, None]
-            alone_first = np.asarray(state.prefill_s)[:, :1] + family.machine.request_overhead_s
-            alone_rate = 1.0 / (alone_first + size.decoded * alone_tpot)
-            tpot, first, rate = (
-                np.hstack(pair) for pair in ((alone_tpot, tpot), (alone_first, first), (alone_rate, rate))
-            )
-            running = np.hstack([alone_rate * size.decoded * alone_tpot, running])
-            held = np.hstack([np.ones_like(alone_rate), held])
         inside = (held <= slots[part][:, None]) & (first <= space.limits.ttft_s)
         rows = np.broadcast_to(part[:, None], running.shape)
         each = rate / block.accelerators[:, None]
