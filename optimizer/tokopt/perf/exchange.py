@@ -1,4 +1,4 @@
-"""What carrying tokens to their experts takes of a decode step: can an interconnect carry it, and from what batch on?"""
+"""What carrying tokens to their experts takes of a decode step: can links carry it, and from what batch on?"""
 
 from __future__ import annotations
 
