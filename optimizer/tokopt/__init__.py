@@ -8,6 +8,7 @@ from tokopt.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from tokopt.api import (
+        audit,
         calibrate,
         check,
         check_prices,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         solve_request,
         validate,
     )
+    from tokopt.domain.auditing import Audit
     from tokopt.domain.calibrating import CalibrationReport
     from tokopt.domain.comparing import Comparison
     from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from tokopt.errors import CatalogError, InfeasibleError, InputError, TokoptError
 
 __all__ = [
+    "Audit",
     "CalibrationReport",
     "CatalogError",
     "Comparison",
@@ -49,6 +52,7 @@ __all__ = [
     "TokoptError",
     "Validation",
     "Workload",
+    "audit",
     "calibrate",
     "check",
     "check_prices",
@@ -66,6 +70,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "tokopt.domain.auditing": ("Audit",),
     "tokopt.domain.calibrating": ("CalibrationReport",),
     "tokopt.domain.comparing": ("Comparison",),
     "tokopt.domain.deployments": ("Deployment", "Layout", "Pool", "ServingMode"),
