@@ -18,6 +18,7 @@ from tokopt.domain.auditing import (
     CostAnswer,
     LongInput,
     PlatformAudit,
+    PublishedCost,
 )
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
@@ -218,8 +219,26 @@ def _cost(bench: Bench) -> CostAnswer:
         price_note=bench.price_note,
         utility_kw_per_gpu=None if watts is None else watts / 1e3,
         extrapolated=found.plan.extrapolated if found.plan is not None else False,
+        published=tuple(_published(bench)),
         sources=(*keys, *([item.price_source] if item is not None else [])),
     )
+
+
+def _published(bench: Bench) -> Iterable[PublishedCost]:
+    """Yield what the catalog has of published costs of the same model on the same accelerator."""
+    for table in bench.asked.catalog.published_economics.values():
+        for line in table.lines:
+            if (line.accelerator, line.llm) == (bench.accelerator.name, bench.asked.llm.name):
+                yield PublishedCost(
+                    title=table.title,
+                    operating_point=f"{line.features}; about {line.tokens_per_s_per_user:g} tok/s/user, "
+                    f"{line.input_tokens:,.0f} in, {line.output_tokens:,.0f} out",
+                    token_basis=table.token_basis,
+                    usd_per_million_tokens=line.published.usd_per_million_tokens,
+                    tokens_per_s_per_gpu=line.published.tokens_per_s_per_gpu,
+                    tokens_per_s_per_mw=line.published.tokens_per_s_per_mw,
+                    sources=(table.source,),
+                )
 
 
 def _behaviour(bench: Bench, points: Sequence[OperatingPoint]) -> BehaviourAnswer:

@@ -9,7 +9,7 @@ from typing import Any
 from tokopt.catalog import Catalog
 from tokopt.catalog.granting import GrantedCatalog
 from tokopt.cost import tokens_per_s_per_mw
-from tokopt.domain.accelerators import Accelerator, Framework, FrameworkSupport
+from tokopt.domain.accelerators import Accelerator, Framework, FrameworkSupport, Precision
 from tokopt.domain.auditing import Case, Gain
 from tokopt.domain.deployments import Deployment
 from tokopt.domain.features import Feature
@@ -205,6 +205,11 @@ def frameworks_on(catalog: Catalog, accelerator: Accelerator, chosen: Sequence[s
     if chosen:
         return tuple(f for f in runs if f.name in chosen)
     return tuple(f for f in runs if f.recommended) or tuple(runs)
+
+
+def is_published(precision: Precision, llm: Llm, vendor: str) -> bool:
+    """Whether plans consider a precision of a model by default: its own, or a conversion published for the vendor."""
+    return precision.name == llm.native_precision or vendor in precision.converted_for
 
 
 def cost_gain(condition: str, with_it: Case, without: Case) -> Gain:

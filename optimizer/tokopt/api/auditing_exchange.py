@@ -9,7 +9,9 @@ from tokopt.perf.arithmetic import llm_arithmetic
 from tokopt.search import SearchSpace, best_wide_layout, expert_group, spreads
 from tokopt.units import GB, MS
 
-from .auditing_bench import Bench
+from .auditing_bench import Bench, is_published
+
+WIDE_BITS = 16.0  # of a cache, which weights do not depend on
 
 
 def exchange_answer(bench: Bench) -> ExchangeAnswer:
@@ -114,29 +116,35 @@ def in_words(points: tuple[ExchangePoint, ...]) -> str:
     """Return the answer in words: whether the links carry the all-to-alls, or from what batch on they bind."""
     start, end = binding_batches(points)
     top = max(points, key=lambda point: point.share)
-    most = f"at most {top.share:.0%} of a decode step, at {top.requests_per_gpu:,.3g} requests a GPU"
+    most = f"at most {top.share * 100:.2g} % of a decode step, at {_requests(top.requests_per_gpu)}"
     if start is None:
         return f"carries it: {most}"
     if start == points[0].requests_per_gpu and end is None:
         return f"binds at every batch: {most}"
     if end is None:
-        return f"binds from {start:,.3g} requests a GPU on: {most}"
+        return f"binds from {_requests(start)} on: {most}"
     if start == points[0].requests_per_gpu:
-        return f"binds up to {end:,.3g} requests a GPU, by its latency: {most}"
-    return f"binds from {start:,.3g} to {end:,.3g} requests a GPU: {most}"
+        return f"binds up to {_requests(end)}, by its latency, and carries more: {most}"
+    return f"binds from {start:,.3g} to {_requests(end)}: {most}"
+
+
+def _requests(count: float) -> str:
+    return f"{count:,.3g} request{'' if count == 1 else 's'} a GPU"
 
 
 def too_large(bench: Bench) -> str:
-    """Return why the model fits in no layout: its weights against the memory of the largest replica."""
-    catalog, llm = bench.asked.catalog, bench.asked.llm
-    served = [p for support in bench.supports().values() for p in support.precisions if p in llm.precisions]
-    sizes = {name: llm_arithmetic(llm, catalog.precisions[name], 16.0).weight_bytes for name in served}
-    if not sizes:
-        there = ", ".join(dict.fromkeys(p for support in bench.supports().values() for p in support.precisions))
-        return f"{llm.name} is published in {', '.join(llm.precisions)}; the frameworks there serve {there or 'none'}"
+    """Return why the model runs in no layout: no precision for it, or its weights against the largest replica."""
+    catalog, llm, accelerator = bench.asked.catalog, bench.asked.llm, bench.accelerator
+    there = tuple(dict.fromkeys(p for support in bench.supports().values() for p in support.precisions))
+    served = [p for p in there if p in llm.precisions and is_published(catalog.precisions[p], llm, accelerator.vendor)]
+    if not served:
+        return (
+            f"{llm.name} is published in {', '.join(llm.precisions)}; none of them is served there by default, only "
+            f"{', '.join(there) or 'nothing'}"
+        )
+    sizes = {name: llm_arithmetic(llm, catalog.precisions[name], WIDE_BITS).weight_bytes for name in served}
     least = min(sizes, key=lambda name: sizes[name])
-    domain = bench.accelerator.scale_up_size
     return (
-        f"{llm.name} fits in no layout: its weights are {sizes[least] / GB:,.0f} GB in {least}, {domain} x "
-        f"{bench.accelerator.memory_bytes / GB:,.0f} GB make one scale-up domain"
+        f"{llm.name} fits in no layout: its weights are {sizes[least] / GB:,.0f} GB in {least}, and a scale-up domain "
+        f"of {accelerator.scale_up_size} has {accelerator.scale_up_size * accelerator.memory_bytes / GB:,.0f} GB"
     )

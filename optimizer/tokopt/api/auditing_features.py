@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tokopt.catalog import Catalog
-from tokopt.domain.accelerators import NumberFormat, Precision
-from tokopt.domain.auditing import FeatureAnswer, Gain, MissingAnswer, PrecisionAnswer
+from tokopt.domain.accelerators import NumberFormat
+from tokopt.domain.auditing import Case, FeatureAnswer, Gain, MissingAnswer, PrecisionAnswer
 from tokopt.domain.deployments import Layout, ServingMode
 from tokopt.domain.features import SWITCHABLE, Feature
 from tokopt.domain.llms import Llm
@@ -18,7 +18,7 @@ from tokopt.perf.deployed import decode_layout
 from tokopt.perf.machine import compute_format
 from tokopt.search import OperatingPoint
 
-from .auditing_bench import FILLED, PER_GPU, PER_USER, Bench, Found, cost_gain, speed_gain
+from .auditing_bench import FILLED, PER_GPU, PER_USER, Bench, Found, cost_gain, is_published, speed_gain
 from .planning import solve_request
 
 TITLES = {
@@ -40,6 +40,7 @@ LONGER = 4  # times the input, at which disaggregation is looked at again
 HITS = 0.5  # share of prompts in the cache, at which prefix caching is looked at
 WITHIN = "within the limits"
 NARROW = (NumberFormat.FP8, NumberFormat.FP4)
+FROM_WIDE = (NumberFormat.BF16, NumberFormat.INT8, NumberFormat.FP8, NumberFormat.FP4)
 
 
 def title_of(name: str) -> str:
@@ -56,7 +57,7 @@ def precision_answers(bench: Bench) -> tuple[PrecisionAnswer, ...]:
     frameworks: dict[str, list[str]] = {}
     for name, support in bench.supports().items():
         for served in support.precisions:
-            if served in llm.precisions and _served(catalog.precisions[served], llm, bench.accelerator.vendor):
+            if served in llm.precisions and is_published(catalog.precisions[served], llm, bench.accelerator.vendor):
                 frameworks.setdefault(served, []).append(name)
     order = sorted(frameworks, key=lambda name: -catalog.precisions[name].ffn_bits)
     found = {name: bench.within(f"weights in {name}", precisions=name).case for name in order}
@@ -80,10 +81,6 @@ def precision_answers(bench: Bench) -> tuple[PrecisionAnswer, ...]:
             )
         )
     return tuple(answers)
-
-
-def _served(precision: Precision, llm: Llm, vendor: str) -> bool:
-    return precision.name == llm.native_precision or vendor in precision.converted_for
 
 
 def _support_sources(bench: Bench, frameworks: list[str] | tuple[str, ...]) -> tuple[str, ...]:
@@ -163,7 +160,7 @@ def _gains(bench: Bench, feature: Feature) -> Iterator[Gain]:
     if feature is Feature.DISAGG:
         tokens = LONGER * bench.asked.workload.input_tokens
         if tokens + bench.asked.workload.output_tokens <= bench.asked.llm.max_context_tokens:
-            yield compared(f"at {LONGER} times the input, {tokens:,.0f} tokens", isl=tokens)
+            yield compared(f"at {LONGER} times the input ({tokens:,.0f} tokens)", isl=tokens)
 
 
 def _most(bench: Bench, points: list[OperatingPoint]) -> float:
@@ -185,7 +182,7 @@ def _caching(bench: Bench) -> FeatureAnswer:
 
 
 def _hits(bench: Bench) -> Gain:
-    condition = f"where {HITS:.0%} of prompt tokens are found in the cache"
+    condition = f"where {HITS * 100:.0f} % of prompt tokens are in the cache"
     with_it = bench.within(condition, prefix_share=HITS).case
     return cost_gain(condition, with_it, bench.within(condition, prefix_share=0.0).case)
 
@@ -246,7 +243,7 @@ def _without_feature(bench: Bench, feature: Feature, platforms: tuple[str, ...])
     if gain.worth is not None:
         measured = "if the frameworks had it there"
         return MissingAnswer(**found, measured=measured, measured_on=here, gain=gain)
-    best, elsewhere = _elsewhere(bench, platforms, disable=feature.value)
+    best, elsewhere = _elsewhere(bench, platforms, {}, {"disable": feature.value})
     measured = "on the cheapest platform that has it" if best else ""
     return MissingAnswer(**found, measured=measured, measured_on=best, gain=elsewhere)
 
@@ -259,34 +256,39 @@ def _sources_of(catalog: Catalog, feature: Feature, platforms: tuple[str, ...]) 
 def _without_format(bench: Bench, number_format: NumberFormat, platforms: tuple[str, ...]) -> MissingAnswer:
     """Return what arithmetic in a format saves where it is best used: it cannot be granted to an accelerator."""
     catalog, llm = bench.asked.catalog, bench.asked.llm
-    wider = tuple(n for n in llm.precisions if catalog.precisions[n].ffn_compute is not number_format)
-    narrow = tuple(n for n in llm.precisions if n not in wider)
+    # Formats narrower still would hide what this one saves.
+    places = {n: FROM_WIDE.index(catalog.precisions[n].ffn_compute) for n in llm.precisions}
+    place = FROM_WIDE.index(number_format)
+    up_to = tuple(n for n in places if places[n] <= place)
+    wider = tuple(n for n in places if places[n] < place)
     found = {
         "name": number_format.value,
         "title": title_of(number_format.value),
         "platforms": platforms,
         "sources": tuple(dict.fromkeys(catalog.accelerators[n].sources.get("dense_tflops", "") for n in platforms)),
     }
-    if not narrow or not wider:
+    if up_to == wider or not wider:
         note = f"{llm.name} is published in {', '.join(llm.precisions)}"
         return MissingAnswer(**found, measured="", measured_on="", gain=None, note=note)
-    best, gain = _elsewhere(bench, platforms, precisions=wider)
+    best, gain = _elsewhere(bench, platforms, {"precisions": up_to}, {"precisions": wider})
     measured = "on the cheapest platform that has it" if best else ""
     return MissingAnswer(**found, measured=measured, measured_on=best, gain=gain)
 
 
-def _elsewhere(bench: Bench, platforms: tuple[str, ...], **without: Any) -> tuple[str, Gain | None]:
-    """Return the cheapest of several platforms, and what a token costs there as it is and without something."""
+def _elsewhere(
+    bench: Bench, platforms: tuple[str, ...], having: Mapping[str, Any], without: Mapping[str, Any]
+) -> tuple[str, Gain | None]:
+    """Return the cheapest of several platforms, and what a token costs there with something and without it."""
     asked = bench.asked
-    key = (platforms, tuple(without.items()))
+    key = (platforms, tuple(having.items()), tuple(without.items()))
     if key in asked.known:
         known: tuple[str, Gain | None] = asked.known[key]
         return known
     priced = [name for name in platforms if name in asked.prices_by_accelerator]
     powered = [name for name in priced if asked.catalog.accelerators[name].all_in_w is not None]
     best, gain = "", None
-    plan = _plan_of(bench, powered) if powered else None
-    item = Found(case=bench.within().case, plan=plan).item
+    plan = _plan_of(bench, powered, having) if powered else None
+    item = Found(case=Case(condition=WITHIN), plan=plan).item
     if item is not None:
         other = Bench(
             asked=asked,
@@ -296,15 +298,15 @@ def _elsewhere(bench: Bench, platforms: tuple[str, ...], **without: Any) -> tupl
             ),
         )
         best = item.accelerator
-        gain = cost_gain(WITHIN, other.within(WITHIN).case, other.within(WITHIN, **without).case)
+        gain = cost_gain(WITHIN, other.within(WITHIN, **having).case, other.within(WITHIN, **without).case)
     asked.known[key] = best, gain
     return best, gain
 
 
-def _plan_of(bench: Bench, accelerators: list[str]) -> Plan | None:
+def _plan_of(bench: Bench, accelerators: list[str], having: Mapping[str, Any]) -> Plan | None:
     asked = bench.asked
     try:
-        request = asked.request(asked.catalog, gpus=tuple(accelerators), power=FILLED)
+        request = asked.request(asked.catalog, gpus=tuple(accelerators), power=FILLED, **having)
         plan = solve_request(request, asked.catalog, search=asked.search, extras=False)
     except InputError:
         return None

@@ -16,6 +16,7 @@ COMMANDS = {
     "economics": "tokopt.cli.economics",
     "ownership": "tokopt.cli.ownership",
     "compare": "tokopt.cli.compare",
+    "audit": "tokopt.cli.audit",
     "validate": "tokopt.cli.validate",
     "calibrate": "tokopt.cli.calibrate",
     "check": "tokopt.cli.check",

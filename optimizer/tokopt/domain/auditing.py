@@ -40,6 +40,19 @@ class Gain(Record):
     why_not: str = ""
 
 
+class PublishedCost(Record):
+    """What somebody published of the same model there, at an operating point of their own."""
+
+    title: str
+    operating_point: str
+    token_basis: str  # which tokens are counted: `total`, `output` or `input`
+    usd_per_million_tokens: float
+    tokens_per_s_per_gpu: float
+    tokens_per_s_per_mw: float
+    basis: AnswerBasis = AnswerBasis.PUBLISHED
+    sources: tuple[str, ...]
+
+
 class CostAnswer(Record):
     """What a token costs within the limits, and what power it takes."""
 
@@ -50,6 +63,7 @@ class CostAnswer(Record):
     price_note: str  # why there is no price; empty if there is
     utility_kw_per_gpu: float | None  # provisioned, everything up to the feed
     extrapolated: bool  # outside of what the calibration was fitted to
+    published: tuple[PublishedCost, ...]
     basis: AnswerBasis = AnswerBasis.MODEL
     sources: tuple[str, ...]
 
