@@ -219,12 +219,12 @@ def _cost(bench: Bench) -> CostAnswer:
         price_note=bench.price_note,
         utility_kw_per_gpu=None if watts is None else watts / 1e3,
         extrapolated=found.plan.extrapolated if found.plan is not None else False,
-        published=tuple(_published(bench)),
+        published=tuple(published_costs(bench)),
         sources=(*keys, *([item.price_source] if item is not None else [])),
     )
 
 
-def _published(bench: Bench) -> Iterable[PublishedCost]:
+def published_costs(bench: Bench) -> Iterable[PublishedCost]:
     """Yield what the catalog has of published costs of the same model on the same accelerator."""
     for table in bench.asked.catalog.published_economics.values():
         for line in table.lines:
