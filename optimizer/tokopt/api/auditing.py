@@ -190,7 +190,7 @@ def _unserved(bench: Bench, why: str) -> PlatformAudit:
         behaviour=None,
         life_cycle=life_cycle(bench),
         architectures=architectures(bench) if bench.frameworks else (),
-        missing=missing_answers(bench) if bench.frameworks else (),
+        missing=missing_answers(bench, measured=False) if bench.frameworks else (),
         notes=_notes(bench),
     )
 

@@ -18,7 +18,7 @@ from tokopt.perf.deployed import decode_layout
 from tokopt.perf.machine import compute_format
 from tokopt.search import OperatingPoint
 
-from .auditing_bench import FILLED, PER_GPU, PER_USER, Bench, Found, cost_gain, is_published, speed_gain
+from .auditing_bench import FILLED, PER_GPU, PER_USER, Bench, Found, cost_gain, frameworks_on, is_published, speed_gain
 from .planning import solve_request
 
 TITLES = {
@@ -190,19 +190,25 @@ def _hits(bench: Bench) -> Gain:
 # --- what is lacking ---
 
 
-def missing_answers(bench: Bench) -> tuple[MissingAnswer, ...]:
-    """Return what other platforms of the catalog have and this one lacks, each with the cost of doing without."""
+def missing_answers(bench: Bench, *, measured: bool = True) -> tuple[MissingAnswer, ...]:
+    """Return what other platforms of the catalog have and this one lacks, each with the cost of doing without.
+
+    Unless it is `measured`, as on a platform that does not serve the model at all, it is only named.
+    """
     catalog, hardware = bench.asked.catalog, bench.accelerator.hardware
     answers = []
     for feature in Feature:
         platforms = tuple(name for name in platforms_with(catalog, feature) if name != hardware)
         alone = feature is Feature.ATTENTION_DP and not bench.having(Feature.EXPERT_PARALLEL)
         if platforms and not bench.having(feature) and not alone:
-            answers.append(_without_feature(bench, feature, platforms))
+            named = _lacking(feature.value, platforms, _sources_of(catalog, feature, platforms))
+            answers.append(_without_feature(bench, feature, named) if measured else named)
     for number_format in NARROW:
         others = [a for a in catalog.accelerators.values() if number_format in a.dense_flop_per_s]
         if others and number_format not in bench.accelerator.dense_flop_per_s:
-            answers.append(_without_format(bench, number_format, tuple(a.name for a in others)))
+            sources = dict.fromkeys(a.sources.get("dense_tflops", "") for a in others)
+            named = _lacking(number_format.value, tuple(a.name for a in others), tuple(sources))
+            answers.append(_without_format(bench, number_format, named) if measured else named)
     return tuple(answers)
 
 
@@ -219,33 +225,28 @@ def platforms_with(catalog: Catalog, feature: Feature) -> tuple[str, ...]:
     )
 
 
-def _without_feature(bench: Bench, feature: Feature, platforms: tuple[str, ...]) -> MissingAnswer:
+def _lacking(name: str, platforms: tuple[str, ...], sources: tuple[str, ...]) -> MissingAnswer:
+    return MissingAnswer(
+        name=name, title=title_of(name), platforms=platforms, measured="", measured_on="", gain=None, sources=sources
+    )
+
+
+def _without_feature(bench: Bench, feature: Feature, named: MissingAnswer) -> MissingAnswer:
     """Return what a feature would save if the frameworks had it there; else what it saves where it is best used."""
-    catalog = bench.asked.catalog
-    found = {
-        "name": feature.value,
-        "title": title_of(feature.value),
-        "platforms": platforms,
-        "sources": _sources_of(catalog, feature, platforms),
-    }
-    if not applies(feature, bench.asked.llm):
-        return MissingAnswer(**found, measured="", measured_on="", gain=None, note=_unsuited(feature))
     here = bench.accelerator.name
+    if not applies(feature, bench.asked.llm):
+        return named.model_copy(update={"note": _unsuited(feature)})
     if feature is Feature.PREFIX_CACHING:
-        gain = _hits(bench)
-        return MissingAnswer(**found, measured="if prompts were cached there", measured_on=here, gain=gain)
+        found: dict[str, Any] = {"measured": "if prompts were cached there", "measured_on": here, "gain": _hits(bench)}
+        return named.model_copy(update=found)
     if feature not in SWITCHABLE:
-        note = "what doing without costs is not modelled"
-        return MissingAnswer(**found, measured="", measured_on="", gain=None, note=note)
+        return named.model_copy(update={"note": "what doing without costs is not modelled"})
     granted = NEED_EACH_OTHER if feature in NEED_EACH_OTHER else (feature,)
-    with_it, without = bench.within(WITHIN, granted=granted).case, bench.within(WITHIN).case
-    gain = cost_gain(WITHIN, with_it, without)
+    gain = cost_gain(WITHIN, bench.within(WITHIN, granted=granted).case, bench.within(WITHIN).case)
     if gain.worth is not None:
-        measured = "if the frameworks had it there"
-        return MissingAnswer(**found, measured=measured, measured_on=here, gain=gain)
-    best, elsewhere = _elsewhere(bench, platforms, {}, {"disable": feature.value})
-    measured = "on the cheapest platform that has it" if best else ""
-    return MissingAnswer(**found, measured=measured, measured_on=best, gain=elsewhere)
+        found = {"measured": "if the frameworks had it there", "measured_on": here, "gain": gain}
+        return named.model_copy(update=found)
+    return _elsewhere(bench, named, {}, {"disable": feature.value})
 
 
 def _sources_of(catalog: Catalog, feature: Feature, platforms: tuple[str, ...]) -> tuple[str, ...]:
@@ -253,7 +254,7 @@ def _sources_of(catalog: Catalog, feature: Feature, platforms: tuple[str, ...]) 
     return tuple(dict.fromkeys(row.source for row in rows if feature in row.features))
 
 
-def _without_format(bench: Bench, number_format: NumberFormat, platforms: tuple[str, ...]) -> MissingAnswer:
+def _without_format(bench: Bench, number_format: NumberFormat, named: MissingAnswer) -> MissingAnswer:
     """Return what arithmetic in a format saves where it is best used: it cannot be granted to an accelerator."""
     catalog, llm = bench.asked.catalog, bench.asked.llm
     # Formats narrower still would hide what this one saves.
@@ -261,46 +262,39 @@ def _without_format(bench: Bench, number_format: NumberFormat, platforms: tuple[
     place = FROM_WIDE.index(number_format)
     up_to = tuple(n for n in places if places[n] <= place)
     wider = tuple(n for n in places if places[n] < place)
-    found = {
-        "name": number_format.value,
-        "title": title_of(number_format.value),
-        "platforms": platforms,
-        "sources": tuple(dict.fromkeys(catalog.accelerators[n].sources.get("dense_tflops", "") for n in platforms)),
-    }
     if up_to == wider or not wider:
-        note = f"{llm.name} is published in {', '.join(llm.precisions)}"
-        return MissingAnswer(**found, measured="", measured_on="", gain=None, note=note)
-    best, gain = _elsewhere(bench, platforms, {"precisions": up_to}, {"precisions": wider})
-    measured = "on the cheapest platform that has it" if best else ""
-    return MissingAnswer(**found, measured=measured, measured_on=best, gain=gain)
+        return named.model_copy(update={"note": f"{llm.name} is published in {', '.join(llm.precisions)}"})
+    return _elsewhere(bench, named, {"precisions": up_to}, {"precisions": wider})
 
 
 def _elsewhere(
+    bench: Bench, named: MissingAnswer, having: Mapping[str, Any], without: Mapping[str, Any]
+) -> MissingAnswer:
+    """Return what a token costs with something and without it on the cheapest of the platforms that have it."""
+    asked = bench.asked
+    key = (named.platforms, tuple(having.items()), tuple(without.items()))
+    if key not in asked.known:
+        asked.known[key] = _cheapest(bench, named.platforms, having, without)
+    best, gain = asked.known[key]
+    measured = "on the cheapest platform that has it" if best else ""
+    return named.model_copy(update={"measured": measured, "measured_on": best, "gain": gain})
+
+
+def _cheapest(
     bench: Bench, platforms: tuple[str, ...], having: Mapping[str, Any], without: Mapping[str, Any]
 ) -> tuple[str, Gain | None]:
-    """Return the cheapest of several platforms, and what a token costs there with something and without it."""
     asked = bench.asked
-    key = (platforms, tuple(having.items()), tuple(without.items()))
-    if key in asked.known:
-        known: tuple[str, Gain | None] = asked.known[key]
-        return known
     priced = [name for name in platforms if name in asked.prices_by_accelerator]
     powered = [name for name in priced if asked.catalog.accelerators[name].all_in_w is not None]
-    best, gain = "", None
     plan = _plan_of(bench, powered, having) if powered else None
     item = Found(case=Case(condition=WITHIN), plan=plan).item
-    if item is not None:
-        other = Bench(
-            asked=asked,
-            accelerator=asked.catalog.accelerators[item.accelerator],
-            frameworks=tuple(
-                f.name for f in asked.catalog.frameworks.values() if f.recommended and item.accelerator in f.support
-            ),
-        )
-        best = item.accelerator
-        gain = cost_gain(WITHIN, other.within(WITHIN, **having).case, other.within(WITHIN, **without).case)
-    asked.known[key] = best, gain
-    return best, gain
+    if item is None:
+        return "", None
+    accelerator = asked.catalog.accelerators[item.accelerator]
+    running = tuple(f.name for f in frameworks_on(asked.catalog, accelerator, ()))
+    other = Bench(asked=asked, accelerator=accelerator, frameworks=running)
+    gain = cost_gain(WITHIN, other.within(WITHIN, **having).case, other.within(WITHIN, **without).case)
+    return item.accelerator, gain
 
 
 def _plan_of(bench: Bench, accelerators: list[str], having: Mapping[str, Any]) -> Plan | None:

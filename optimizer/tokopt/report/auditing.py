@@ -349,7 +349,7 @@ def _missing_questions(found: Audit) -> list[Question]:
             found = next((m for m in p.missing if m.name == name), None)
             if found is None:
                 return "has it" if p.frameworks else UNKNOWN
-            return _lack(found)
+            return _lack(found) if p.serves else "lacking"
 
         return answer
 
