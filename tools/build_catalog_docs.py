@@ -209,6 +209,12 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ),
     ("benchmarks.yaml", "published benchmark: lengths of its requests, limits of latency", rows.BenchmarkRow, ()),
     ("power_readings.yaml", "power that was read while an accelerator worked", rows.PowerReadingRow, ()),
+    (
+        "platforms.yaml",
+        "what a vendor documents: stages of a model's life, models that are listed",
+        rows.PlatformRow,
+        (rows.StageRow, rows.ListedModelsRow),
+    ),
     ("sites.yaml", "place that machines stand in", rows.SiteRow, ()),
     (
         "price_names.yaml",

@@ -8,6 +8,7 @@ from tokopt.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from tokopt.api import (
+        audit,
         calibrate,
         check,
         check_prices,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         speculation_table,
         validate,
     )
+    from tokopt.domain.auditing import Audit
     from tokopt.domain.calibrating import CalibrationReport
     from tokopt.domain.comparing import Comparison
     from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from tokopt.errors import CatalogError, InfeasibleError, InputError, TokoptError
 
 __all__ = [
+    "Audit",
     "CalibrationReport",
     "CatalogError",
     "Comparison",
@@ -53,6 +56,7 @@ __all__ = [
     "TokoptError",
     "Validation",
     "Workload",
+    "audit",
     "calibrate",
     "check",
     "check_prices",
@@ -72,6 +76,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "tokopt.domain.auditing": ("Audit",),
     "tokopt.domain.calibrating": ("CalibrationReport",),
     "tokopt.domain.comparing": ("Comparison",),
     "tokopt.domain.deployments": ("Deployment", "Layout", "Pool", "ServingMode"),

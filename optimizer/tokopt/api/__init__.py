@@ -12,6 +12,7 @@ from .planning import solve_request
 from .progress import Progress, silent
 
 if TYPE_CHECKING:
+    from .auditing import audit
     from .calibrating import calibrate
     from .checking import check, read_plan
     from .comparing import compare
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Progress",
+    "audit",
     "calibrate",
     "check",
     "check_prices",
@@ -50,6 +52,7 @@ __all__ = [
 
 # What a plan does not need is imported when it is first asked for.
 _HOMES = {
+    "audit": "auditing",
     "calibrate": "calibrating",
     "check": "checking",
     "compare": "comparing",

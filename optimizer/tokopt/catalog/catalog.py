@@ -18,6 +18,7 @@ from tokopt.domain.economics import PublishedEconomics
 from tokopt.domain.llms import Llm
 from tokopt.domain.measurements import MeasurementFamily, PowerReading
 from tokopt.domain.offers import Offer, OwnershipProfile, PriceList, PriceSelection
+from tokopt.domain.platforms import Platform
 from tokopt.domain.power_settings import SEPARATOR
 from tokopt.domain.provenance import Source
 from tokopt.domain.sites import Site
@@ -109,6 +110,17 @@ class Catalog:
     def power_readings(self) -> Mapping[str, PowerReading]:
         """Power that was read while accelerators worked, by name."""
         return self._table("power_readings.yaml", rows.PowerReadingRow, hardware.power_reading_record)
+
+    @cached_property
+    def platforms(self) -> Mapping[str, Platform]:
+        """What vendors document about their accelerators beyond serving, by name."""
+        return self._table("platforms.yaml", rows.PlatformRow, hardware.platform_record)
+
+    def platform_of(self, accelerator: Accelerator) -> Platform | None:
+        """Return what is documented about an accelerator: of its generation, or else of its vendor's accelerators."""
+        of_vendor = [p for p in self.platforms.values() if p.vendor == accelerator.vendor]
+        fitting = [p for p in of_vendor if not p.generations or accelerator.generation in p.generations]
+        return max(fitting, key=lambda platform: bool(platform.generations), default=None)
 
     @cached_property
     def sites(self) -> Mapping[str, Site]:

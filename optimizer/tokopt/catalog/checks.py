@@ -25,6 +25,7 @@ _TABLES: Final = (
     "speculators",
     "benchmarks",
     "power_readings",
+    "platforms",
     "sites",
     "published_economics",
     "ownership",
@@ -74,7 +75,7 @@ def _unknown_files(catalog: Catalog) -> Iterator[str]:
 
 
 def _unknown_sources(catalog: Catalog) -> Iterator[str]:
-    for table in (*_ALIASED, "power_readings", "published_economics", "ownership"):
+    for table in (*_ALIASED, "power_readings", "platforms", "published_economics", "ownership"):
         for name, record in getattr(catalog, table).items():
             for field, key in _source_keys(record):
                 if key not in catalog.sources:
@@ -104,6 +105,10 @@ def _source_keys(record: Any) -> Iterator[tuple[str, str]]:
         yield "power_curve", record.power_curve.source
     for setting in getattr(record, "power_settings", ()):
         yield f"power_settings {setting.name}", setting.source
+    for stage, documented in getattr(record, "stages", {}).items():
+        yield f"stages {stage}", documented.source
+    if getattr(record, "listed_models", None):
+        yield "listed_models", record.listed_models.source
 
 
 def _clashing_aliases(catalog: Catalog) -> Iterator[str]:
@@ -216,6 +221,18 @@ def _implausible_sites(catalog: Catalog) -> Iterator[str]:
             yield f"sites: {name}: carbon_g_per_kwh of {site.carbon_g_per_kwh:g} is implausible"
 
 
+def _platforms_of_nothing(catalog: Catalog) -> Iterator[str]:
+    known: dict[str, set[str]] = {}
+    for accelerator in catalog.accelerators.values():
+        known.setdefault(accelerator.vendor, set()).add(accelerator.generation)
+    for name, platform in catalog.platforms.items():
+        if platform.vendor not in known:
+            yield f"platforms: {name}: vendor: no accelerator is of {platform.vendor!r}"
+            continue
+        for generation in sorted(set(platform.generations) - known[platform.vendor]):
+            yield f"platforms: {name}: generations: no accelerator of {platform.vendor} is {generation!r}"
+
+
 def _implausible_power_readings(catalog: Catalog) -> Iterator[str]:
     for name, reading in catalog.power_readings.items():
         where = f"power_readings: {name}"
@@ -285,6 +302,7 @@ _RULES: Final[tuple[Callable[[Catalog], Iterator[str]], ...]] = (
     _implausible_sites,
     _implausible_benchmarks,
     _implausible_power_readings,
+    _platforms_of_nothing,
     _price_names_without_source,
     _unusable_prices,
     _unusable_measurements,

@@ -17,6 +17,7 @@ from tokopt.catalog.rows import (
     EconomicsRow,
     FrameworkRow,
     KvPrecisionRow,
+    PlatformRow,
     PowerReadingRow,
     PrecisionRow,
     SourcedRow,
@@ -34,6 +35,7 @@ from tokopt.domain.accelerators import (
 )
 from tokopt.domain.economics import EconomicsFigures, EconomicsLine, PublishedEconomics
 from tokopt.domain.measurements import PowerReading
+from tokopt.domain.platforms import Documented, Platform
 from tokopt.domain.provenance import Source
 from tokopt.domain.workloads import Benchmark, Workload
 from tokopt.errors import CatalogError
@@ -211,6 +213,23 @@ def benchmark_record(name: str, row: BenchmarkRow) -> Benchmark:
         ttft_ms=row.ttft_ms,
         tpot_ms=row.tpot_ms,
         statistic=row.statistic,
+        source=row.source,
+        sources=_sources(row),
+        observed_on=row.observed_on.isoformat(),
+        note=row.note,
+    )
+
+
+def platform_record(name: str, row: PlatformRow) -> Platform:
+    """Return the record of what a vendor documents about accelerators."""
+    listed = row.listed_models
+    return Platform(
+        name=name,
+        title=row.title,
+        vendor=row.vendor,
+        generations=row.generations,
+        stages={stage: Documented(words=each.tools, source=each.source) for stage, each in row.stages.items()},
+        listed_models=None if listed is None else Documented(words=listed.names, source=listed.source),
         source=row.source,
         sources=_sources(row),
         observed_on=row.observed_on.isoformat(),

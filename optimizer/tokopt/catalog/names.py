@@ -17,6 +17,7 @@ KNOWN_ENTRIES: Final = (
     "llms",
     "measurements",
     "ownership",
+    "platforms.yaml",
     "power_readings.yaml",
     "precisions.yaml",
     "price_names.yaml",

@@ -16,6 +16,7 @@ from tokopt.catalog.files import Row
 from tokopt.domain.accelerators import NumberFormat, PurchaseUnit, Topology
 from tokopt.domain.features import Feature
 from tokopt.domain.measurements import PowerMeter, PowerWork
+from tokopt.domain.platforms import Stage
 from tokopt.domain.power_settings import SettingBasis
 from tokopt.domain.speculators import Domain
 from tokopt.domain.workloads import Scenario, Statistic
@@ -241,6 +242,35 @@ class PowerReadingRow(SourcedRow):
     power_limit_w: OptionalPositive = Field(default=None, description="Power cap of the board, where it binds [W]")
     low_w: Positive = Field(description="Least of what was read, an accelerator [W]")
     high_w: Positive = Field(description="Most of it; the same where one figure was read [W]")
+
+
+class StageRow(Row):
+    """A stage of a model's life that a vendor documents."""
+
+    tools: Text = Field(description="What it is done with, in words")
+    source: Text = Field(description="Key in sources.yaml")
+
+
+class ListedModelsRow(Row):
+    """Families of models that a vendor lists."""
+
+    names: Text = Field(description="Names of the families, separated by commas")
+    source: Text = Field(description="Key in sources.yaml")
+
+
+class PlatformRow(SourcedRow):
+    """What a vendor documents about its accelerators beyond serving (platforms.yaml).
+
+    A stage that is left out is not documented in the sources read; that does not say that it is impossible.
+    """
+
+    title: Text = Field(description="Name in words")
+    vendor: Text = Field(description="Vendor of the accelerators, as in their files")
+    generations: tuple[Text, ...] = Field(default=(), description="Their generations; none = all of the vendor's")
+    stages: dict[Stage, StageRow] = Field(min_length=1, description="Stages of a model's life that are documented")
+    listed_models: Annotated[ListedModelsRow | None, Given] = Field(
+        default=None, description="Models that are listed as supported"
+    )
 
 
 class SiteRow(SourcedRow):

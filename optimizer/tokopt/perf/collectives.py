@@ -52,14 +52,39 @@ def all_reduce_s(machine: Machine, group: Floats) -> TimeOf:
     return lambda message_bytes: fixed + per_byte * message_bytes
 
 
+def domains_of(machine: Machine, group: Floats) -> Floats:
+    """Scale-up domains that a group of accelerators reaches over."""
+    reached: Floats = np.maximum(np.ceil(np.asarray(group, dtype=float) / np.asarray(machine.scale_up_size)), 1.0)
+    return reached
+
+
+def expert_copies(machine: Machine, *, group: Floats, choices: Floats, slices: Floats) -> tuple[Floats, Floats]:
+    """Return the copies of a token that leave its accelerator for its experts, and that leave its scale-up domain.
+
+    One goes to each distinct accelerator among its `choices` experts, g·(1 - (1 - 1/g)^k) of them on average, less its
+    own share; likewise one to each distinct domain.
+
+    Args:
+        machine: Says how large a scale-up domain is.
+        group: Accelerators that the experts are spread over (`ep`).
+        choices: Experts a token goes to.
+        slices: Tensor-parallel slices of an expert: each needs its own copy.
+    """
+    group = np.asarray(group, dtype=float)
+    domains = domains_of(machine, group)
+    copies = group * -np.expm1(choices * np.log1p(-1.0 / np.maximum(group, 2.0))) * (group - 1.0) / group * slices
+    far = domains * -np.expm1(choices * np.log1p(-1.0 / np.maximum(domains, 1.0 + 1e-9))) * (domains - 1.0) / domains
+    return copies, far
+
+
 def all_to_all_s(
     machine: Machine, *, group: Floats, choices: Floats, bytes_per_token: Floats, slices: Floats
 ) -> TimeOf:
     """Time of sending every token to its experts and the results back, for one layer, by the tokens of an accelerator.
 
-    A token goes once to each distinct accelerator among its `choices` experts, g·(1 - (1 - 1/g)^k) of them on average,
-    and once to each distinct scale-up domain beyond its own, from where it is forwarded inside; the slower of both
-    links bounds the time (dispatch and combine of DeepEP; DeepSeek-V3 report, arXiv 2412.19437, §3.2.2).
+    A token goes once to each distinct accelerator among its `choices` experts, and once to each distinct domain beyond
+    its own, from where it is forwarded inside (`expert_copies`); the slower of both links bounds the time (dispatch
+    and combine of DeepEP; DeepSeek-V3 report, arXiv 2412.19437, §3.2.2).
 
     Args:
         group: Accelerators that the experts are spread over (`ep`).
@@ -71,10 +96,8 @@ def all_to_all_s(
         Time of dispatch and combine, of the tokens that one accelerator sends. [s]
     """
     group = np.asarray(group, dtype=float)
-    domain = np.asarray(machine.scale_up_size, dtype=float)
-    copies = group * -np.expm1(choices * np.log1p(-1.0 / np.maximum(group, 2.0))) * (group - 1.0) / group * slices
-    domains = np.maximum(np.ceil(group / domain), 1.0)
-    far = domains * -np.expm1(choices * np.log1p(-1.0 / np.maximum(domains, 1.0 + 1e-9))) * (domains - 1.0) / domains
+    domains = domains_of(machine, group)
+    copies, far = expert_copies(machine, group=group, choices=choices, slices=slices)
     up_rate = machine.scale_up_bytes_per_s * scale_up_share(machine, group)
     inside_s = copies * bytes_per_token / up_rate
     outside_s = np.where(domains > 1, far * bytes_per_token / scale_out_rate(machine), 0.0)

@@ -360,13 +360,27 @@ def _collectives(model: LlmArithmetic, machine: Machine, layouts: Layouts, draft
     1909.08053, §3); where tokens travel to their experts, the all-to-all replaces the second.
     """
     passes = 1.0 + drafts / model.layers
-    # Without tensor parallelism, experts that are split or spread over ranks still exchange; `moe` is 0 otherwise.
-    moe = model.moe_layers * layouts.has_all_to_all
-    reduces = (2.0 * model.layers - moe) * passes
-    exchanges = moe * passes
+    reduces = (2.0 * model.layers - model.moe_layers * layouts.has_all_to_all) * passes
     stages = np.asarray(layouts.pp)
     hand_overs = np.where(stages > 1, stages, 0.0)
     reduce_s = all_reduce_s(machine, layouts.tp)
+    exchange_s = expert_exchange_s(model, machine, layouts, drafts)
+    hand_over_s = point_to_point_s(machine, worker=layouts.accelerators)
+
+    def seconds(tokens: Floats) -> Floats:
+        message = tokens * (model.hidden_size * ACTIVATION_BYTES)
+        time = reduces * reduce_s(message) + exchange_s(tokens)
+        return time + hand_overs * hand_over_s(message / layouts.tp)
+
+    return seconds
+
+
+def expert_exchange_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats) -> Part:
+    """All-to-alls of a step: what carries tokens to their experts and back, by the tokens of a rank. [s]
+
+    Without tensor parallelism, experts that are split or spread over ranks still exchange; zero where none are.
+    """
+    exchanges = model.moe_layers * layouts.has_all_to_all * (1.0 + drafts / model.layers)
     exchange_s = all_to_all_s(
         machine,
         group=layouts.ep,
@@ -374,11 +388,4 @@ def _collectives(model: LlmArithmetic, machine: Machine, layouts: Layouts, draft
         bytes_per_token=model.hidden_size * (DISPATCH_BYTES + COMBINE_BYTES),
         slices=layouts.expert_split,
     )
-    hand_over_s = point_to_point_s(machine, worker=layouts.accelerators)
-
-    def seconds(tokens: Floats) -> Floats:
-        message = tokens * (model.hidden_size * ACTIVATION_BYTES)
-        time = reduces * reduce_s(message) + exchanges * exchange_s(tokens / layouts.tp)
-        return time + hand_overs * hand_over_s(message / layouts.tp)
-
-    return seconds
+    return lambda tokens: exchanges * exchange_s(tokens / layouts.tp)

@@ -70,7 +70,7 @@ class _Columns:
         for place, group in enumerate(groups):
             if place:
                 yield Text("")
-            yield self._table((0, *group), least)
+            yield self._table((0, *group), least, self._widths(console, options, (0, *group), least))
 
     def _cells(self, number: int) -> Iterator[RenderableType]:
         yield self.headings[number]
@@ -85,7 +85,26 @@ class _Columns:
         words = texts if number == 0 else [word for text in texts for word in text.split()]
         return max((width for word in words if (width := cell_len(word)) <= LONGEST_NAME), default=1)
 
-    def _table(self, shown: Sequence[int], least: Sequence[int]) -> Table:
+    def _widths(
+        self, console: Console, options: ConsoleOptions, shown: Sequence[int], least: Sequence[int]
+    ) -> Mapping[int, int]:
+        """Return the widths of columns that are too wide together: what is left above the least is shared evenly.
+
+        Empty where they fit as they are, or do not even at their least.
+        """
+        wanted = {n: max(Measurement.get(console, options, cell).maximum for cell in self._cells(n)) for n in shown}
+        room = options.max_width - GAP * (len(shown) - 1)
+        widths = {n: min(least[n], wanted[n]) for n in shown}
+        left = room - sum(widths.values())
+        if sum(wanted.values()) <= room or left < 0:
+            return {}
+        for place, n in enumerate(sorted(shown, key=lambda n: wanted[n] - widths[n])):
+            more = min(wanted[n] - widths[n], left // (len(shown) - place))
+            widths[n] += more
+            left -= more
+        return widths
+
+    def _table(self, shown: Sequence[int], least: Sequence[int], widths: Mapping[int, int]) -> Table:
         table = Table(
             box=None,
             show_edge=False,
@@ -102,6 +121,7 @@ class _Columns:
                 justify="left" if aligned else "right",
                 no_wrap=not aligned or number in self.whole,
                 overflow="fold",
+                width=widths.get(number),
                 min_width=least[number] if aligned else None,
             )
         for row in self.rows:

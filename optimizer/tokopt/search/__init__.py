@@ -2,9 +2,10 @@
 
 from tokopt.search.candidates import Candidate, SearchReport, evaluated, find_candidates
 from tokopt.search.frontier import OperatingPoint, find_frontier, pareto
-from tokopt.search.reach import LongestInput, longest_input
+from tokopt.search.reach import LongestInput, holds, longest_input
 from tokopt.search.sharing import Search, SharedSearch
 from tokopt.search.space import SearchSpace
+from tokopt.search.wide import WideLayout, best_wide_layout, expert_group, spreads
 
 __all__ = [
     "Candidate",
@@ -14,9 +15,14 @@ __all__ = [
     "SearchReport",
     "SearchSpace",
     "SharedSearch",
+    "WideLayout",
+    "best_wide_layout",
     "evaluated",
+    "expert_group",
     "find_candidates",
     "find_frontier",
+    "holds",
     "longest_input",
     "pareto",
+    "spreads",
 ]

@@ -12,6 +12,7 @@ from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.perf.memory import serving_memory
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import workload_lengths
+from tokopt.search.screening import fitting
 from tokopt.search.space import Family, SearchSpace, Setups, deployment_of, families_in, layout_of, setups
 
 
@@ -57,6 +58,14 @@ def longest_input(accelerator: Accelerator, space: SearchSpace) -> LongestInput 
         if best is None or (found.tokens, -found.prefill_s) > (best.tokens, -best.prefill_s):
             best = found
     return best
+
+
+def holds(accelerator: Accelerator, space: SearchSpace) -> bool:
+    """Whether any set-up of an accelerator holds one mean request of the workload."""
+    for family in families_in(space, accelerator):
+        if fitting(family, setups(family, space.widest, role="agg"), space.workload, role="agg")[0].any():
+            return True
+    return False
 
 
 def _held(family: Family, chosen: Setups, space: SearchSpace, most: int) -> NDArray[np.intp]:

@@ -1,0 +1,116 @@
+"""`tokopt audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tokopt.cli.options import framing, lengths, rates, several
+from tokopt.cli.output import json_text, print_json, print_report, require_writable, say, write_whole
+from tokopt.cli.shell import ExitStatus
+from tokopt.cli.working import computing
+from tokopt.errors import InputError
+
+if TYPE_CHECKING:
+    from tokopt.domain.auditing import Audit
+
+EXAMPLES = """\b
+Examples:
+  tokopt audit --accelerator gb300_nvl72
+  tokopt audit --accelerator gb300_nvl72,h200_sxm,mi355x --sla 50ms --plots pictures/
+  tokopt audit --accelerator h100_sxm --framework vllm --model qwen3-32b --workload chat --json
+
+Exit status 3: none of the accelerators serves the model at all; the page says why, and what is documented."""
+
+
+@click.command("audit", epilog=EXAMPLES)
+@several("--accelerator", "accelerators", help="Accelerators to audit, side by side.  [needed]")
+@several("--framework", "frameworks", help="Serving frameworks.  [default: all that one would deploy there]")
+@click.option("--model", metavar="NAME", help="Model, or path of a Hugging Face config.json.  [default: deepseek-r1]")
+@click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: agentic]")
+@lengths
+@click.option(
+    "--sla",
+    metavar="LIMITS",
+    default="50ms",
+    show_default=True,
+    help="Latency limits: 50ms (time per output token, at p99), or tpot=40ms,ttft=1s,e2e=20s,p90, or tok/s/user=20.",
+)
+@several("--prices", metavar="LIST,...", help="Price lists, files or directories.  [default: ownership-hyperscaler]")
+@rates
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the audit, as JSON.")
+@click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="Also draw all_to_all.png there.")
+@framing
+def command(
+    as_json: bool,
+    quiet: bool,
+    catalog: str | None,
+    accelerators: str | None,
+    out: Path | None,
+    plots: Path | None,
+    **options: Any,
+) -> int:
+    """Answer what a buyer should ask of a platform, with numbers.
+
+    Cost per token and tokens per MW, whether the interconnect carries the all-to-alls of expert parallelism, which
+    precisions and features are supported and what each is worth, speed at the ends, what the vendor documents, and what
+    is lacking and costs. One page for one accelerator, side by side for several.
+    """
+    _check(out, plots)
+    request = {{"rate": "rates"}.get(name, name): value for name, value in options.items() if value is not None}
+    with computing(quiet=quiet) as told:
+        from tokopt.api import audit
+
+        found = audit(accelerators or "", catalog=catalog, progress=told, **request)
+    unwritten: InputError | None = None
+    written: list[str] = []
+    try:
+        written = _write(found, out, plots)
+    except InputError as error:
+        unwritten = error  # the answer is shown all the same
+    if as_json:
+        print_json(found)
+    else:
+        from tokopt.report.auditing import audit_report
+
+        print_report(audit_report(found))
+    if unwritten is not None:
+        raise unwritten
+    for line in () if quiet else written:
+        say(line)
+    return ExitStatus.ANSWERED if found.answered else ExitStatus.INFEASIBLE
+
+
+def _check(out: Path | None, plots: Path | None) -> None:
+    """Refuse what could not be written in the end."""
+    if out is not None:
+        require_writable(out, option="--out")
+    if plots is not None:
+        from tokopt.report.auditing_plots import PICTURE, require_plots
+
+        try:
+            plots.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--plots {plots}: cannot be made: {error.strerror or error}") from None
+        require_writable(plots / PICTURE, option="--plots")
+        require_plots()
+
+
+def _write(found: Audit, out: Path | None, plots: Path | None) -> list[str]:
+    """Write the files that were asked for, and return a line about each."""
+    said = []
+    if out is not None:
+        write_whole(out, json_text(found) + "\n", option="--out")
+        said.append(f"audit written to {out}")
+    if plots is not None:
+        from tokopt.report.auditing_plots import pictures
+
+        drawn = dict(pictures(found))
+        for name, content in drawn.items():
+            write_whole(plots / name, content, option="--plots")
+            said.append(f"picture written to {plots / name}")
+        if not drawn:
+            said.append("no picture: no platform spreads the model's experts")
+    return said
