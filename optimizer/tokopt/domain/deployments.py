@@ -6,6 +6,8 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokopt.domain.caching import Caching
+
 
 @unique
 class ServingMode(StrEnum):
@@ -66,6 +68,7 @@ class Deployment(BaseModel):
     speculation_depth: int = Field(default=0, ge=0)  # draft tokens by multi-token prediction
     chunk_tokens: int = Field(default=8192, ge=1)
     max_running_requests: int | None = Field(default=None, ge=1)  # of one replica; None = what memory allows
+    caching: Caching | None = None  # None = nothing repeats, or the share that is found is given
 
     @property
     def accelerators(self) -> int:

@@ -8,6 +8,8 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokopt.domain.caching import Reuse
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -22,7 +24,8 @@ class Workload:
     output_tokens: float
     input_cv: float = 0.0
     output_cv: float = 0.0
-    prefix_share: float = 0.0  # share of input tokens whose KV entries are found in the prefix cache
+    prefix_share: float = 0.0  # share of input tokens found in the prefix cache; with `reuse`: in an endless one
+    reuse: Reuse | None = None  # what repeats; None = `prefix_share` is found whatever the caches hold
     arrival_cv2: float = 1.0  # squared coefficient of variation of inter-arrival times; 1 = Poisson
     aliases: tuple[str, ...] = ()
     source: str = ""
