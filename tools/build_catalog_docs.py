@@ -199,7 +199,7 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ("kv_precisions.yaml", "way to store a KV cache", rows.KvPrecisionRow, ()),
     ("frameworks.yaml", "serving framework and what it supports", rows.FrameworkRow, (rows.FrameworkSupportRow,)),
     ("llms/<name>.yaml", "language model", LlmRow, (QualityRow,)),
-    ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, ()),
+    ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, (rows.ReuseRow,)),
     ("benchmarks.yaml", "published benchmark: lengths of its requests, limits of latency", rows.BenchmarkRow, ()),
     ("power_readings.yaml", "power that was read while an accelerator worked", rows.PowerReadingRow, ()),
     ("sites.yaml", "place that machines stand in", rows.SiteRow, ()),

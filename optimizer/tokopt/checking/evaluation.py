@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tokopt.checking.arithmetic import llm_sums
@@ -25,6 +25,7 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout
 from tokopt.domain.llms import Llm
+from tokopt.units import MS
 
 REMEMBERED = 256  # deployments; one takes 16 bytes a request that it can run, and seldom more than a megabyte
 
@@ -134,6 +135,9 @@ def _worker(deployment: Deployment, layout: Layout, records: _Records, *, depth:
     constants = constants_of(
         records.calibration, records.accelerator, records.framework, records.precision, records.llm.name
     )
+    if deployment.caching is not None and deployment.caching.restore_ms:
+        waits_s = deployment.caching.restore_ms * MS
+        constants = replace(constants, request_overhead_s=constants.request_overhead_s + waits_s)
     return Worker(
         sums=llm_sums(records.llm, records.precision, records.kv_bits),
         rates=sustained_rates(records.accelerator, records.framework, records.precision, constants),

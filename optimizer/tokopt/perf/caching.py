@@ -25,7 +25,7 @@ from tokopt.units import MS
 # ran with 100 to 150 GiB of the 250 GB that a node of eight H200 has for each ("Serving GLM-5.2 agentic workloads").
 OFFLOAD_SHARE = 0.5
 # Times between which the characteristic time is looked for. [s]
-SHORTEST_S, LONGEST_S, HALVINGS = 1e-12, 1e12, 60
+SHORTEST_S, LONGEST_S, HALVINGS = 1e-12, 1e12, 44
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
