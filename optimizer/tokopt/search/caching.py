@@ -68,10 +68,12 @@ class Found:
 class Caches:
     """The caches of one set-up: what they find at any rate and running cap."""
 
-    def __init__(self, family: Family, workload: Workload, deployment: Deployment, fleet: Fleet) -> None:
+    def __init__(
+        self, family: Family, workload: Workload, deployment: Deployment, fleet: Fleet, router: Router | None = None
+    ) -> None:
         self.family, self.workload, self.deployment = family, workload, deployment
         self.pattern: Pattern = pattern_of(workload)
-        self.router = router_of(family)
+        self.router = router or router_of(family)
         self._fleet = fleet
         self._apart = deployment.mode is ServingMode.DISAGG
         accepted = float(family.accepted[deployment.speculation_depth])
@@ -129,8 +131,7 @@ class Caches:
 
     def by_chance(self, cap: int, rate: float, settled: Caching) -> float:
         """Return the share that the same caches would find at a replica's rate if requests were routed at random."""
-        others = Caches(self.family, self.workload, self.deployment, self._fleet)
-        others.router = Router.RANDOM
+        others = Caches(self.family, self.workload, self.deployment, self._fleet, router=Router.RANDOM)
         one = np.array([settled.hit_share])
         rates = np.array([rate])
         found = others.found(settled.offload, np.array([float(cap)]), one, rates, lambda share: 1e9 * (1.0 - share))
@@ -184,7 +185,7 @@ def choices(caches: Caches, caps: Array) -> list[Choice]:
     rates, prompts = caches.loads(caps, shares)
     made: list[Choice] = []
     for tier in offloads_of(caches.family):
-        prompt_s = _lines(shares, prompts)
+        prompt_s = lines(shares, prompts)
         found = caches.found(tier, caps + 0.0 * rates, shares[:, None] + 0.0 * rates, rates, prompt_s)
         share = np.array([crossing(shares, hit) for hit in found.hit.T])
         rate = np.array([np.interp(at, shares, column) for at, column in zip(share, rates.T, strict=True)])
@@ -195,7 +196,7 @@ def choices(caches: Caches, caps: Array) -> list[Choice]:
     return sorted(made, key=lambda choice: -choice.rate)
 
 
-def _lines(shares: Array, prompts: Array) -> Callable[[Array], Array]:
+def lines(shares: Array, prompts: Array) -> Callable[[Array], Array]:
     """Return prefill times by share, for arrays whose last axis is that of the running caps."""
 
     def at(share: Array) -> Array:
@@ -288,7 +289,7 @@ def _exact(caches: Caches, choice: Choice, space: SearchSpace) -> tuple[Deployme
         cap, share = np.array([float(choice.cap)]), np.array([caching.hit_share])
         shares = np.array([0.0, caching.device_share, caching.hit_share])
         _, prompts = caches.loads(cap, shares)
-        found = caches.found(caching.offload, cap, share, np.array([saturation(profile)]), _lines(shares, prompts))
+        found = caches.found(caching.offload, cap, share, np.array([saturation(profile)]), lines(shares, prompts))
         slower = found.restore_s[0] > caching.restore_ms * MS * (1.0 + 1e-9)
         if not slower and found.hit[0] >= caching.hit_share * (1.0 - 1e-12):
             break
