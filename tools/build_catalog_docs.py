@@ -200,7 +200,7 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ("kv_precisions.yaml", "way to store a KV cache", rows.KvPrecisionRow, ()),
     ("frameworks.yaml", "serving framework and what it supports", rows.FrameworkRow, (rows.FrameworkSupportRow,)),
     ("llms/<name>.yaml", "language model", LlmRow, (QualityRow,)),
-    ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, ()),
+    ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, (rows.ReuseRow,)),
     (
         "speculators.yaml",
         "way to draft tokens for some models",

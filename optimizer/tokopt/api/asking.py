@@ -9,6 +9,7 @@ from typing import Any
 from tokopt.catalog import Catalog
 from tokopt.catalog.ownership import is_owned_file
 from tokopt.catalog.price_lists import is_price_path
+from tokopt.domain.caching import Reuse
 from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.deployments import ServingMode
 from tokopt.domain.offers import Market
@@ -85,6 +86,7 @@ def make_request(
     isl: float | None = None,
     osl: float | None = None,
     prefix_share: float | None = None,
+    reuse: str | Reuse | None = None,
     time_limit_s: float = 60.0,
     catalog_directory: str | Path | None = None,
 ) -> PlanRequest:
@@ -98,10 +100,13 @@ def make_request(
     loss = None if max_quality_loss is None else parse_share(max_quality_loss, "--max-quality-loss", most=1.0)
     if workloads is not None:
         asked = read_classes(catalog, workloads, sla=sla, most_quality_loss=loss)
-        _no_doubles(model=model, workload=workload, demand=demand, isl=isl, osl=osl, prefix_share=prefix_share)
+        _no_doubles(model=model, workload=workload, demand=demand, isl=isl, osl=osl)
+        _no_doubles(prefix_share=prefix_share, reuse=reuse)
     else:
         model, workload = model or DEFAULT_LLM, workload or DEFAULT_WORKLOAD
-        shape = resolve_workload(catalog, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share)
+        shape = resolve_workload(
+            catalog, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share, reuse=reuse
+        )
         asked = Asked(classes=(_only_class(catalog, model, shape, sla, demand, loss),), periods=())
     first = asked.classes[0]
     objectives = tuple(Objective(_choice("--objective", o, tuple(Objective))) for o in names(objective)) or (

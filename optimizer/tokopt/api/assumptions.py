@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 from tokopt.domain.demand import Survive
 from tokopt.domain.plans import FleetItem, PlanRequest, Provenance
+from tokopt.domain.workloads import Workload
 from tokopt.perf.constants import weakest_origin
+from tokopt.search.caching import Caches
 from tokopt.version import __version__
 
-from .found import Found
+from .found import Found, Service
 from .power import said_of_power
 from .speculating import acceptance_said
 
@@ -42,6 +44,7 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
             f"{request.change_over_hours:,.0f} hours; it is weighed in the choice, not in usd_per_hour"
         )
     said += _of_quality(found, items)
+    said += _of_caches(found, items)
     llms = {service.llm.name for service in found.services}
     said += _of_speculators(found, items)
     own = (item.deployment for item in items if item.deployment.speculator is None)
@@ -95,7 +98,7 @@ def _of_class(found: Found, number: int) -> list[str]:
     said = [
         f"{named}model {service.llm.title}; workload {workload.name}: {workload.input_tokens:,.0f} tokens in, "
         f"{workload.output_tokens:,.0f} out on average (variation {workload.input_cv:.3g} and "
-        f"{workload.output_cv:.3g}), {workload.prefix_share * 100:.0f} % of prompts cached",
+        f"{workload.output_cv:.3g}), {_cached(workload)}",
         f"{named}limits hold at {sla.statistic.value} over requests: {', '.join(limits) or 'none'}",
     ]
     if sla.ttft_ms is not None and asked.ttft_by_default:
@@ -108,6 +111,39 @@ def _of_class(found: Found, number: int) -> list[str]:
             "of the original's scores"
         )
     return said
+
+
+def _cached(workload: Workload) -> str:
+    if workload.reuse is None:
+        return f"{workload.prefix_share * 100:.0f} % of prompts cached"
+    return f"{workload.prefix_share * 100:.0f} % of prompts could be found in an endless cache"
+
+
+def _of_caches(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
+    """Say what hit shares rest on, and what routing by chance would make of them."""
+    said: dict[str, str] = {}
+    for item in items:
+        caching, service = item.deployment.caching, found.services[found.service_of(item)]
+        if caching is None or service.workload.reuse is None:
+            continue
+        rate = item.capacity_requests_per_s
+        spread = f"{caching.replicas:,.0f} replicas" if caching.replicas else "a number of replicas that is not known"
+        line = (
+            f"{item.accelerator}: {caching.hit_share:.1%} of prompt tokens found in prefix caches (LRU, at saturation, "
+            f"traffic spread over {spread}; published constants, not fitted to measurements)"
+        )
+        if caching.router.returns and caching.replicas and caching.replicas > 1.0 and rate > 0.0:
+            by_chance = caches_of(item, service).by_chance(item.concurrency_per_replica, rate, caching)
+            line += f"; routed at random it would be {by_chance:.1%}"
+        said[line] = ""
+    return list(said)
+
+
+def caches_of(item: FleetItem, service: Service) -> Caches:
+    """Return the caches of an item's replicas."""
+    candidates = service.reports[item.accelerator].candidates
+    family = next(c.family for c in candidates if c.deployment == item.deployment)
+    return Caches(family, service.workload, item.deployment, service.space.fleet)
 
 
 def _of_several(request: PlanRequest) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tokopt.catalog import Catalog, load_catalog
+from tokopt.domain.caching import Offload, Reuse
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.estimates import Estimate, Interval, MemoryGib, PowerKw
 from tokopt.domain.speculators import Domain
@@ -24,6 +25,7 @@ from tokopt.perf.step import worker_steps
 from tokopt.silicon import SiliconSteps
 from tokopt.units import GIB, KW, REQUEST_RATE, parse_quantity
 
+from .cache_settings import CacheSettings, cache_settings, finding, waiting, with_caches
 from .items import latency_ms
 from .loads import Figures, closed_loop_figures, prefill_fits, slots_per_worker
 from .ranges import THROUGHPUT, TPOT, TTFT, clock_unsure, factors, outside, resolved_traits
@@ -71,6 +73,10 @@ def estimate(
     isl: float | None = None,
     osl: float | None = None,
     prefix_share: float | None = None,
+    reuse: str | Reuse | None = None,
+    router: str | None = None,
+    kv_offload: str | None = None,
+    replicas: float | None = None,
     concurrency: float | None = None,
     rate: str | None = None,
     perf: str = MODEL,
@@ -99,6 +105,11 @@ def estimate(
         isl: Mean input tokens.
         osl: Mean output tokens.
         prefix_share: Share of input tokens found in the prefix cache.
+        reuse: What repeats in prompts, like `turns=8,gap=30s`: what is found then follows from the caches.
+        router: How requests reach one of `replicas` replicas: `kv_aware`, `random`, `round_robin` or `least_loaded`;
+            None = the first where the framework has it.
+        kv_offload: Where caches go that accelerator memory has no room for: `none`, `host` or `ssd`.
+        replicas: Replicas like this one that share the traffic.
         concurrency: Requests in flight: a closed loop, as benchmarks run.
         rate: Requests a second, like `8req/s`: open traffic.
         perf: Where step times come from: `model`; `silicon`, NVIDIA's measured operator database (needs the extra
@@ -113,7 +124,9 @@ def estimate(
     loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
     llm = named(loaded, model)
     drafts = asked_drafts(mtp, speculator, depth)
-    shape = resolve_workload(loaded, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share)
+    shape = resolve_workload(
+        loaded, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share, reuse=reuse
+    )
     resolved = resolve(
         loaded,
         llm=llm,
@@ -131,6 +144,13 @@ def estimate(
     if concurrency is not None and not 1 <= concurrency < 1e9:
         raise InputError(f"--concurrency: {concurrency:g} is not possible; at least 1 request is in flight")
     arrivals = None if rate is None else parse_quantity(rate, REQUEST_RATE, what="--rate")
+    settings = cache_settings(router, kv_offload, replicas)
+    if shape.reuse is not None:
+        load = {"concurrency": concurrency, "arrivals": arrivals}
+        deployment = with_caches(resolved, deployment, shape, settings, **load)
+        resolved, shape = waiting(resolved, deployment), finding(shape, deployment)
+    elif settings != CacheSettings():
+        raise InputError("--router, --kv-offload and --replicas are about prompts that repeat: give --reuse too")
 
     def from_database() -> Estimate:
         database = database_steps(resolved)
@@ -380,6 +400,16 @@ def _said(resolved: Resolved, deployment: Deployment, workload: Workload) -> tup
         f"{workload.input_tokens:,.0f} tokens in, {workload.output_tokens:,.0f} out on average, "
         f"{workload.prefix_share:.0%} of prompts cached",
     ]
+    if deployment.caching is not None:
+        caching = deployment.caching
+        where = "all in GPU memory"
+        if caching.offload is not Offload.NONE:
+            fetched = f"fetched from {caching.offload.value} in {caching.restore_ms:,.3g} ms a request"
+            where = f"{caching.hit_share - caching.device_share:.1%} {fetched}"
+        said.append(
+            f"prefix caches of {caching.replicas or 1:g} replicas, routed {caching.router.value.replace('_', ' ')}, "
+            f"find {caching.hit_share:.1%} of prompt tokens, {where} (LRU; published constants, not fitted)"
+        )
     if deployment.speculation_depth:
         accepted = resolved.accepted(deployment.speculation_depth)
         drafts = resolved.speculator.title if resolved.speculator else "multi-token prediction"

@@ -65,6 +65,7 @@ def frontier(
     isl: float | None = None,
     osl: float | None = None,
     prefix_share: float | None = None,
+    reuse: str | None = None,
     catalog: str | Catalog | None = None,
     progress: Progress = silent,
 ) -> Frontier:
@@ -87,6 +88,7 @@ def frontier(
         isl: Mean input tokens.
         osl: Mean output tokens.
         prefix_share: Share of input tokens found in the prefix cache.
+        reuse: What repeats in prompts; an endless cache finds it.
         catalog: A catalog or an overlay directory.
         progress: Told what is being done.
 
@@ -95,7 +97,9 @@ def frontier(
     """
     loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
     llm = named(loaded, model)
-    shape = resolve_workload(loaded, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share)
+    shape = resolve_workload(
+        loaded, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share, reuse=reuse
+    )
     space = search_space(
         loaded,
         llm=llm,
@@ -160,6 +164,7 @@ def frontier(
             f"{shape.input_tokens:,.0f} tokens in, {shape.output_tokens:,.0f} out; means in a steady state; first "
             f"token within {SLOWEST_FIRST_TOKEN_MS / 1e3:g} s",
             *(line for name in drafting for line in acceptance_said(drafters[name], shape.domain)),
+            *([f"an endless prefix cache: {shape.prefix_share:.0%} of prompts are found"] if shape.reuse else []),
         ),
         provenance=estimate_provenance(loaded, resolved),
     )

@@ -12,6 +12,7 @@ from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import FleetItem, ItemPeriod
 from tokopt.domain.workloads import Workload
+from tokopt.perf.caching import served
 from tokopt.perf.deployed import decode_layout, decode_worker
 from tokopt.perf.describe import memory_shares, steady_at, time_shares
 from tokopt.perf.fluctuation import Draw
@@ -60,6 +61,10 @@ def features(family: Family, deployment: Deployment) -> dict[str, int | float | 
         on["tokens_per_step"] = float(family.accepted[deployment.speculation_depth])
     if deployment.mode is ServingMode.DISAGG:
         on["disaggregated"] = True
+    if deployment.caching is not None:
+        caching = deployment.caching
+        on |= {"prefix_hit_share": caching.hit_share, "router": caching.router.value}
+        on |= {"device_hit_share": caching.device_share, "kv_offload": caching.offload.value}
     layout, _ = decode_layout(deployment)
     if layout.ep > 1:
         on["expert_parallel"] = layout.ep
@@ -77,7 +82,7 @@ def mean_state(candidate: Candidate, workload: Workload, loaded: Loaded) -> Stea
         candidate.family.model,
         candidate.family.machine,
         worker,
-        workload,
+        served(workload, candidate.deployment.caching),
         running=loaded.mean_in_service / workers,
         prefill=prefill,
     )

@@ -15,6 +15,7 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.plans import FleetItem, Objective, PlanRequest, PowerBasis, PowerMode
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
+from tokopt.perf.caching import served
 from tokopt.perf.fluctuation import Draw, best_theta, bound_w, idle_w, replica_draw, reserve_w
 from tokopt.perf.power import board_watts
 from tokopt.search import Candidate
@@ -96,7 +97,7 @@ def candidate_draw(candidate: Candidate, workload: Workload, rate: float) -> Dra
         family.model,
         family.machine,
         deployment,
-        workload,
+        served(workload, deployment.caching),
         board_watts(family.accelerator),
         candidate.profile,
         accepted=float(family.accepted[deployment.speculation_depth]),

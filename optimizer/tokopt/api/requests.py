@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tokopt.catalog import Catalog
+from tokopt.domain.caching import Reuse
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.features import SWITCHABLE, Feature
 from tokopt.domain.speculators import Domain
@@ -12,6 +13,8 @@ from tokopt.domain.workloads import Sla, Statistic, Workload
 from tokopt.errors import InputError
 from tokopt.perf.queueing import Limits
 from tokopt.units import MS, REQUEST_RATE, TIME, TOKEN_RATE, parse_quantity
+
+from .reuse import parse_reuse, with_reuse
 
 SLA_HELP = "write it like 50ms, or tpot=40ms,ttft=1s,p99 (also e2e=, tok/s/user=, mean, p50, p75, p90, p95)"
 # Without a limit on the first token a plan could hide an unbounded queue behind a fine TPOT.
@@ -136,14 +139,20 @@ def resolve_workload(
     input_tokens: float | None = None,
     output_tokens: float | None = None,
     prefix_share: float | None = None,
+    reuse: str | Reuse | None = None,
 ) -> Workload:
     """Return a workload by name or as given, with single figures replaced where stated.
 
+    A stated share of prompts that are found takes the place of what repeats, and the other way round.
+
     Raises:
-        InputError: An unknown name or domain, lengths below one token, or a share outside 0 to 1.
+        InputError: An unknown name or domain, lengths below one token, a share outside 0 to 1, or reuse that is not
+            possible.
     """
+    if reuse is not None and prefix_share is not None:
+        raise InputError("--reuse and --prefix-share both say what is found in prefix caches: give one of them")
     if isinstance(workload, WorkloadShape):
-        base = Workload(**workload.model_dump())
+        base = workload_of(workload)
     else:
         base = catalog.workload(workload) if isinstance(workload, str) else workload
     isl = base.input_tokens if input_tokens is None else float(input_tokens)
@@ -156,7 +165,10 @@ def resolve_workload(
         raise InputError(f"prefix share: {share:g} is not a share; it lies between 0 and 1")
     changed = (isl, osl, share) != (base.input_tokens, base.output_tokens, base.prefix_share)
     name = f"{base.name} ({isl:g}/{osl:g})" if changed else base.name
-    return Workload(
+    repeats = parse_reuse(reuse) if reuse is not None else base.reuse if prefix_share is None else None
+    if base.reuse is not None and repeats is None and prefix_share is None:
+        share = 0.0
+    plain = Workload(
         name=name,
         input_tokens=isl,
         output_tokens=osl,
@@ -169,6 +181,12 @@ def resolve_workload(
         observed_on=base.observed_on,
         note=base.note,
     )
+    return plain if repeats is None else with_reuse(plain, repeats)
+
+
+def workload_of(shape: WorkloadShape) -> Workload:
+    """Return the workload that a plan file keeps."""
+    return Workload(**{**shape.model_dump(), "reuse": shape.reuse})
 
 
 def _domain(name: str | None) -> Domain | None:
@@ -186,6 +204,7 @@ def shape_of(workload: Workload) -> WorkloadShape:
         input_cv=workload.input_cv,
         output_cv=workload.output_cv,
         prefix_share=workload.prefix_share,
+        reuse=workload.reuse,
         arrival_cv2=workload.arrival_cv2,
         domain=workload.domain,
     )

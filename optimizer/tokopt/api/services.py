@@ -11,9 +11,10 @@ from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.offers import Offer, PriceList
 from tokopt.domain.plans import Objective, PlanRequest, PowerMode
-from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.search import Search, SearchReport, SearchSpace, evaluated, find_candidates
+from tokopt.search.space import Fleet
+from tokopt.units import KW
 
 from .columns import (
     PricedCandidate,
@@ -29,6 +30,7 @@ from .electricity import carbon_g_per_hour, carbon_matters
 from .found import Found, Service
 from .power import Counting, count_drawn, counted_w, missing_power
 from .progress import Progress, silent
+from .requests import workload_of
 from .space import search_space, supported
 from .standing import same_setup
 
@@ -118,7 +120,7 @@ def class_space(request: PlanRequest, catalog: Catalog, asked: WorkloadClass) ->
     space = search_space(
         catalog,
         llm=llm,
-        workload=Workload(**asked.workload.model_dump()),
+        workload=workload_of(asked.workload),
         sla=asked.sla,
         frameworks=request.frameworks,
         precisions=tuple(p for p in request.precisions if p in llm.precisions or not request.classes),
@@ -127,6 +129,9 @@ def class_space(request: PlanRequest, catalog: Catalog, asked: WorkloadClass) ->
         disabled=request.disabled_features,
         calibration=catalog.calibration.slower(request.robust),
     )
+    if space.workload.reuse is not None:
+        power_w = None if request.power_kw is None else request.power_kw * KW
+        space = replace(space, fleet=Fleet(requests_per_s=asked.demand_requests_per_s, power_w=power_w))
     if asked.most_quality_loss is None:
         return space
     pairs = [(p.name, kv) for p in space.precisions if p.name in llm.precisions for kv in space.kv_bits]

@@ -13,6 +13,7 @@ from tokopt.errors import InputError
 from tokopt.search import SearchSpace
 
 from .requests import limits_of
+from .reuse import without_caches
 
 KV_BY_DEFAULT = ("bf16", "fp8")  # wider caches and the one that checkpoints ask for; FP4 caches only by name
 
@@ -45,7 +46,7 @@ def search_space(
     recommended = tuple(f for f in catalog.frameworks.values() if f.recommended)
     return SearchSpace(
         llm=llm,
-        workload=workload,
+        workload=without_caches(workload) if Feature.PREFIX_CACHING in disabled else workload,
         limits=limits_of(sla),
         frameworks=tuple(catalog.framework(n) for n in frameworks) or recommended,
         precisions=chosen,

@@ -79,7 +79,6 @@ def _is_of(unit: CurrentUnits, offer: Offer) -> bool:
 
 
 def same_setup(one: Deployment, other: Deployment) -> bool:
-    """Whether two deployments differ in nothing but their running caps, which can be set at any time."""
-    return one.model_copy(update={"max_running_requests": None}) == other.model_copy(
-        update={"max_running_requests": None}
-    )
+    """Whether two deployments differ in nothing but running caps and caches, which can be set at any time."""
+    at_any_time = {"max_running_requests": None, "caching": None}
+    return one.model_copy(update=at_any_time) == other.model_copy(update=at_any_time)

@@ -24,6 +24,7 @@ from tokopt.errors import InputError
 from tokopt.units import MONEY, parse_quantity
 
 from .requests import parse_demand, parse_share, parse_sla, resolve_workload, shape_of, with_default_ttft
+from .reuse import parse_reuse, with_reuse
 
 NO_MONEY = ("", "0", "0.0", "$0", "$0.0", "$0.00")
 
@@ -139,7 +140,12 @@ def _shape(catalog: Catalog, name: str, row: ClassRow, lengths: Lengths | None) 
         "arrival_cv2": row.burstiness,
         "domain": row.domain,
     }
-    return replace(base, name=name, **{key: value for key, value in stated.items() if value is not None})
+    shape = replace(base, name=name, **{key: value for key, value in stated.items() if value is not None})
+    if row.reuse is not None and row.prefix_share is not None:
+        raise InputError("reuse and prefix_share both say what is found in prefix caches: give one of them")
+    if row.prefix_share is not None or (base.reuse is None and row.reuse is None):
+        return replace(shape, reuse=None)
+    return with_reuse(replace(shape, prefix_share=0.0), parse_reuse(row.reuse, "reuse") if row.reuse else base.reuse)
 
 
 def _money(value: str | float, what: str) -> float:

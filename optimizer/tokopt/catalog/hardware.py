@@ -42,7 +42,9 @@ from tokopt.errors import CatalogError
 from tokopt.units import GB, GIB, KW, TFLOP
 
 _BITS_PER_BYTE: Final = 8.0
-_SOURCED_APART: Final = frozenset({"support", "power_curve", "power_settings"})  # they have sources of their own
+_SOURCED_APART: Final = frozenset(
+    {"support", "feature_sources", "power_curve", "power_settings"}
+)  # they have sources of their own
 _UNTRACED: Final = _SOURCED_APART | {"title", "aliases", "price_names", "source", "sources", "observed_on", "note"}
 
 
@@ -89,6 +91,10 @@ def accelerator_record(name: str, row: AcceleratorRow) -> Accelerator:
         server_w=row.server_w,
         all_in_w=_scaled(row.all_in_kw, KW),
         idle_w=row.idle_w,
+        host_bytes=_scaled(row.host_memory_gb, GB),
+        host_bytes_per_s=_scaled(row.host_gb_per_s, GB),
+        ssd_bytes=_scaled(row.ssd_gb, GB),
+        ssd_bytes_per_s=_scaled(row.ssd_gb_per_s, GB),
         per_package=row.per_package,
         power_curve=None if row.power_curve is None else curve_record(row.power_curve),
         power_settings=tuple(setting_record(setting) for setting in row.power_settings),
@@ -170,14 +176,23 @@ def framework_record(name: str, row: FrameworkRow) -> Framework:
         support=support,
         recommended=row.recommended,
         source=row.source,
-        sources=_sources(row),
+        sources={**_sources(row), **{str(feature): key for feature, key in row.feature_sources.items()}},
         observed_on=row.observed_on.isoformat(),
         note=row.note,
     )
 
 
 def workload_record(name: str, row: WorkloadRow) -> Workload:
-    """Return the record of one workload."""
+    """Return the record of one workload.
+
+    Raises:
+        CatalogError: What repeats is not possible, or is given twice.
+    """
+    reuse = None if row.reuse is None else row.reuse.record()
+    if reuse is not None:
+        wrong = reuse.impossible(row.input_tokens) or ("prefix_share says it too" if row.prefix_share else "")
+        if wrong:
+            raise CatalogError(f"reuse: {wrong}")
     return Workload(
         name=name,
         title=row.title,
@@ -187,6 +202,7 @@ def workload_record(name: str, row: WorkloadRow) -> Workload:
         input_cv=row.input_cv,
         output_cv=row.output_cv,
         prefix_share=row.prefix_share,
+        reuse=reuse,
         arrival_cv2=row.arrival_cv2,
         domain=row.domain,
         source=row.source,

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from tokopt.catalog.files import Row
 from tokopt.domain.accelerators import NumberFormat, PurchaseUnit, Topology
+from tokopt.domain.caching import Reuse
 from tokopt.domain.features import Feature
 from tokopt.domain.measurements import PowerMeter, PowerWork
 from tokopt.domain.platforms import Stage
@@ -121,6 +122,19 @@ class AcceleratorRow(SourcedRow):
         default=None, description="Utility power provisioned for everything, per accelerator [kW]"
     )
     idle_w: OptionalPositive = Field(default=None, description="Power drawn with nothing running [W]")
+    host_memory_gb: OptionalPositive = Field(
+        default=None, description="Memory of the server's processors, per accelerator [1e9 bytes]"
+    )
+    host_gb_per_s: OptionalPositive = Field(
+        default=None,
+        description="Copies from host memory to an accelerator, one way, as measured [1e9 bytes/s]",
+    )
+    ssd_gb: OptionalPositive = Field(
+        default=None, description="Local storage of the server, per accelerator [1e9 bytes]"
+    )
+    ssd_gb_per_s: OptionalPositive = Field(
+        default=None, description="Reads from it, per accelerator, as measured [1e9 bytes/s]"
+    )
     power_curve: Annotated[PowerCurveRow | None, Given] = Field(
         default=None, description="How power follows the core clock; caps and locks need it"
     )
@@ -189,7 +203,46 @@ class FrameworkRow(SourcedRow):
     recommended: Annotated[bool, Field(strict=True)] = Field(
         default=True, description="Whether plans and frontiers may choose it without being told to"
     )
+    feature_sources: dict[Feature, Text] = Field(
+        default={}, description="Keys in sources.yaml of features that have sources of their own, wherever it has them"
+    )
     support: tuple[FrameworkSupportRow, ...] = Field(min_length=1, description="One entry a group of accelerators")
+
+
+class ReuseRow(Row):
+    """What requests have in common. Either prefixes and turns, or a share with its working set."""
+
+    prefix_tokens: NotNegative = Field(default=0.0, description="Prefix that many requests start with [tokens]")
+    prefixes: Annotated[float, Field(ge=1, strict=True)] = Field(
+        default=1.0, description="How many such prefixes there are, asked for alike"
+    )
+    turns: Annotated[float, Field(ge=1, strict=True)] = Field(
+        default=1.0, description="Requests of a conversation, mean; each prompt starts with the one before"
+    )
+    turn_gap_s: OptionalPositive = Field(
+        default=None, description="Time from an answer to the next turn, mean; turns need it [s]"
+    )
+    turn_tokens: OptionalPositive = Field(
+        default=None, description="By which prompts grow each turn; left out, evenly from the first [tokens]"
+    )
+    share: Annotated[Share | None, Given] = Field(
+        default=None, description="Share of input tokens that an endless cache finds"
+    )
+    working_set_tokens: OptionalPositive = Field(
+        default=None, description="Tokens that have to stay cached for it; share needs it [tokens]"
+    )
+
+    def record(self) -> Reuse:
+        """Return the record."""
+        return Reuse(
+            shared_tokens=self.prefix_tokens,
+            shared_prefixes=self.prefixes,
+            turns=self.turns,
+            turn_gap_s=self.turn_gap_s,
+            turn_tokens=self.turn_tokens,
+            reusable_share=self.share,
+            working_set_tokens=self.working_set_tokens,
+        )
 
 
 class WorkloadRow(SourcedRow):
@@ -201,7 +254,13 @@ class WorkloadRow(SourcedRow):
     output_tokens: Positive = Field(description="Mean output tokens a request")
     input_cv: NotNegative = Field(description="Standard deviation of input tokens over their mean")
     output_cv: NotNegative = Field(description="Standard deviation of output tokens over their mean")
-    prefix_share: Share = Field(description="Share of input tokens whose KV entries are in the prefix cache")
+    prefix_share: Share = Field(
+        default=0.0, description="Share of input tokens whose KV entries are in the prefix cache, whatever it holds"
+    )
+    reuse: Annotated[ReuseRow | None, Given] = Field(
+        default=None,
+        description="What repeats, instead of prefix_share: the share that is found follows from the caches",
+    )
     arrival_cv2: NotNegative = Field(
         default=1.0, description="Squared coefficient of variation of inter-arrival times; 1 = Poisson"
     )

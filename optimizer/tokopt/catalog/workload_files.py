@@ -54,6 +54,7 @@ class ClassRow(Row):
     input_cv: float | None = Field(default=None, ge=0, le=10)
     output_cv: float | None = Field(default=None, ge=0, le=10)
     prefix_share: float | None = Field(default=None, ge=0, le=1)
+    reuse: str | None = None  # as in --reuse
     burstiness: float | None = Field(default=None, gt=0, le=1000)  # variation of times between arrivals, squared
     domain: Domain | None = None  # what the texts are about
     histogram: str | tuple[HistogramRow, ...] | None = None

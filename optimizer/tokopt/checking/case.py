@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tokopt.checking.inputs import CheckInputs
 from tokopt.domain.accelerators import Accelerator
-from tokopt.domain.demand import WorkloadClass
+from tokopt.domain.demand import WorkloadClass, WorkloadShape
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import FleetItem, PlanRequest
 
@@ -30,6 +30,16 @@ class Case:
         classes = {asked.name: asked for asked in self.request.served_classes()}
         named = [classes[name] for name in self.item.share_of_traffic if name in classes]
         return named[0] if named else next(iter(classes.values()))
+
+    @property
+    def workload(self) -> WorkloadShape:
+        """What the item serves: its class's requests, with the share of prompts that its caches find."""
+        asked, caching = self.asked.workload, self.item.deployment.caching
+        if "prefix_caching" in self.request.disabled_features:
+            return asked.model_copy(update={"prefix_share": 0.0, "reuse": None})
+        if asked.reuse is None or caching is None:
+            return asked
+        return asked.model_copy(update={"prefix_share": caching.hit_share, "reuse": None})
 
     @property
     def llm(self) -> Llm:

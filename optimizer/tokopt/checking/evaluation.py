@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tokopt.checking.arithmetic import llm_sums
@@ -26,6 +26,7 @@ from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout
 from tokopt.domain.llms import Llm
 from tokopt.domain.speculators import Speculator
+from tokopt.units import MS
 
 REMEMBERED = 256  # deployments; one takes 16 bytes a request that it can run, and seldom more than a megabyte
 
@@ -156,6 +157,9 @@ def _worker(
     constants = constants_of(
         records.calibration, records.accelerator, records.framework, records.precision, records.llm.name
     )
+    if deployment.caching is not None and deployment.caching.restore_ms:
+        waits_s = deployment.caching.restore_ms * MS
+        constants = replace(constants, request_overhead_s=constants.request_overhead_s + waits_s)
     return Worker(
         sums=llm_sums(records.llm, records.precision, records.kv_bits, records.speculator),
         rates=sustained_rates(records.accelerator, records.framework, records.precision, constants),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tokopt.checking.caching import caches_settled
 from tokopt.checking.case import Case
 from tokopt.checking.inputs import CheckInputs
 from tokopt.checking.periods import (
@@ -55,7 +56,7 @@ Rule = Callable[[Case], list[str]]
 DEPLOYMENT_RULES: tuple[tuple[Rule, ...], ...] = (
     (names_known, mode_complete),
     (fields_agree, supported, layout_legal, cap_legal),
-    (fits_in_memory, memory_stated, served_within_limits, capacity_within_limits),
+    (fits_in_memory, memory_stated, caches_settled, served_within_limits, capacity_within_limits),
 )
 PURCHASE_RULES: tuple[Rule, ...] = (
     whole_units,

@@ -89,9 +89,9 @@ def worker_memory(worker: Worker, *, mean_tokens: float, longest_tokens: float) 
     weights = _weight_bytes(worker.sums, worker.layout, worker.depth)
     working = worker.chunk_tokens * worker.sums.hidden_size * ACTIVATION_BYTES_PER_TOKEN
     room = worker.rates.usable_bytes - weights - working
-    each = _sequence_bytes(worker.sums, worker.layout, mean_tokens, worker.depth)
+    each = sequence_bytes(worker.sums, worker.layout, mean_tokens, worker.depth)
     sequences = 0
-    if room * ROUNDING >= _sequence_bytes(worker.sums, worker.layout, longest_tokens, worker.depth):
+    if room * ROUNDING >= sequence_bytes(worker.sums, worker.layout, longest_tokens, worker.depth):
         sequences = math.floor(max(room, 0.0) / max(each, 1.0) * ROUNDING) * worker.layout.dp
     return Memory(weights=weights, working=working, cache_room=room, per_sequence=each, sequences=sequences)
 
@@ -134,7 +134,7 @@ def _weight_bytes(sums: LlmSums, layout: Layout, depth: int) -> float:
     return _stage_share(sums, layout) * (dense + experts) + tables / layout.tp + draft
 
 
-def _sequence_bytes(sums: LlmSums, layout: Layout, tokens: float, depth: int) -> float:
+def sequence_bytes(sums: LlmSums, layout: Layout, tokens: float, depth: int) -> float:
     """Cache of one sequence on one accelerator: split over stages and over at most the key-value heads. [B]
 
     A drafter keeps a cache of the same tokens.
@@ -142,7 +142,7 @@ def _sequence_bytes(sums: LlmSums, layout: Layout, tokens: float, depth: int) ->
     split = sum(group_cache_bytes(group, tokens) / min(layout.tp, group.cache_shards) for group in sums.attention)
     drafted = 0.0
     if sums.drafter is not None and depth > 0:
-        drafted = _sequence_bytes(sums.drafter, layout, tokens, 0)
+        drafted = sequence_bytes(sums.drafter, layout, tokens, 0)
     return _stage_share(sums, layout) * split + drafted
 
 

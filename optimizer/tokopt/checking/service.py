@@ -51,7 +51,7 @@ def highest_rate(item: FleetItem) -> float:
 
 
 def _latencies(case: Case, rate: float) -> Latencies | None:
-    return latencies(profile_for(case.item.deployment, case.asked.workload, case.llm, case.inputs), rate)
+    return latencies(profile_for(case.item.deployment, case.workload, case.llm, case.inputs), rate)
 
 
 def _latencies_stated(case: Case, found: Latencies) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from tokopt.checking.case import Case
 from tokopt.checking.evaluation import decoding, replica_of
 from tokopt.domain.accelerators import FrameworkSupport
+from tokopt.domain.caching import Offload, Router
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.speculators import Method, Speculator
 from tokopt.units import GIB
@@ -107,6 +108,10 @@ def fields_agree(case: Case) -> list[str]:
         "expert_parallel": layout.ep,
         "attention_data_parallel": layout.dp,
     }
+    if deployment.caching is not None:
+        caching = deployment.caching
+        settings |= {"prefix_hit_share": caching.hit_share, "device_hit_share": caching.device_share}
+        settings |= {"router": caching.router.value, "kv_offload": caching.offload.value}
     pairs = [(name, getattr(item, name), value) for name, value in expected.items()]
     pairs += [(f"features {name}", item.features[name], v) for name, v in settings.items() if name in item.features]
     return [
@@ -185,6 +190,7 @@ def _settings_in_use(deployment: Deployment, speculators: Mapping[str, Speculato
     """Return the features that a deployment uses, and the setting that does."""
     drafts = speculators.get(deployment.speculator) if deployment.speculator is not None else None
     layouts = [layout for _, layout in _layouts(deployment)]
+    caching = deployment.caching
     needs = {
         "mtp": ("speculation_depth above 0", deployment.speculation_depth > 0 and deployment.speculator is None),
         **{
@@ -194,6 +200,9 @@ def _settings_in_use(deployment: Deployment, speculators: Mapping[str, Speculato
         "disagg": ("mode disagg", deployment.mode is ServingMode.DISAGG),
         "attention_dp": ("dp above 1", any(layout.dp > 1 for layout in layouts)),
         "expert_parallel": ("ep above 1", any(layout.ep > 1 for layout in layouts)),
+        "prefix_caching": ("hit_share above 0", caching is not None and caching.hit_share > 0.0),
+        "kv_routing": ("router kv_aware", caching is not None and caching.router is Router.KV_AWARE),
+        "kv_offload": ("offload of its caches", caching is not None and caching.offload is not Offload.NONE),
         "pipeline_parallel": ("pp above 1", any(layout.pp > 1 for layout in layouts)),
     }
     return [(feature, setting) for feature, (setting, used) in needs.items() if used]
@@ -244,7 +253,7 @@ def cap_legal(case: Case) -> list[str]:
 def fits_in_memory(case: Case) -> list[str]:
     """Check that weights, working memory and a cache for the whole running cap fit on every worker."""
     deployment = case.item.deployment
-    replica = replica_of(deployment, case.asked.workload, case.llm, case.inputs)
+    replica = replica_of(deployment, case.workload, case.llm, case.inputs)
     _, workers = decoding(deployment)
     cap = (deployment.max_running_requests or 0) // workers
     faults = []
@@ -265,7 +274,7 @@ def memory_stated(case: Case) -> list[str]:
     framework leaves unused (memory - usable memory); free = memory - weights - kv - other. [GiB]
     """
     deployment, says = case.item.deployment, case.item.memory_gib
-    replica = replica_of(deployment, case.asked.workload, case.llm, case.inputs)
+    replica = replica_of(deployment, case.workload, case.llm, case.inputs)
     memory, rates = replica.memory, replica.decoder.rates
     cap = (deployment.max_running_requests or 0) // replica.decoders
     kv = cap / replica.decoder.layout.dp * memory.per_sequence

@@ -44,6 +44,15 @@ DEGREE = click.IntRange(min=1)
 @click.option("--max-running", type=DEGREE, metavar="N", help="Most requests in service.  [default: what fits]")
 @click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: chat]")
 @lengths
+@click.option(
+    "--router",
+    metavar="kv_aware|random|round_robin|least_loaded",
+    help="How requests reach one of several replicas, where prompts repeat.  [default: kv_aware where there is one]",
+)
+@click.option("--kv-offload", metavar="none|host|ssd", help="Where caches go beyond GPU memory.  [default: none]")
+@click.option(
+    "--replicas", type=float, metavar="N", help="Replicas that share the traffic, for --router.  [default: 1]"
+)
 @click.option("--concurrency", type=float, metavar="N", help="Load: requests in flight, as benchmarks run.")
 @click.option("--rate", metavar="RATE", help="Load: open traffic, like 8req/s.")
 @click.option(

@@ -28,6 +28,8 @@ def rates(command: CommandT) -> CommandT:
 
 def lengths(command: CommandT) -> CommandT:
     """Add the options that replace single figures of a workload."""
+    text = "What repeats in prompts, like prefix=6000x150, or turns=8,gap=30s: caches then decide what is found."
+    command = click.option("--reuse", metavar="PATTERN", help=text)(command)
     for name, metavar, text in (
         ("--prefix-share", "SHARE", "Share of input tokens found in the prefix cache, 0 to 1."),
         ("--osl", "TOKENS", "Mean output tokens a request, instead of the workload's."),

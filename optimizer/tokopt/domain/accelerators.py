@@ -65,6 +65,10 @@ class Accelerator:
     server_w: float | None  # nameplate of the whole server, per accelerator
     all_in_w: float | None  # utility power provisioned for everything, per accelerator
     idle_w: float | None
+    host_bytes: float | None = None  # memory of the node, per accelerator
+    host_bytes_per_s: float | None = None  # copies from it to the accelerator, one way, as sustained
+    ssd_bytes: float | None = None  # local storage of the node, per accelerator
+    ssd_bytes_per_s: float | None = None
     per_package: int = 1  # accelerators in what price lists count as one (cores of a chip)
     power_curve: PowerCurve | None = None
     power_settings: tuple[PowerSetting, ...] = ()  # those that plans may choose from

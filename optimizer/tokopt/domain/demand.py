@@ -6,6 +6,7 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokopt.domain.caching import Reuse
 from tokopt.domain.deployments import Deployment
 from tokopt.domain.speculators import Domain
 from tokopt.domain.workloads import Sla
@@ -33,6 +34,7 @@ class WorkloadShape(BaseModel):
     input_cv: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
     output_cv: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
     prefix_share: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
+    reuse: Reuse | None = None
     arrival_cv2: float = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
     domain: Domain | None = None
 

@@ -6,6 +6,8 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokopt.domain.caching import Caching
+
 
 @unique
 class ServingMode(StrEnum):
@@ -67,6 +69,7 @@ class Deployment(BaseModel):
     speculator: str | None = None  # what drafts them; None = the modules that the checkpoint ships
     chunk_tokens: int = Field(default=8192, ge=1)
     max_running_requests: int | None = Field(default=None, ge=1)  # of one replica; None = what memory allows
+    caching: Caching | None = None  # None = nothing repeats, or the share that is found is given
 
     @property
     def accelerators(self) -> int:

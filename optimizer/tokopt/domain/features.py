@@ -20,6 +20,8 @@ class Feature(StrEnum):
     PREFIX_CACHING = "prefix_caching"
     CHUNKED_PREFILL = "chunked_prefill"
     CUDA_GRAPHS = "cuda_graphs"
+    KV_ROUTING = "kv_routing"  # a router that sends requests to where their prefix is cached
+    KV_OFFLOAD = "kv_offload"  # caches that continue in host memory or on SSD
     HEAD_PADDING = "head_padding"  # tensor parallelism that does not divide the heads
 
 
@@ -33,4 +35,7 @@ SWITCHABLE = (
     Feature.EXPERT_PARALLEL,
     Feature.ATTENTION_DP,
     Feature.PIPELINE_PARALLEL,
+    Feature.PREFIX_CACHING,
+    Feature.KV_ROUTING,
+    Feature.KV_OFFLOAD,
 )

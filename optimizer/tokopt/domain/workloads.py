@@ -8,6 +8,7 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokopt.domain.caching import Reuse
 from tokopt.domain.speculators import Domain
 
 
@@ -24,7 +25,8 @@ class Workload:
     output_tokens: float
     input_cv: float = 0.0
     output_cv: float = 0.0
-    prefix_share: float = 0.0  # share of input tokens whose KV entries are found in the prefix cache
+    prefix_share: float = 0.0  # share of input tokens found in the prefix cache; with `reuse`: in an endless one
+    reuse: Reuse | None = None  # what repeats; None = `prefix_share` is found whatever the caches hold
     arrival_cv2: float = 1.0  # squared coefficient of variation of inter-arrival times; 1 = Poisson
     domain: Domain | None = None  # what the texts are about, which decides how well drafts of them are accepted
     aliases: tuple[str, ...] = ()

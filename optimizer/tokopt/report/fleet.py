@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from tokopt.domain.caching import Caching, Offload
 from tokopt.domain.deployments import Deployment
 from tokopt.domain.estimates import LatencyMs
 from tokopt.domain.plans import FleetItem, Plan
@@ -105,6 +106,7 @@ def _set_up(items: Sequence[FleetItem]) -> RenderableType:
         ("replicas", f"{replicas:,}, {each} each: {shape_text(item.deployment)}"),
         ("software", f"{item.framework}, weights {item.precision}, KV cache {item.kv_precision}{_extras(item)}"),
         ("quality", _quality(item)),
+        *([("prefix caches", _caches(item.deployment.caching))] if item.deployment.caching else []),
         (
             "load",
             f"{share(item.load)} of saturation; {number(item.mean_running_per_replica)} requests in service a replica, "
@@ -119,6 +121,15 @@ def _set_up(items: Sequence[FleetItem]) -> RenderableType:
         ("price" if len(prices) == 1 else "prices", "\n".join(prices)),
     ]
     return pairs(rows)
+
+
+def _caches(caching: Caching) -> str:
+    said = f"{caching.hit_share:.1%} of prompt tokens found, routed {caching.router.value.replace('_', ' ')}"
+    if caching.offload is Offload.NONE:
+        return f"{said}; all in GPU memory"
+    behind = caching.hit_share - caching.device_share
+    where = {Offload.HOST: "host memory", Offload.SSD: "SSD"}[caching.offload]
+    return f"{said}; {behind:.1%} from {where}, fetched in {milliseconds(caching.restore_ms)} ms a request"
 
 
 def _quality(item: FleetItem) -> str:

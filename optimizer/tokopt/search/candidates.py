@@ -18,14 +18,19 @@ from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.features import Feature
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arrays import keep_freed_memory
+from tokopt.perf.caching import served
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import Limits, Profile, capacity, capped
+from tokopt.search.caching import most_found, settled, with_restores
 from tokopt.search.leads import Aggregated, Disaggregated, Leads
 from tokopt.search.pools import pairing
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, setups
 
+# Set-ups of one size that are evaluated at most where prompts repeat: bounds take caches to be endless, so they seldom
+# end the search before.
+MOST_SETTLED = 32
 FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
@@ -79,21 +84,36 @@ class Prepared:
     kept_slots: int = 0
     most_slots: int = 0  # of profiles that are kept; an element is about 60 bytes
 
+    @property
+    def repeats(self) -> bool:
+        """Whether what caches find depends on the set-up."""
+        return self.space.workload.reuse is not None
+
     def foresee(self, owner: NDArray[np.intp], row: NDArray[np.intp]) -> None:
         """Compute what is not kept of set-ups that are evaluated next."""
+        if self.repeats:
+            return
         for number in sorted(set(owner.tolist())):  # np.unique would load numpy.ma
             rows = [k for k in row[owner == number].tolist() if (number, k) not in self.kept]
             if rows:
                 self.leads[number].foresee(rows)
 
-    def profiled(self, owner: int, row: int) -> tuple[Deployment, Profile | None]:
-        """Return a set-up with its profile under the largest running cap that meets the TPOT limit."""
+    def profiled(self, owner: int, row: int, above: float) -> tuple[Deployment, Profile | None]:
+        """Return a set-up with its profile under the largest running cap that meets the TPOT limit.
+
+        Where prompts repeat, with its caches settled; None if it then cannot serve more than `above`. [requests/s]
+        """
         known = self.kept.get((owner, row))
         if known is not None:
             return known
         lead = self.leads[owner]
-        deployment, _ = lead.setup(row)
-        profile = capped(lead.profile(row), self.space.limits)
+        deployment, most = lead.setup(row)
+        if self.repeats:
+            deployment, profile = settled(lead.family, self.space, deployment, most, above=above)
+            if profile is None:
+                return deployment, None
+        else:
+            profile = capped(lead.profile(row), self.space.limits)
         size = profile.slots if profile else 1
         if self.kept_slots + size > self.most_slots:
             self.kept.clear()
@@ -108,7 +128,7 @@ class Prepared:
         lead = self.leads[owner]
         if not lead.promising(row, above):
             return None
-        deployment, profile = self.profiled(owner, row)
+        deployment, profile = self.profiled(owner, row, above)
         if profile is None:
             return None
         rate = capacity(profile, self.space.limits, above=above)
@@ -116,7 +136,7 @@ class Prepared:
             return None
         cap = profile.slots * profile.workers
         return Candidate(
-            family=lead.family,
+            family=with_restores(lead.family, deployment),
             deployment=deployment.model_copy(update={"max_running_requests": cap}),
             profile=profile,
             capacity_requests_per_s=rate,
@@ -149,12 +169,13 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
     report = SearchReport()
     leads: list[Leads] = []
     for family in families_in(space, accelerator):
-        decode = decode_steps(family, space.workload, space.widest)
+        workload = most_found(family, space)
+        decode = decode_steps(family, workload, space.widest)
         if ServingMode.AGG in space.modes:
             screened = screen(
                 family,
                 setups(family, space.widest, role="agg"),
-                space.workload,
+                workload,
                 space.limits,
                 prefill=True,
                 decode=decode,
@@ -162,7 +183,7 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
             report.count(screened)
             leads.append(Aggregated(family, space, screened))
         if ServingMode.DISAGG in space.modes and Feature.DISAGG in family.features:
-            leads.append(_paired(family, space, report, decode))
+            leads.append(_paired(family, space, workload, report, decode))
     return Prepared(space=space, leads=leads, screened=report, most_slots=most_slots)
 
 
@@ -182,9 +203,10 @@ def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
         order = np.argsort(-bounds, kind="stable")
         best: Candidate | None = None
         seen: set[Hashable] = set()
+        most = MOST_SETTLED if prepared.repeats else order.size
         for place, index in enumerate(order.tolist()):
             reached = max(floor, best.capacity_requests_per_s if best else 0.0)
-            if bounds[index] <= reached:
+            if bounds[index] <= reached or place >= most:
                 break
             if place % FORESEEN == 0:
                 ahead = order[place : place + FORESEEN]
@@ -192,7 +214,7 @@ def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
                 prepared.foresee(owner[ahead], row[ahead])
             number, k = int(owner[index]), int(row[index])
             # Frameworks with the same constants offer the same set-up twice.
-            key = (bounds[index], leads[number].twin(k))
+            key = (number, k) if prepared.repeats else (bounds[index], leads[number].twin(k))
             if key in seen:
                 continue
             seen.add(key)
@@ -233,6 +255,12 @@ def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profil
 
 def fullest(family: Family, deployment: Deployment, workload: Workload, limits: Limits) -> Profile | None:
     """Return the profile of a set-up with the largest running cap that memory and limits allow; None without one."""
+    most = most_running(family, deployment, workload)
+    return capped_profile(family, deployment, served(workload, deployment.caching), limits, most)
+
+
+def most_running(family: Family, deployment: Deployment, workload: Workload) -> int:
+    """Return the requests in service of a decode worker that memory and the cap on sequences a rank allow."""
     layout, _ = decode_layout(deployment)
     accepted = float(family.accepted[deployment.speculation_depth])
     held = memory_slots(
@@ -242,8 +270,7 @@ def fullest(family: Family, deployment: Deployment, workload: Workload, limits: 
         workload,
         prefill=deployment.mode is ServingMode.AGG,
     )
-    most = int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
-    return capped_profile(family, deployment, workload, limits, most)
+    return int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
 
 
 def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployment) -> Candidate | None:
@@ -261,21 +288,30 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
         drafts = family.speculator.name if family.speculator else None
         if drafts != deployment.speculator or deployment.speculation_depth >= family.accepted.size:
             continue
-        profile = fullest(family, deployment, space.workload, space.limits)
+        if space.workload.reuse is not None:
+            most = most_running(family, deployment, space.workload)
+            deployment, profile = settled(family, space, deployment, most) if most else (deployment, None)
+        else:
+            deployment = deployment.model_copy(update={"caching": None})
+            profile = fullest(family, deployment, space.workload, space.limits)
         rate = 0.0 if profile is None else capacity(profile, space.limits)
         if profile is None or rate <= 0.0:
             return None
         cap = profile.slots * profile.workers
         fitted = deployment.model_copy(update={"max_running_requests": cap})
-        return Candidate(family=family, deployment=fitted, profile=profile, capacity_requests_per_s=rate)
+        return Candidate(
+            family=with_restores(family, fitted), deployment=fitted, profile=profile, capacity_requests_per_s=rate
+        )
     return None
 
 
-def _paired(family: Family, space: SearchSpace, report: SearchReport, steps: DecodeSteps | None) -> Disaggregated:
+def _paired(
+    family: Family, space: SearchSpace, workload: Workload, report: SearchReport, steps: DecodeSteps | None
+) -> Disaggregated:
     every = setups(family, space.widest, role="decode")
-    decode = screen(family, every, space.workload, space.limits, prefill=False, decode=steps)
+    decode = screen(family, every, workload, space.limits, prefill=False, decode=steps)
     report.count(decode)
-    pairs = pairing(family, decode, space.workload, space.limits, space.widest)
+    pairs = pairing(family, decode, workload, space.limits, space.widest)
     report.considered += pairs.considered
     report.did_not_fit += pairs.did_not_fit
     report.missed_limits += pairs.missed_limits

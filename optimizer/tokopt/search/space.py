@@ -38,6 +38,25 @@ BATCH_GRID = np.concatenate(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """How large a fleet is meant to be, as far as that is known."""
+
+    requests_per_s: float | None = None
+    power_w: float | None = None
+    replicas_known: float | None = None
+
+    def replicas(self, rate: NDArray[np.float64], watts: float | None) -> NDArray[np.float64] | None:
+        """Return the replicas of a fleet of one kind, each serving `rate` and counting `watts`; None = unknown."""
+        if self.replicas_known is not None:
+            return self.replicas_known + 0.0 * rate
+        if self.requests_per_s is not None:
+            return np.maximum(self.requests_per_s / np.maximum(rate, 1e-300), 1.0)
+        if self.power_w is not None and watts:
+            return np.maximum(self.power_w / watts + 0.0 * rate, 1.0)
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
     """What may be combined."""
 
@@ -53,6 +72,7 @@ class SearchSpace:
     widest: int = 72  # accelerators of one replica
     disabled: frozenset[Feature] = frozenset()  # what to do without, even where it is supported
     speculators: tuple[Speculator, ...] = ()  # what may draft, besides the modules that the checkpoint ships
+    fleet: Fleet = Fleet()  # for how many caches the traffic is spread over, where prompts repeat
     most_quality_loss: float = math.inf  # of weights and cache together; infinite = unknown losses are fine
 
 
