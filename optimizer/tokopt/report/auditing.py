@@ -147,7 +147,7 @@ def _cost_questions(found: Audit) -> list[Question]:
 
     def power(p: PlatformAudit) -> str:
         kw = p.cost.utility_kw_per_gpu if p.cost is not None else None
-        return UNKNOWN if kw is None else f"{kw:g} kW"
+        return UNKNOWN if kw is None else f"{kw:.4g} kW"
 
     def price(p: PlatformAudit) -> str:
         value = p.cost.usd_per_gpu_hour if p.cost is not None else None
