@@ -9,6 +9,7 @@ from typing import Any
 from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import NumberFormat
 from tokopt.domain.auditing import Case, FeatureAnswer, Gain, MissingAnswer, PrecisionAnswer
+from tokopt.domain.caching import Offload, Router
 from tokopt.domain.deployments import Layout, ServingMode
 from tokopt.domain.features import SWITCHABLE, Feature
 from tokopt.domain.llms import Llm
@@ -23,6 +24,9 @@ from .planning import solve_request
 
 TITLES = {
     "mtp": "speculative decoding (MTP)",
+    "eagle3": "speculative decoding (EAGLE-3)",
+    "draft_model": "speculative decoding (draft model)",
+    "ngram": "speculative decoding (n-grams)",
     "disagg": "disaggregated prefill and decode",
     "expert_parallel": "expert parallelism",
     "attention_dp": "attention data parallelism",
@@ -35,6 +39,8 @@ TITLES = {
     "fp8": "FP8 arithmetic",
     "fp4": "FP4 arithmetic",
 }
+REPEATED = (Feature.KV_ROUTING, Feature.KV_OFFLOAD)
+DRAFTED = (Feature.EAGLE3, Feature.DRAFT_MODEL, Feature.NGRAM)
 NEED_EACH_OTHER = (Feature.EXPERT_PARALLEL, Feature.ATTENTION_DP)
 LONGER = 4  # times the input, at which disaggregation is looked at again
 HITS = 0.5  # share of prompts in the cache, at which prefix caching is looked at
@@ -91,20 +97,27 @@ def _support_sources(bench: Bench, frameworks: list[str] | tuple[str, ...]) -> t
 # --- features ---
 
 
-def applies(feature: Feature, llm: Llm) -> bool:
-    """Whether a feature does anything for a model."""
-    if feature is Feature.MTP:
-        return llm.mtp_layers > 0
-    if feature in NEED_EACH_OTHER:
-        return any(group.feed_forward.experts for group in llm.layers)
-    return True
+def unsuited(feature: Feature, llm: Llm, catalog: Catalog) -> str:
+    """Return why a feature does nothing for a model; empty where it may."""
+    if feature is Feature.MTP and llm.mtp_layers == 0:
+        return "the model ships no draft modules"
+    if feature in DRAFTED and not any(
+        each.method.value == feature.value and each.drafts_for(llm.name) for each in catalog.speculators.values()
+    ):
+        return "the catalog knows nothing that drafts for the model"
+    if feature in NEED_EACH_OTHER and not any(group.feed_forward.experts for group in llm.layers):
+        return "the model has no experts"
+    return ""
 
 
 def feature_answers(bench: Bench) -> tuple[FeatureAnswer, ...]:
     """Return every feature that requests can do without, compared with doing without, and prefix caching."""
     answers = []
     for feature in SWITCHABLE:
-        having, suits = bench.having(feature), applies(feature, bench.asked.llm)
+        if feature is Feature.PREFIX_CACHING:
+            continue  # compared at a share of hits, below
+        having, why = bench.having(feature), unsuited(feature, bench.asked.llm, bench.asked.catalog)
+        suits = not why
         item = bench.within().item
         gains = tuple(_gains(bench, feature)) if having and suits else ()
         answers.append(
@@ -116,15 +129,11 @@ def feature_answers(bench: Bench) -> tuple[FeatureAnswer, ...]:
                 applies=suits,
                 used=None if item is None else uses(item, feature),
                 gains=gains,
-                note="" if suits else _unsuited(feature),
+                note=why,
                 sources=_support_sources(bench, having),
             )
         )
     return (*answers, _caching(bench))
-
-
-def _unsuited(feature: Feature) -> str:
-    return "the model ships no draft modules" if feature is Feature.MTP else "the model has no experts"
 
 
 def uses(item: FleetItem, feature: Feature) -> bool:
@@ -136,7 +145,12 @@ def uses(item: FleetItem, feature: Feature) -> bool:
         return any(getattr(layout, name) > 1 for layout in pools if isinstance(layout, Layout))
 
     tests = {
-        Feature.MTP: deployment.speculation_depth > 0,
+        Feature.MTP: deployment.speculation_depth > 0 and deployment.speculator is None,
+        Feature.EAGLE3: item.features.get("speculation") == Feature.EAGLE3,
+        Feature.DRAFT_MODEL: item.features.get("speculation") == Feature.DRAFT_MODEL,
+        Feature.NGRAM: item.features.get("speculation") == Feature.NGRAM,
+        Feature.KV_ROUTING: item.features.get("router") == Router.KV_AWARE,
+        Feature.KV_OFFLOAD: item.features.get("kv_offload", Offload.NONE) != Offload.NONE,
         Feature.DISAGG: deployment.mode is ServingMode.DISAGG,
         Feature.EXPERT_PARALLEL: any_layout("ep"),
         Feature.ATTENTION_DP: any_layout("dp"),
@@ -150,6 +164,11 @@ def _gains(bench: Bench, feature: Feature) -> Iterator[Gain]:
         with_it = bench.within(condition, **changes).case
         return cost_gain(condition, with_it, bench.within(condition, disable=feature.value, **changes).case)
 
+    if feature in REPEATED and bench.asked.workload.reuse is None:
+        repeating = next((name for name, each in bench.asked.catalog.workloads.items() if each.reuse), None)
+        if repeating is not None:
+            yield compared(f"with prompts that repeat as in the {repeating} workload", workload=repeating)
+        return
     yield compared(WITHIN)
     if feature is Feature.MTP:
         ours, plain = bench.points()[0], bench.points(feature)[0]
@@ -234,8 +253,9 @@ def _lacking(name: str, platforms: tuple[str, ...], sources: tuple[str, ...]) ->
 def _without_feature(bench: Bench, feature: Feature, named: MissingAnswer) -> MissingAnswer:
     """Return what a feature would save if the frameworks had it there; else what it saves where it is best used."""
     here = bench.accelerator.name
-    if not applies(feature, bench.asked.llm):
-        return named.model_copy(update={"note": _unsuited(feature)})
+    why = unsuited(feature, bench.asked.llm, bench.asked.catalog)
+    if why:
+        return named.model_copy(update={"note": why})
     if feature is Feature.PREFIX_CACHING:
         found: dict[str, Any] = {"measured": "if prompts were cached there", "measured_on": here, "gain": _hits(bench)}
         return named.model_copy(update=found)

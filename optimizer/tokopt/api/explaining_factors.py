@@ -286,6 +286,8 @@ def _power_price_words(setting: Setting) -> Words:
 
 # --- the table ---
 
+SPECULATION = (Feature.MTP, Feature.EAGLE3, Feature.DRAFT_MODEL, Feature.NGRAM)
+
 FACTORS: tuple[FactorRow, ...] = (
     FactorRow(
         name="accelerator",
@@ -327,7 +329,7 @@ FACTORS: tuple[FactorRow, ...] = (
         words=_precision_words,
         revert=_precision_revert,
     ),
-    _feature_row("speculation", "speculative decoding", (Feature.MTP,), _depths),
+    _feature_row("speculation", "speculative decoding", SPECULATION, _depths),
     _feature_row("disaggregation", "disaggregation", (Feature.DISAGG,), lambda _: "pools for prefill and decode"),
     _feature_row("expert_parallelism", "expert parallelism", (Feature.EXPERT_PARALLEL, Feature.ATTENTION_DP), _ranks),
     FactorRow(
@@ -357,11 +359,12 @@ FACTORS: tuple[FactorRow, ...] = (
 )
 # Features that a row above takes care of, and the one that a baseline needs too: without it no large model fits.
 _COVERED = (
-    Feature.MTP,
+    *SPECULATION,
     Feature.DISAGG,
     Feature.EXPERT_PARALLEL,
     Feature.ATTENTION_DP,
     Feature.PIPELINE_PARALLEL,
+    Feature.PREFIX_CACHING,
 )
 
 

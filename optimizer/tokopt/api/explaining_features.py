@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from tokopt.domain.caching import Offload, Router
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Layout, ServingMode
 from tokopt.domain.features import SWITCHABLE, Feature
@@ -28,18 +29,29 @@ def layouts_of(item: FleetItem) -> list[Layout]:
 
 
 IN_USE: Mapping[Feature, Callable[[FleetItem], bool]] = {
-    Feature.MTP: lambda item: item.deployment.speculation_depth > 0,
+    Feature.MTP: lambda item: item.features.get("speculation") == Feature.MTP,
+    Feature.EAGLE3: lambda item: item.features.get("speculation") == Feature.EAGLE3,
+    Feature.DRAFT_MODEL: lambda item: item.features.get("speculation") == Feature.DRAFT_MODEL,
+    Feature.NGRAM: lambda item: item.features.get("speculation") == Feature.NGRAM,
     Feature.DISAGG: lambda item: item.mode is ServingMode.DISAGG,
     Feature.EXPERT_PARALLEL: lambda item: any(layout.ep > 1 for layout in layouts_of(item)),
     Feature.ATTENTION_DP: lambda item: any(layout.dp > 1 for layout in layouts_of(item)),
     Feature.PIPELINE_PARALLEL: lambda item: any(layout.pp > 1 for layout in layouts_of(item)),
+    Feature.PREFIX_CACHING: lambda item: item.deployment.caching is not None,
+    Feature.KV_ROUTING: lambda item: item.features.get("router") == Router.KV_AWARE,
+    Feature.KV_OFFLOAD: lambda item: item.features.get("kv_offload", Offload.NONE) != Offload.NONE,
 }
 FEATURE_TITLES: Mapping[Feature, str] = {
     Feature.MTP: "multi-token prediction",
+    Feature.EAGLE3: "EAGLE-3 drafts",
+    Feature.DRAFT_MODEL: "drafts by a small model",
+    Feature.NGRAM: "n-gram drafts",
     Feature.DISAGG: "disaggregation",
     Feature.EXPERT_PARALLEL: "expert parallelism",
     Feature.ATTENTION_DP: "attention data parallelism",
     Feature.PIPELINE_PARALLEL: "pipeline parallelism",
+    Feature.KV_ROUTING: "KV-aware routing",
+    Feature.KV_OFFLOAD: "KV offload",
 }
 
 
@@ -63,10 +75,10 @@ def without_features(request: PlanRequest, features: Sequence[Feature]) -> PlanR
 
 
 def with_prefix_share(request: PlanRequest, change: Callable[[float], float]) -> PlanRequest:
-    """Return a request with other shares of prompts found in the prefix cache."""
+    """Return a request with other shares of prompts found in the prefix cache, whatever it holds."""
 
     def changed(shape: WorkloadShape) -> WorkloadShape:
-        return shape.model_copy(update={"prefix_share": change(shape.prefix_share)})
+        return shape.model_copy(update={"prefix_share": change(shape.prefix_share), "reuse": None})
 
     classes = tuple(c.model_copy(update={"workload": changed(c.workload)}) for c in request.classes)
     return request.model_copy(update={"workload": changed(request.workload), "classes": classes})

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tokopt.domain.explaining import WhatIf, WhatIfCase
-from tokopt.domain.features import SWITCHABLE
+from tokopt.domain.features import SWITCHABLE, Feature
 from tokopt.domain.plans import PlanRequest
 from tokopt.domain.workloads import Sla
 from tokopt.perf.constants import acceptance_chances
@@ -85,7 +85,7 @@ def _percent(sign: float) -> str:
 def _features(setting: Setting) -> Iterator[Question]:
     plan = setting.plan
     for feature in SWITCHABLE:
-        if uses(plan, feature):
+        if feature is not Feature.PREFIX_CACHING and uses(plan, feature):
             world = World(request=without_features(plan.request, [feature]))
             yield Question(name=feature.value, title=feature_title(feature), worlds=(("off", world),))
     if any(asked.workload.prefix_share > 0 for asked in plan.request.served_classes()):
