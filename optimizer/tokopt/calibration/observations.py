@@ -59,7 +59,7 @@ def _taken(record: Any, index: NDArray[np.int64]) -> Any:
         value = getattr(record, f.name)
         if f.name == "attention":
             values[f.name] = tuple(_taken(part, index) for part in value)
-        else:
+        elif value is not None:  # stacked models have no drafters of their own
             values[f.name] = np.asarray(value, dtype=float)[index]
     kind: type[Peaks | LlmArithmetic | AttentionCost] = type(record)
     return kind(**values)
