@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from tokopt.catalog import Catalog, load_catalog
-from tokopt.domain.caching import Offload, Reuse
+from tokopt.domain.caching import Reuse
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
-from tokopt.domain.estimates import Estimate, Interval, MemoryGib, PowerKw
+from tokopt.domain.estimates import Estimate, Interval, MemoryGib
 from tokopt.domain.speculators import Domain
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
-from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker, replica_profile
-from tokopt.perf.describe import memory_shares, replica_drawn_w, steady_at, time_shares
+from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
+from tokopt.perf.describe import memory_shares, steady_at, time_shares
 from tokopt.perf.queueing import (
     LOAD_LIMIT,
     at_rate,
@@ -23,9 +23,10 @@ from tokopt.perf.queueing import (
 from tokopt.perf.speculation import acceptance_unsure
 from tokopt.perf.step import worker_steps
 from tokopt.silicon import SiliconSteps
-from tokopt.units import GIB, KW, REQUEST_RATE, parse_quantity
+from tokopt.units import GIB, REQUEST_RATE, parse_quantity
 
 from .cache_settings import CacheSettings, cache_settings, finding, waiting, with_caches
+from .estimate_words import power_of, said_of, unfit
 from .items import latency_ms
 from .loads import Figures, closed_loop_figures, prefill_fits, slots_per_worker
 from .ranges import THROUGHPUT, TPOT, TTFT, clock_unsure, factors, outside, resolved_traits
@@ -44,7 +45,7 @@ from .second_opinion import (
     with_second_opinion,
 )
 from .space import check_context
-from .speculating import acceptance_said, asked_drafts
+from .speculating import asked_drafts
 
 UNCALIBRATED = (
     "a step takes what its kernels took alone: nothing between kernels, nothing fitted to serving, so no 80 % range"
@@ -241,7 +242,7 @@ def estimate_deployment(
     slots = slots_per_worker(resolved, deployment, workload)
     said = f"concurrency {concurrency:g}" if concurrency is not None else f"{arrivals:g} req/s"
     if slots < 1 or not prefill_fits(resolved, deployment, workload):
-        return _unfit(catalog, resolved, deployment, workload, said)
+        return unfit(catalog, resolved, deployment, workload, said)
     if database is not None:
         refuse_unknown(database, deployment)
     source = database or worker_steps
@@ -341,7 +342,7 @@ def _estimate(
         ),
         bottleneck=max(shares, key=lambda name: shares[name]),
         bottleneck_shares=shares,
-        power_kw=_power(resolved, gpus, figures.busy, float(np.squeeze(state.compute_share))),
+        power_kw=power_of(resolved, gpus, figures.busy, float(np.squeeze(state.compute_share))),
         accelerators=gpus,
         interval={}
         if database is not None
@@ -349,7 +350,7 @@ def _estimate(
         extrapolated=outside(
             catalog.calibration, resolved_traits(resolved), workload.input_tokens, workload.output_tokens
         ),
-        assumptions=(*_said(resolved, deployment, workload), *([] if used is None else [UNCALIBRATED])),
+        assumptions=(*said_of(resolved, deployment, workload), *([] if used is None else [UNCALIBRATED])),
         provenance=estimate_provenance(catalog, resolved, used),
     )
 
@@ -382,88 +383,3 @@ def _ranges(
         interval["tpot_ms"] = around(TPOT, latency_ms(figures.tpot_s).mean)
         interval["ttft_ms"] = around(TTFT, figures.ttft_s["mean"] * 1e3)
     return interval
-
-
-def _power(resolved: Resolved, gpus: int, busy: float, compute_share: float) -> PowerKw:
-    accelerator = resolved.accelerator
-    drawn = replica_drawn_w(accelerator, resolved.machine, accelerators=gpus, busy=busy, compute_share=compute_share)
-    return PowerKw(
-        drawn=None if drawn is None else drawn / KW,
-        rated=None if accelerator.server_w is None else accelerator.server_w * gpus / KW,
-        provisioned=None if accelerator.all_in_w is None else accelerator.all_in_w * gpus / KW,
-    )
-
-
-def _said(resolved: Resolved, deployment: Deployment, workload: Workload) -> tuple[str, ...]:
-    said = [
-        f"{resolved.framework.name}, weights {resolved.precision.name}, cache {resolved.kv_precision}",
-        f"{workload.input_tokens:,.0f} tokens in, {workload.output_tokens:,.0f} out on average, "
-        f"{workload.prefix_share:.0%} of prompts cached",
-    ]
-    if deployment.caching is not None:
-        caching = deployment.caching
-        where = "all in GPU memory"
-        if caching.offload is not Offload.NONE:
-            fetched = f"fetched from {caching.offload.value} in {caching.restore_ms:,.3g} ms a request"
-            where = f"{caching.hit_share - caching.device_share:.1%} {fetched}"
-        said.append(
-            f"prefix caches of {caching.replicas or 1:g} replicas, routed {caching.router.value.replace('_', ' ')}, "
-            f"find {caching.hit_share:.1%} of prompt tokens, {where} (LRU; published constants, not fitted)"
-        )
-    if deployment.speculation_depth:
-        accepted = resolved.accepted(deployment.speculation_depth)
-        drafts = resolved.speculator.title if resolved.speculator else "multi-token prediction"
-        said.append(f"{drafts} yields {accepted:.2f} tokens a step at depth {deployment.speculation_depth}")
-        if resolved.speculator is not None:
-            said += acceptance_said(resolved.speculator, workload.domain)
-    return tuple(said)
-
-
-def _unfit(catalog: Catalog, resolved: Resolved, deployment: Deployment, workload: Workload, said: str) -> Estimate:
-    agg = deployment.mode is ServingMode.AGG
-    worker = decode_worker(deployment, resolved.accepted(deployment.speculation_depth))
-    memory = memory_shares(resolved.model, resolved.machine, worker, workload, slots=1, prefill=agg)
-    pool = "" if agg else "decode pool: "
-    if memory.free >= 0 and deployment.prefill is not None:
-        # Decode workers hold a request: it is the prefill workers that cannot.
-        pool = "prefill pool: "
-        prompts = prefill_worker(deployment)
-        memory = memory_shares(resolved.model, resolved.machine, prompts, workload, slots=1, prefill=True)
-    reason = (
-        f"{pool}does not fit: weights of {memory.weights / GIB:,.1f} GiB, {memory.other / GIB:,.1f} GiB of working "
-        f"memory and {memory.kv / GIB:,.1f} GiB of cache for one request on a device of "
-        f"{resolved.machine.memory_bytes / GIB:,.1f} GiB; spread the model wider, or use a narrower precision"
-    )
-    return Estimate(
-        deployment=deployment,
-        workload=workload.name,
-        input_tokens=workload.input_tokens,
-        output_tokens=workload.output_tokens,
-        load=said,
-        fits=False,
-        overloaded=False,
-        reason=reason,
-        ttft_ms=None,
-        tpot_ms=None,
-        e2e_ms=None,
-        tokens_per_s_per_user=None,
-        requests_per_s=None,
-        output_tokens_per_s_per_gpu=None,
-        total_tokens_per_s_per_gpu=None,
-        running_batch=None,
-        running_cap=None,
-        saturation_requests_per_s=None,
-        memory_gib=MemoryGib(
-            weights=memory.weights / GIB, kv=memory.kv / GIB, other=memory.other / GIB, free=memory.free / GIB
-        ),
-        bottleneck=None,
-        bottleneck_shares={},
-        power_kw=_power(resolved, deployment.accelerators, 0.0, 0.0),
-        accelerators=deployment.accelerators,
-        interval={},
-        extrapolated=outside(
-            catalog.calibration, resolved_traits(resolved), workload.input_tokens, workload.output_tokens
-        ),
-        assumptions=_said(resolved, deployment, workload),
-        provenance=estimate_provenance(catalog, resolved),
-    )

@@ -11,8 +11,9 @@ from tokopt.catalog import Catalog, load_catalog
 from tokopt.cost import pflops_per_usd, tokens_per_s_per_mw, usd_per_million_tokens
 from tokopt.domain.accelerators import Accelerator, NumberFormat
 from tokopt.domain.comparisons import Basis, Economics, EconomicsComparisonRow, Frontier, FrontierPoint, Reach
-from tokopt.domain.deployments import ServingMode
+from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.economics import EconomicsLine, PublishedEconomics
+from tokopt.domain.speculators import Speculator
 from tokopt.domain.workloads import Sla, Statistic, Workload
 from tokopt.errors import InputError
 from tokopt.search import OperatingPoint, SearchSpace, find_frontier, longest_input, pareto
@@ -144,7 +145,6 @@ def frontier(
         for t, (a, p) in zip(traits, found, strict=True)
     )
     widest = max(ranges, key=lambda f: f.high / f.low)
-    drafting = sorted({p.deployment.speculator for _, p in found if p.deployment.speculator})
     return Frontier(
         model=llm.name,
         workload=shape.name,
@@ -160,13 +160,19 @@ def frontier(
         prices_as_of=as_of,
         interval={"output_tokens_per_s_per_gpu": widest.around(1.0)},
         extrapolated=any(outside(loaded.calibration, t, shape.input_tokens, shape.output_tokens) for t in traits),
-        assumptions=(
-            f"{shape.input_tokens:,.0f} tokens in, {shape.output_tokens:,.0f} out; means in a steady state; first "
-            f"token within {SLOWEST_FIRST_TOKEN_MS / 1e3:g} s",
-            *(line for name in drafting for line in acceptance_said(drafters[name], shape.domain)),
-            *([f"an endless prefix cache: {shape.prefix_share:.0%} of prompts are found"] if shape.reuse else []),
-        ),
+        assumptions=_said(shape, [point.deployment for _, point in found], drafters),
         provenance=estimate_provenance(loaded, resolved),
+    )
+
+
+def _said(shape: Workload, shown: Sequence[Deployment], drafters: Mapping[str, Speculator]) -> tuple[str, ...]:
+    """Return what the points take for granted."""
+    drafting = sorted({each.speculator for each in shown if each.speculator})
+    return (
+        f"{shape.input_tokens:,.0f} tokens in, {shape.output_tokens:,.0f} out; means in a steady state; first "
+        f"token within {SLOWEST_FIRST_TOKEN_MS / 1e3:g} s",
+        *(line for name in drafting for line in acceptance_said(drafters[name], shape.domain)),
+        *([f"an endless prefix cache: {shape.prefix_share:.0%} of prompts are found"] if shape.reuse else []),
     )
 
 
