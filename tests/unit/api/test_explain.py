@@ -30,6 +30,7 @@ DENSE: dict[str, Any] = {
     "sla": "30ms",
     "power": "200kW",
     "gpus": "h100_sxm,h200_sxm",
+    "disable": "eagle3,draft_model,ngram",
 }
 EXPERTS: dict[str, Any] = {"power": "1MW", "sla": "50ms", "gpus": "h200_sxm"}
 
@@ -266,6 +267,7 @@ def test_a_baseline_that_cannot_do_it_names_others(catalog: Catalog) -> None:
 def test_sets_of_factors_that_meet_the_request_in_no_way_are_counted(catalog: Catalog) -> None:
     """In 16 bits the plan's accelerator is too slow, though the baseline's is fast enough."""
     asked = {"model": "qwen3-32b", "workload": "chat", "demand": "5req/s", "prices": "aws", "sla": "14ms"}
+    asked |= {"disable": "eagle3,draft_model,ngram"}
     plan = tokopt.plan(catalog=catalog, gpus="l40s", **asked)
     found = tokopt.explain(plan, catalog=catalog, baseline="h100_sxm", factors="accelerator,precision")
     assert (found.coalitions, found.infeasible_coalitions) == (4, 1)
