@@ -114,7 +114,7 @@ def test_two_workers_give_what_one_process_gives(cluster: Cluster, expected: lis
 def test_a_price_file_and_a_store_need_not_be_where_the_workers_are(cluster: Cluster, tmp_path: Path) -> None:
     cluster.worker()
     mine = tmp_path / "mine.csv"
-    mine.write_text("accelerator,accelerator_count,usd_per_hour\nh100_sxm,8,9.5\n", encoding="utf-8")
+    mine.write_text("accelerator,accelerator_count,usd_per_hour\nh100_sxm,8,2.5\n", encoding="utf-8")
     store = tmp_path / "cells.sqlite"
     found = tokopt.compare(SCENARIOS, ["aws", str(mine)], cluster=cluster.address, store=store)
     assert {winner.price_list for winner in found.winners} == {str(mine)}
