@@ -151,7 +151,8 @@ def characteristic_s(pattern: Pattern, *, room_tokens: Floats, rate: Floats, pre
         fits = held(np.exp(middle)) <= room
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
     found = np.where(held(np.full(shape, LONGEST_S)) <= room, np.inf, np.exp(low))
-    return np.where(room > 0.0, found, 0.0)
+    # Where not even the shortest time fits, nothing stays: the search's own lower end is no answer.
+    return np.where(held(np.full(shape, SHORTEST_S)) <= room, found, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
