@@ -310,9 +310,10 @@ def capacity(profile: Profile, limits: Limits, *, above: float = 0.0, load_limit
         return limits.excess(at_rate(profile, rate, (limits.statistic,)))
 
     high = load_limit * saturation(profile)
-    if high <= above:
+    # Replicas that the same pool limits tie, to the digits that a rate is found to: a tie is seen at once.
+    low = above * (1.0 + CLOSE_ENOUGH) if above > 0.0 else high * 1e-6
+    if high <= low:
         return 0.0
-    low = above if above > 0.0 else high * 1e-6
     under = excess(low)  # first, since most replicas of a search do not get beyond it
     if under > 0.0:
         return 0.0

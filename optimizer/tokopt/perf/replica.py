@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,13 +102,11 @@ def aggregated_profiles(
     size = workload_lengths(workload)
     running = knots(max(slots))
 
-    def column(name: str) -> NDArray[np.float64]:
-        return np.array([[float(getattr(worker, name))] for worker in workers])
-
+    column = partial(_column, workers)
     state = steady_state(
         model,
         machine,
-        Layouts(tp=column("tp"), pp=column("pp"), ep=column("ep"), dp=column("dp")),
+        _layouts(workers),
         size,
         running=running,
         depth=column("depth"),
@@ -218,6 +216,15 @@ def transfer_s(
     return machine.handover_s + latency + moved_s
 
 
+def _column(workers: Sequence[Worker], name: str) -> NDArray[np.float64]:
+    """Return a setting of workers, one row each to broadcast against occupancies."""
+    return np.array([[float(getattr(worker, name))] for worker in workers])
+
+
+def _layouts(workers: Sequence[Worker]) -> Layouts:
+    return Layouts(**{name: _column(workers, name) for name in ("tp", "pp", "ep", "dp")})
+
+
 def decode_profiles(
     model: LlmArithmetic,
     machine: Machine,
@@ -234,13 +241,11 @@ def decode_profiles(
     size = workload_lengths(workload)
     running = knots(max(slots))
 
-    def column(name: str) -> NDArray[np.float64]:
-        return np.array([[float(getattr(worker, name))] for worker in workers])
-
+    column = partial(_column, workers)
     state = steady_state(
         model,
         machine,
-        Layouts(tp=column("tp"), pp=column("pp"), ep=column("ep"), dp=column("dp")),
+        _layouts(workers),
         size,
         running=running,
         depth=column("depth"),

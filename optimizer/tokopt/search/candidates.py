@@ -24,9 +24,9 @@ from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import Limits, Profile, capacity, capped
 from tokopt.search.caching import most_found, settled, with_restores
 from tokopt.search.leads import Aggregated, Disaggregated, Leads
-from tokopt.search.pools import pairing
+from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
-from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, setups
+from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, legal_layouts, setups
 
 # Set-ups of one size that are evaluated at most where prompts repeat: bounds take caches to be endless, so they seldom
 # end the search before.
@@ -168,6 +168,7 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
     keep_freed_memory()
     report = SearchReport()
     leads: list[Leads] = []
+    prefills: dict[Hashable, Prefills] = {}
     for family in families_in(space, accelerator):
         workload = most_found(family, space)
         decode = decode_steps(family, workload, space.widest)
@@ -183,7 +184,12 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
             report.count(screened)
             leads.append(Aggregated(family, space, screened))
         if ServingMode.DISAGG in space.modes and Feature.DISAGG in family.features:
-            leads.append(_paired(family, space, workload, report, decode))
+            # Families that differ in what drafts prefill alike, unless what drafts leaves them fewer layouts.
+            like = (family.framework.name, family.precision.name, family.kv_precision)
+            key = (*like, legal_layouts(family, space.widest))
+            if key not in prefills or workload is not space.workload:
+                prefills[key] = prefills_of(family, workload, space.limits, space.widest)
+            leads.append(_paired(family, space, workload, report, decode, prefills[key]))
     return Prepared(space=space, leads=leads, screened=report, most_slots=most_slots)
 
 
@@ -306,12 +312,17 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
 
 
 def _paired(
-    family: Family, space: SearchSpace, workload: Workload, report: SearchReport, steps: DecodeSteps | None
+    family: Family,
+    space: SearchSpace,
+    workload: Workload,
+    report: SearchReport,
+    steps: DecodeSteps | None,
+    prefill: Prefills,
 ) -> Disaggregated:
     every = setups(family, space.widest, role="decode")
     decode = screen(family, every, workload, space.limits, prefill=False, decode=steps)
     report.count(decode)
-    pairs = pairing(family, decode, workload, space.limits, space.widest)
+    pairs = pairing(prefill, decode, space.widest)
     report.considered += pairs.considered
     report.did_not_fit += pairs.did_not_fit
     report.missed_limits += pairs.missed_limits

@@ -18,7 +18,7 @@ from tokopt.search.pools import MOST_WORKERS, Pairing, in_time
 from tokopt.search.screening import Screened
 from tokopt.search.space import Family, SearchSpace, deployment_of, layout_of, worker_of
 
-NO_ROWS = np.zeros(0, dtype=np.intp)
+NO_ROWS, NO_BOUNDS = np.zeros(0, dtype=np.intp), np.zeros(0)
 WORKER_CODES = MOST_WORKERS + 1  # worker counts in the number of a row
 
 
@@ -120,6 +120,7 @@ class Disaggregated:
         self.sizes = pairs.sizes
         self._space, self._pairs = space, pairs
         self._decoding: dict[int, Profile] = {}  # by decode set-up: of one worker
+        self._capped: dict[int, Profile | None] = {}  # the same within the TPOT limit
         self._foreseen: dict[int, Callable[[], Profile]] = {}
         self._prefills_in_time: dict[tuple[int, int], tuple[float, float]] = {}
         self._decodes_in_time: dict[int, tuple[float, float]] = {}
@@ -127,6 +128,8 @@ class Disaggregated:
 
     def of_size(self, size: int, above: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """See `Leads.of_size`."""
+        if self._pairs.highest * size <= above:  # most families, most of the time
+            return NO_ROWS, NO_BOUNDS
         rows = self._pairs.of_size(size, above)
         codes = (rows.prefill * max(len(self._pairs.decodes), 1) + rows.decode) * WORKER_CODES + rows.prefill_workers
         return codes * WORKER_CODES + rows.decode_workers, rows.bound_requests_per_s
@@ -152,7 +155,9 @@ class Disaggregated:
         return math.isfinite(limits.e2e_s) or _holds(self._decodes_in_time, d, above / y, partial(self._decodes, d))
 
     def _decodes(self, d: int, rate: float) -> bool:
-        profile = capped(self._decode_profile(d), self._space.limits)
+        if d not in self._capped:
+            self._capped[d] = capped(self._decode_profile(d), self._space.limits)
+        profile = self._capped[d]
         if profile is None or rate >= LOAD_LIMIT * saturation(profile):
             return False
         limits = self._space.limits

@@ -50,6 +50,7 @@ class Pairing:
     kind_decode: NDArray[np.intp]
     ideal: NDArray[np.float64]  # of each kind, requests a second and accelerator if the counts matched
     least: NDArray[np.float64]  # accelerators of one worker of each
+    highest: float  # of `ideal`
     widest: int
     considered: int
     did_not_fit: int
@@ -104,8 +105,21 @@ def in_time(pool: PrefillPool, rate: float, workload: Workload, limits: Limits) 
     return (first.mean() if q is None else first.quantile(q, workload.input_cv)) <= limits.ttft_s
 
 
-def pairing(family: Family, decode: Screened, workload: Workload, limits: Limits, widest: int) -> Pairing:
-    """Return all pairs of a prefill worker that fits and is in time, and a decode worker of a screening."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefills:
+    """The prefill workers of a family that fit and are in time; whatever drafts for decoding, they are the same."""
+
+    setups: Setups  # those that no other of their size is better than at any load
+    single_s: NDArray[np.float64]
+    batch_s: NDArray[np.float64]
+    prompts_per_s: NDArray[np.float64]  # of one queue
+    held_sizes: NDArray[np.float64]  # accelerators of all that fit
+    chosen: int
+    in_time: int
+
+
+def prefills_of(family: Family, workload: Workload, limits: Limits, widest: int) -> Prefills:
+    """Return the prefill workers of a family that are worth pairing."""
     chosen = setups(family, widest, role="prefill")
     held = chosen.pick(fitting(family, chosen, workload, role="prefill")[0])
     size = workload_lengths(workload)
@@ -117,8 +131,21 @@ def pairing(family: Family, decode: Screened, workload: Workload, limits: Limits
     (prompt,) = np.nonzero(first_token_floor(single, size, limits) <= limits.ttft_s)
     servers = held.dp * held.pp
     kept = prompt[_undominated(held.accelerators, single, batch, -queue * servers, -servers, prompt)]
-    prefills, decodes = held.pick(kept), decode.setups
-    rate = (queue * servers)[kept] * LOAD_LIMIT
+    return Prefills(
+        setups=held.pick(kept),
+        single_s=single[kept],
+        batch_s=batch[kept],
+        prompts_per_s=queue[kept],
+        held_sizes=held.accelerators,
+        chosen=len(chosen),
+        in_time=prompt.size,
+    )
+
+
+def pairing(prefill: Prefills, decode: Screened, widest: int) -> Pairing:
+    """Return all pairs of a prefill worker and a decode worker of a screening."""
+    prefills, decodes = prefill.setups, decode.setups
+    rate = prefill.prompts_per_s * prefills.dp * prefills.pp * LOAD_LIMIT
     with np.errstate(divide="ignore"):
         ideal = 1.0 / (
             (prefills.accelerators / rate)[:, None] + (decodes.accelerators / decode.bound_requests_per_s)[None, :]
@@ -127,9 +154,9 @@ def pairing(family: Family, decode: Screened, workload: Workload, limits: Limits
     p, d = np.nonzero(least <= widest)
     return Pairing(
         prefills=prefills,
-        single_s=single[kept],
-        batch_s=batch[kept],
-        prompts_per_s=queue[kept],
+        single_s=prefill.single_s,
+        batch_s=prefill.batch_s,
+        prompts_per_s=prefill.prompts_per_s,
         prefill_rate=rate,
         decodes=decodes,
         decode_rate=decode.bound_requests_per_s,
@@ -138,10 +165,11 @@ def pairing(family: Family, decode: Screened, workload: Workload, limits: Limits
         kind_decode=d,
         ideal=ideal[p, d],
         least=least[p, d],
+        highest=float(ideal[p, d].max(initial=0.0)),
         widest=widest,
-        considered=len(chosen) + _pairs(held.accelerators, decodes.accelerators, widest),
-        did_not_fit=len(chosen) - len(held),
-        missed_limits=len(held) - prompt.size,
+        considered=prefill.chosen + _pairs(prefill.held_sizes, decodes.accelerators, widest),
+        did_not_fit=prefill.chosen - len(prefill.held_sizes),
+        missed_limits=len(prefill.held_sizes) - prefill.in_time,
     )
 
 

@@ -15,7 +15,7 @@ from tokopt.perf.queueing import at_rate, capacity
 from tokopt.perf.replica import Worker
 from tokopt.search import find_candidates
 from tokopt.search.candidates import capped_profile, replicas_per_unit
-from tokopt.search.pools import MOST_WORKERS, pairing
+from tokopt.search.pools import MOST_WORKERS, pairing, prefills_of
 from tokopt.search.screening import Crossing, decode_steps, fitting, screen
 from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, deployment_of, families, layout_of, setups
 
@@ -354,7 +354,7 @@ def test_bounds_of_pairs_hold(catalog, sla) -> None:
 
 def pair_bounds_hold(family, space) -> None:
     decode = screen(family, setups(family, 6, role="decode"), LONG, space.limits, prefill=False)
-    pairs = pairing(family, decode, LONG, space.limits, 6)
+    pairs = pairing(prefills_of(family, LONG, space.limits, 6), decode, 6)
     seen = 0
     for size in sorted(pairs.sizes):
         rows = pairs.of_size(size, 0.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tokopt.domain.workloads import Workload
 from tokopt.perf.queueing import Limits
-from tokopt.search.pools import MOST_WORKERS, pairing, worker_counts
+from tokopt.search.pools import MOST_WORKERS, pairing, prefills_of, worker_counts
 from tokopt.search.screening import fitting, screen
 from tokopt.search.space import families, setups
 
@@ -79,7 +79,7 @@ def family(catalog):
 
 def test_pairs_of_a_family(family) -> None:
     decode = screen(family, setups(family, 16, role="decode"), CHAT, ANY, prefill=False)
-    pairs = pairing(family, decode, CHAT, ANY, 16)
+    pairs = pairing(prefills_of(family, CHAT, ANY, 16), decode, 16)
     assert pairs.sizes == frozenset(range(2, 17))
     for size in pairs.sizes:
         rows = pairs.of_size(size, 0.0)
@@ -100,7 +100,7 @@ def test_pairs_are_counted_as_if_they_were_listed(family) -> None:
         for p, d in itertools.product(held.accelerators, decode.setups.accelerators)
         for x, y in itertools.product(range(1, MOST_WORKERS + 1), repeat=2)
     )
-    assert pairing(family, decode, CHAT, ANY, 8).considered == len(every) + listed
+    assert pairing(prefills_of(family, CHAT, ANY, 8), decode, 8).considered == len(every) + listed
 
 
 def test_prefill_workers_need_memory_for_weights_and_one_prompt(catalog) -> None:
@@ -123,7 +123,7 @@ def test_prefill_workers_need_memory_for_weights_and_one_prompt(catalog) -> None
 def test_a_prompt_that_takes_too_long_leaves_no_pair(family) -> None:
     hasty = Limits(tpot_s=0.05, ttft_s=1e-4, e2e_s=float("inf"), statistic="p90")
     decode = screen(family, setups(family, 8, role="decode"), CHAT, ANY, prefill=False)
-    pairs = pairing(family, decode, CHAT, hasty, 8)
+    pairs = pairing(prefills_of(family, CHAT, hasty, 8), decode, 8)
     assert pairs.sizes == frozenset()
     assert pairs.of_size(4, 0.0).decode.size == 0
     assert pairs.missed_limits > 0
