@@ -57,18 +57,18 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
 
 def _of_quality(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
     """Say where a narrower precision may lose quality that nobody published."""
-    unknown: dict[str, str] = {}
+    unknown: list[str] = []
     for item in items:
         if item.quality_loss is None:
-            llm = found.catalog.llm(item.deployment.llm)
+            llm = found.services[found.service_of(item)].llm
             weights = not math.isfinite(llm.quality_loss(item.precision))
             cache = not math.isfinite(llm.quality_loss(llm.native_precision, item.kv_precision))
             parts = [f"weights in {item.precision}"] * weights + [f"a cache in {item.kv_precision}"] * cache
-            unknown[f"{llm.name} with {' and '.join(parts)}"] = ""
+            unknown.append(f"{llm.name} with {' and '.join(parts)}")
     if not unknown:
         return []
     return [
-        f"loss of quality is unknown, since no scores are published: {'; '.join(unknown)} "
+        f"loss of quality is unknown, since no scores are published: {'; '.join(dict.fromkeys(unknown))} "
         "(--max-quality-loss 100% refuses what is unknown)"
     ]
 

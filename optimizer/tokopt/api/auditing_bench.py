@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tokopt.catalog import Catalog
-from tokopt.catalog.granting import GrantedCatalog
+from tokopt.catalog.replacing import granted as with_features
 from tokopt.cost import tokens_per_s_per_mw
 from tokopt.domain.accelerators import Accelerator, Framework, FrameworkSupport, Precision
 from tokopt.domain.auditing import Case, Gain
@@ -124,7 +124,7 @@ class Bench:
         if key not in self._known:
             catalog = self.asked.catalog
             if granted:
-                catalog = GrantedCatalog(catalog, self.accelerator.hardware, granted)
+                catalog = with_features(catalog, self.accelerator.hardware, granted)
             self._known[key] = self._within(catalog, changes)
         found: Found = self._known[key]
         return replace(found, case=found.case.model_copy(update={"condition": condition}))

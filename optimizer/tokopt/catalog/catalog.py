@@ -45,6 +45,8 @@ class Catalog:
     def __init__(self, directories: Sequence[Path]) -> None:
         self.directories: tuple[Path, ...] = tuple(directories)
         self._indices: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._named_llms: dict[str, Llm] = {}  # by what they were asked for
+        self._drafting: dict[tuple[str, Domain | None], tuple[Speculator, ...]] = {}  # for a model and a domain
 
     def __repr__(self) -> str:
         return f"Catalog({', '.join(str(d) for d in self.directories)})"
@@ -97,9 +99,12 @@ class Catalog:
         """Return the speculators that searches try for texts of a domain; others' entries are not looked at."""
         from tokopt.catalog.speculators import SpeculatorRow, concerns, speculator_record
 
-        record = partial(speculator_record, llm=self.llm, precisions=self.precisions)
-        wanted = partial(concerns, llm_name=llm_name, domain=domain)
-        return tuple(self._table("speculators.yaml", SpeculatorRow, record, wanted=wanted).values())
+        if (llm_name, domain) not in self._drafting:
+            record = partial(speculator_record, llm=self.llm, precisions=self.precisions)
+            wanted = partial(concerns, llm_name=llm_name, domain=domain)
+            found = self._table("speculators.yaml", SpeculatorRow, record, wanted=wanted)
+            self._drafting[llm_name, domain] = tuple(found.values())
+        return self._drafting[llm_name, domain]
 
     @cached_property
     def benchmarks(self) -> Mapping[str, Benchmark]:
@@ -251,9 +256,11 @@ class Catalog:
             return read_huggingface_config(path)
         from tokopt.catalog.llms import load_llm
 
+        if name_or_path in self._named_llms:
+            return self._named_llms[name_or_path]
         for folder in reversed(self._folders("llms")):
             try:
-                return load_llm(folder, name_or_path)
+                return self._named_llms.setdefault(name_or_path, load_llm(folder, name_or_path))
             except CatalogError:
                 raise
             except InputError:

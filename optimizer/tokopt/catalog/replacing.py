@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tokopt.catalog.catalog import Catalog
 from tokopt.catalog.power_settings import AcceleratorTable
-from tokopt.domain.accelerators import Accelerator
+from tokopt.domain.accelerators import Accelerator, Framework
+from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.offers import PriceList
 
+# Of the base: read once, whatever number of catalogs is made of it.
+_SHARED = (
+    "sources",
+    "accelerators",
+    "precisions",
+    "kv_precisions",
+    "frameworks",
+    "workloads",
+    "sites",
+    "ownership",
+    "calibration",
+    "version",
+)
+
 
 class ReplacedCatalog(Catalog):
-    """A catalog with other accelerators, chances of accepted drafts, precisions of models, or prices.
+    """A catalog with other accelerators, frameworks, chances of accepted drafts, precisions of models, or prices.
 
-    Everything else, and its version, is the base's. Its price list is handed to it: whatever lists are asked for, it
-    returns that one.
+    Everything else, and its version, is the base's; what the base has read is not read again.
 
     Args:
-        base: The catalog to start from; what it has read is not read again.
-        prices: The price list.
+        base: The catalog to start from.
+        prices: A price list that is returned whatever lists are asked for; None = the base's.
         accelerators: Records by name, in place of the base's.
+        frameworks: The same of frameworks.
         acceptance: Chances of draft tokens by model, in place of the calibration's.
         llms: Models by the name that they are asked for by.
     """
@@ -31,28 +46,47 @@ class ReplacedCatalog(Catalog):
         self,
         base: Catalog,
         *,
-        prices: PriceList,
-        accelerators: Mapping[str, Accelerator],
-        acceptance: Mapping[str, tuple[float, ...]],
-        llms: Mapping[str, Llm],
+        prices: PriceList | None = None,
+        accelerators: Mapping[str, Accelerator] | None = None,
+        frameworks: Mapping[str, Framework] | None = None,
+        acceptance: Mapping[str, tuple[float, ...]] | None = None,
+        llms: Mapping[str, Llm] | None = None,
     ) -> None:
         super().__init__(base.directories)
-        known = ("sources", "precisions", "kv_precisions", "frameworks", "workloads", "sites", "ownership", "version")
-        self.__dict__.update({name: getattr(base, name) for name in known})
-        self.__dict__["accelerators"] = (
-            AcceleratorTable({**base.accelerators, **accelerators}) if accelerators else base.accelerators
-        )
-        calibration = base.calibration
+        for name in _SHARED:
+            getattr(base, name)
+        self.__dict__.update(base.__dict__)
+        if accelerators:
+            self.__dict__["accelerators"] = AcceleratorTable({**base.accelerators, **accelerators})
+        if frameworks:
+            self.__dict__["frameworks"] = {**base.frameworks, **frameworks}
         if acceptance:
-            calibration = replace(calibration, acceptance={**calibration.acceptance, **acceptance})
-        self.__dict__["calibration"] = calibration
-        self._llms = dict(llms)
+            calibration = base.calibration
+            self.__dict__["calibration"] = replace(calibration, acceptance={**calibration.acceptance, **acceptance})
+        self._llms = dict(llms or {})
         self._prices = prices
 
-    def price_list(self, *_names: Any, **_settings: Any) -> PriceList:
-        """Return the price list that was handed over."""
-        return self._prices
+    def price_list(self, *names: Any, **settings: Any) -> PriceList:
+        """Return the price list that was handed over, or the base's."""
+        return super().price_list(*names, **settings) if self._prices is None else self._prices
 
     def llm(self, name_or_path: str) -> Llm:
         """Return a model that was handed over, or the base's."""
         return self._llms.get(name_or_path) or super().llm(name_or_path)
+
+
+def granted(base: Catalog, hardware: str, features: Iterable[Feature]) -> Catalog:
+    """Return a catalog whose frameworks support more on an accelerator than they do: what would it be worth?"""
+    more = tuple(features)
+    frameworks = {
+        name: replace(
+            framework,
+            support={
+                **framework.support,
+                hardware: replace(support, features=tuple(dict.fromkeys((*support.features, *more)))),
+            },
+        )
+        for name, framework in base.frameworks.items()
+        if (support := framework.support.get(hardware)) is not None
+    }
+    return ReplacedCatalog(base, frameworks=frameworks)
