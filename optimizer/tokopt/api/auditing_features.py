@@ -9,17 +9,15 @@ from typing import Any
 from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import NumberFormat
 from tokopt.domain.auditing import Case, FeatureAnswer, Gain, MissingAnswer, PrecisionAnswer
-from tokopt.domain.caching import Offload, Router
-from tokopt.domain.deployments import Layout, ServingMode
 from tokopt.domain.features import SWITCHABLE, Feature
 from tokopt.domain.llms import Llm
-from tokopt.domain.plans import FleetItem, Plan, Status
+from tokopt.domain.plans import Plan, Status
 from tokopt.errors import InputError
-from tokopt.perf.deployed import decode_layout
 from tokopt.perf.machine import compute_format
 from tokopt.search import OperatingPoint
 
 from .auditing_bench import FILLED, PER_GPU, PER_USER, Bench, Found, cost_gain, frameworks_on, is_published, speed_gain
+from .explaining_features import item_uses
 from .planning import solve_request
 
 TITLES = {
@@ -127,36 +125,13 @@ def feature_answers(bench: Bench) -> tuple[FeatureAnswer, ...]:
                 supported=bool(having),
                 frameworks=having,
                 applies=suits,
-                used=None if item is None else uses(item, feature),
+                used=None if item is None else item_uses(item, feature),
                 gains=gains,
                 note=why,
                 sources=_support_sources(bench, having),
             )
         )
     return (*answers, _caching(bench))
-
-
-def uses(item: FleetItem, feature: Feature) -> bool:
-    """Whether an item of a fleet uses a feature."""
-    deployment = item.deployment
-    pools = [decode_layout(deployment)[0], *([deployment.prefill.layout] if deployment.prefill else [])]
-
-    def any_layout(name: str) -> bool:
-        return any(getattr(layout, name) > 1 for layout in pools if isinstance(layout, Layout))
-
-    tests = {
-        Feature.MTP: deployment.speculation_depth > 0 and deployment.speculator is None,
-        Feature.EAGLE3: item.features.get("speculation") == Feature.EAGLE3,
-        Feature.DRAFT_MODEL: item.features.get("speculation") == Feature.DRAFT_MODEL,
-        Feature.NGRAM: item.features.get("speculation") == Feature.NGRAM,
-        Feature.KV_ROUTING: item.features.get("router") == Router.KV_AWARE,
-        Feature.KV_OFFLOAD: item.features.get("kv_offload", Offload.NONE) != Offload.NONE,
-        Feature.DISAGG: deployment.mode is ServingMode.DISAGG,
-        Feature.EXPERT_PARALLEL: any_layout("ep"),
-        Feature.ATTENTION_DP: any_layout("dp"),
-        Feature.PIPELINE_PARALLEL: any_layout("pp"),
-    }
-    return tests[feature] if feature in tests else bool(item.features.get(feature.value))
 
 
 def _gains(bench: Bench, feature: Feature) -> Iterator[Gain]:

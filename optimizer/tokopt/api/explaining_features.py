@@ -60,12 +60,15 @@ def feature_title(feature: Feature) -> str:
     return FEATURE_TITLES.get(feature, feature.value.replace("_", " "))
 
 
-def uses(plan: Plan, feature: Feature) -> bool:
-    """Whether any item of a plan has a feature: by its set-up, or by what it says is switched on."""
+def item_uses(item: FleetItem, feature: Feature) -> bool:
+    """Whether an item has a feature: by its set-up, or by what it says is switched on."""
     known = IN_USE.get(feature)
-    if known is None:
-        return any(item.features.get(feature.value) for item in plan.fleet)
-    return any(known(item) for item in plan.fleet)
+    return bool(item.features.get(feature.value)) if known is None else known(item)
+
+
+def uses(plan: Plan, feature: Feature) -> bool:
+    """Whether any item of a plan has a feature."""
+    return any(item_uses(item, feature) for item in plan.fleet)
 
 
 def without_features(request: PlanRequest, features: Sequence[Feature]) -> PlanRequest:

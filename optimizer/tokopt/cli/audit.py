@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokopt.cli.options import framing, lengths, rates, several
-from tokopt.cli.output import json_text, print_json, print_report, require_writable, say, write_whole
+from tokopt.cli.output import answer, json_text, require_folder, require_writable, write_whole
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
-from tokopt.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from tokopt.domain.auditing import Audit
 
 EXAMPLES = """\b
@@ -64,22 +65,13 @@ def command(
         from tokopt.api import audit
 
         found = audit(accelerators or "", catalog=catalog, progress=told, **request)
-    unwritten: InputError | None = None
-    written: list[str] = []
-    try:
-        written = _write(found, out, plots)
-    except InputError as error:
-        unwritten = error  # the answer is shown all the same
-    if as_json:
-        print_json(found)
-    else:
-        from tokopt.report.auditing import audit_report
-
-        print_report(audit_report(found))
-    if unwritten is not None:
-        raise unwritten
-    for line in () if quiet else written:
-        say(line)
+    answer(
+        found,
+        as_json=as_json,
+        quiet=quiet,
+        report=lambda: _report(found),
+        write=lambda: _write(found, out, plots),
+    )
     return ExitStatus.ANSWERED if found.answered else ExitStatus.INFEASIBLE
 
 
@@ -88,14 +80,17 @@ def _check(out: Path | None, plots: Path | None) -> None:
     if out is not None:
         require_writable(out, option="--out")
     if plots is not None:
-        from tokopt.report.auditing_plots import PICTURE, require_plots
+        from tokopt.report.auditing_plots import PICTURE
+        from tokopt.report.plots import require_plots
 
-        try:
-            plots.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--plots {plots}: cannot be made: {error.strerror or error}") from None
-        require_writable(plots / PICTURE, option="--plots")
+        require_folder(plots, PICTURE, option="--plots")
         require_plots()
+
+
+def _report(found: Audit) -> RenderableType:
+    from tokopt.report.auditing import audit_report
+
+    return audit_report(found)
 
 
 def _write(found: Audit, out: Path | None, plots: Path | None) -> list[str]:

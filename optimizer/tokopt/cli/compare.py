@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tokopt.cli.options import framing, rates, several
-from tokopt.cli.output import console, print_json, print_report, require_writable, say, write_whole
+from tokopt.cli.output import console, print_json, print_report, require_folder, require_writable, say, write_whole
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
 from tokopt.errors import InputError
@@ -89,18 +89,15 @@ def command(
 
 def _check(out: Path | None, plots: Path | None) -> None:
     """Refuse what could not be written in the end."""
-    from tokopt.report.comparing_files import FORMATS, require_plots
+    from tokopt.report.comparing_files import FORMATS
+    from tokopt.report.plots import require_plots
 
     if out is not None:
         if out.suffix.lower() not in FORMATS:
             raise InputError(f"--out {out}: its ending says how it is written: {', '.join(FORMATS)}")
         require_writable(out, option="--out")
     if plots is not None:
-        try:
-            plots.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--plots {plots}: cannot be made: {error.strerror or error}") from None
-        require_writable(plots / "heat_map.png", option="--plots")
+        require_folder(plots, "heat_map.png", option="--plots")
         require_plots()
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from tokopt.cli.options import framing, several
-from tokopt.cli.output import console, json_text, print_json, print_report, require_writable, say, write_whole
+from tokopt.cli.output import answer, console, json_text, require_folder, require_writable, write_whole
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
 from tokopt.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from tokopt.domain.explaining import Explanation
 
 EXAMPLES = """\b
@@ -69,22 +71,13 @@ def command(
         except InputError as error:
             named = str(error).startswith((plan_file, "--"))
             raise error if named else InputError(f"{plan_file}: {error}") from None
-    unwritten: InputError | None = None
-    written: list[str] = []
-    try:
-        written = _write(found, out, plots)
-    except InputError as error:
-        unwritten = error  # the answer is shown all the same
-    if as_json:
-        print_json(found)
-    else:
-        from tokopt.report.explaining import explanation_report
-
-        print_report(explanation_report(found, columns_wide=console().width))
-    if unwritten is not None:
-        raise unwritten
-    for line in () if quiet else written:
-        say(line)
+    answer(
+        found,
+        as_json=as_json,
+        quiet=quiet,
+        report=lambda: _report(found),
+        write=lambda: _write(found, out, plots),
+    )
     return ExitStatus.ANSWERED
 
 
@@ -93,14 +86,16 @@ def _check(out: Path | None, plots: Path | None) -> None:
     if out is not None:
         require_writable(out, option="--out")
     if plots is not None:
-        from tokopt.report.explaining_plots import require_plots
+        from tokopt.report.plots import require_plots
 
-        try:
-            plots.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--plots {plots}: cannot be made: {error.strerror or error}") from None
-        require_writable(plots / "waterfall.png", option="--plots")
+        require_folder(plots, "waterfall.png", option="--plots")
         require_plots()
+
+
+def _report(found: Explanation) -> RenderableType:
+    from tokopt.report.explaining import explanation_report
+
+    return explanation_report(found, columns_wide=console().width)
 
 
 def _write(found: Explanation, out: Path | None, plots: Path | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,55 @@ def require_writable(path: Path, *, option: str) -> None:
         raise InputError(f"{option} {path}: there is no directory {folder}")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise InputError(f"{option} {path}: may not be written")
+
+
+def require_folder(folder: Path, first: str, *, option: str) -> None:
+    """Make a folder, and refuse it where `first`, a file in it, could not be written.
+
+    Raises:
+        InputError: It cannot be made, or the file may not be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{option} {folder}: cannot be made: {error.strerror or error}") from None
+    require_writable(folder / first, option=option)
+
+
+def answer(
+    document: BaseModel,
+    *,
+    as_json: bool,
+    quiet: bool,
+    report: Callable[[], RenderableType],
+    write: Callable[[], Sequence[str]],
+) -> None:
+    """Write what was asked for and print the answer, which is shown even where a file cannot be written.
+
+    Args:
+        document: The answer, as `--json` prints it.
+        as_json: Print that instead of the report.
+        quiet: Do not say what was written.
+        report: Makes the report.
+        write: Writes the files, and returns a line about each.
+
+    Raises:
+        InputError: A file cannot be written; raised after the answer was printed.
+    """
+    unwritten: InputError | None = None
+    written: Sequence[str] = ()
+    try:
+        written = write()
+    except InputError as error:
+        unwritten = error
+    if as_json:
+        print_json(document)
+    else:
+        print_report(report())
+    if unwritten is not None:
+        raise unwritten
+    for line in () if quiet else written:
+        say(line)
 
 
 def write_whole(path: Path, content: str | bytes, *, option: str) -> None:

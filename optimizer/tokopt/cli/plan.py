@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tokopt.cli.fleet_options import api_keywords, demands, terms
 from tokopt.cli.options import framing, lengths, rates, seconds, several, space, stock, usd_per_hour
-from tokopt.cli.output import json_text, print_json, print_report, require_writable, say, write_whole
+from tokopt.cli.output import answer, json_text, require_writable, write_whole
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
-from tokopt.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tokopt.domain.plans import Plan
 
 EXAMPLES = """\b
 Examples:
@@ -98,23 +102,22 @@ def command(as_json: bool, quiet: bool, catalog: str | None, out: Path | None, *
         import tokopt
 
         plan = tokopt.plan(catalog=catalog, progress=told, **request)
-    unwritten: InputError | None = None
-    if out is not None:
-        try:
-            write_whole(out, json_text(plan) + "\n", option="--out")
-        except InputError as error:
-            unwritten = error  # the answer is shown all the same
-    if as_json:
-        print_json(plan)
-    else:
-        from tokopt.report.plan import plan_report
-
-        print_report(plan_report(plan))
-    if unwritten is not None:
-        raise unwritten
-    if out is not None and not quiet:
-        say(f"plan written to {out}")
+    answer(plan, as_json=as_json, quiet=quiet, report=lambda: _report(plan), write=lambda: _write(plan, out))
     return ExitStatus.ANSWERED if plan.status != "infeasible" else ExitStatus.INFEASIBLE
+
+
+def _report(plan: Plan) -> RenderableType:
+    from tokopt.report.plan import plan_report
+
+    return plan_report(plan)
+
+
+def _write(plan: Plan, out: Path | None) -> list[str]:
+    """Write the file that was asked for, and return a line about it."""
+    if out is None:
+        return []
+    write_whole(out, json_text(plan) + "\n", option="--out")
+    return [f"plan written to {out}"]
 
 
 def _request(options: dict[str, Any]) -> dict[str, Any]:

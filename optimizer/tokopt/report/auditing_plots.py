@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 from tokopt.domain.auditing import Audit, ExchangeReach
-from tokopt.errors import InputError
+from tokopt.report.plots import blank_figure, png
 
 DPI = 150
 # Colours of the palette of Okabe and Ito, told apart by the colour-blind.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 PICTURE = "all_to_all.png"
-
-
-def require_plots() -> None:
-    """Raise InputError where pictures cannot be made."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise InputError("--plots needs the extra 'report': pip install 'tokopt[report]'") from None
 
 
 def pictures(found: Audit) -> Iterator[tuple[str, bytes]]:
@@ -38,11 +29,7 @@ def _curves(found: Audit) -> Iterator[tuple[str, str, str, ExchangeReach]]:
 
 
 def _all_to_all(found: Audit) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(8.0, 4.6)
     axes = figure.subplots()
     for label, colour, line, reach in _curves(found):
         batches = [point.requests_per_gpu for point in reach.points]
@@ -59,6 +46,4 @@ def _all_to_all(found: Audit) -> bytes:
     axes.legend(fontsize=9, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    return content.getvalue()
+    return png(figure, DPI)

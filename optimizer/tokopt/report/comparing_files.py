@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from tokopt.domain.comparing import CellStatus, Comparison, ComparisonRow
-from tokopt.errors import InputError
 from tokopt.report.comparing import ratio_of, shortened
 from tokopt.report.figures import usd
 
@@ -46,14 +45,6 @@ def written(found: Comparison, ending: str) -> bytes:
     else:
         frame.write_parquet(stream)
     return stream.getvalue()
-
-
-def require_plots() -> None:
-    """Raise InputError where pictures cannot be made."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise InputError("--plots needs the extra 'report': pip install 'tokopt[report]'") from None
 
 
 def heat_maps(found: Comparison) -> Iterator[tuple[str, bytes]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tokopt.domain.explaining import PER_MW, USD, Explanation, WhatIf
-from tokopt.errors import InputError
 from tokopt.report.figures import short, times, usd
+from tokopt.report.plots import blank_figure, png
 
 DPI = 150
 # Colours of the palette of Okabe and Ito, told apart by the colour-blind; hatches keep them apart in black and white.
@@ -16,14 +15,6 @@ TOTAL, BETTER, WORSE = ("#404040", ""), ("#56b4e9", "//"), ("#e69f00", "..")
 QUIET = "0.35"
 SLIGHT = 5e-5  # relative differences below it are none
 ROOM = 0.14  # of the widest bar, for the figures beside it
-
-
-def require_plots() -> None:
-    """Raise InputError where pictures cannot be made."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise InputError("--plots needs the extra 'report': pip install 'tokopt[report]'") from None
 
 
 def pictures(found: Explanation) -> Iterator[tuple[str, bytes]]:
@@ -48,7 +39,7 @@ def waterfall(found: Explanation) -> bytes:
     every[0].set_ylim(len(names) - 0.5, -0.5)
     _legend(figure, (("baseline and plan", TOTAL), ("better", BETTER), ("worse", WORSE)))
     figure.suptitle(f"{found.plan.model}, {found.plan.workload}: what each factor contributes", fontsize=11)
-    return _png(figure)
+    return png(figure, DPI)
 
 
 def _waterfall(axes: Any, found: Explanation, figure: str) -> None:
@@ -92,7 +83,7 @@ def tornado(found: Explanation) -> bytes:
     axes.set_title(f"{found.plan.model}, {found.plan.workload}: what would change the answer", fontsize=11)
     _bare(axes)
     _legend(figure, (("cheaper", BETTER), ("dearer", WORSE)))
-    return _png(figure)
+    return png(figure, DPI)
 
 
 def _cases(axes: Any, place: int, asked: WhatIf, plan: float, reach: float) -> None:
@@ -131,11 +122,7 @@ def _cases(axes: Any, place: int, asked: WhatIf, plan: float, reach: float) -> N
 
 
 def _figure(wide: float, high: float, panels: int) -> tuple[Any, Sequence[Any]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(wide, high), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(wide, high)
     every = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
     return figure, every
 
@@ -151,9 +138,3 @@ def _legend(figure: Any, looks: Sequence[tuple[str, tuple[str, str]]]) -> None:
 
     patches = [Patch(facecolor=colour, hatch=hatch, edgecolor="black", label=name) for name, (colour, hatch) in looks]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8.5, frameon=False)
-
-
-def _png(figure: Any) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-    return stream.getvalue()

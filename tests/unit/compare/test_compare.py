@@ -270,7 +270,7 @@ def test_every_option_of_plan_is_a_word_of_scenarios() -> None:
 @pytest.mark.parametrize(("module", "extra"), [("distributed", "cluster"), ("matplotlib", "report")])
 def test_a_missing_extra_is_one_line_that_says_which(monkeypatch: pytest.MonkeyPatch, module: str, extra: str) -> None:
     from tokopt.api.comparing_cluster import check_address
-    from tokopt.report.comparing_files import require_plots
+    from tokopt.report.plots import require_plots
 
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=rf"pip install 'tokopt\[{extra}\]'"):
