@@ -17,13 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(threads, "1")  # before NumPy is imported: sums in another order end in other digits
-
-from tokopt.api import calibrate  # noqa: E402
-from tokopt.catalog.calibration_files import load_calibration  # noqa: E402
-from tokopt.domain.calibration import Calibration  # noqa: E402
-from tokopt.perf.constants import linked  # noqa: E402
+from tokopt.api import calibrate
+from tokopt.catalog.calibration_files import load_calibration
+from tokopt.domain.calibration import Calibration
+from tokopt.perf.constants import linked
 
 CATALOGS = Path(__file__).parents[1] / "catalogs"
 BUILT = CATALOGS / "calibration" / "default.yaml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tokopt.perf.constants import linked
 
 from .gathering import Measured, data_hash, gather
 from .power_readings import power_readings
+from .processes import local_processes
 from .progress import Progress, silent
 from .validating import frame_of, keep_input, said_of
 from .written import write_text
@@ -226,7 +228,8 @@ def _judged(
     splits = _splits(measured.observations)
     if start.fitted:
         splits = {"layout": splits["layout"]}
-    held_out = held_out_residuals(fit, splits, processes=processes, report=told)
+    with local_processes(processes) if processes > 1 else nullcontext() as executor:
+        held_out = held_out_residuals(fit, splits, executor=executor, report=told)
     errors = error_rows(held_out["layout"].residuals, sets, "layout")
     if start.fitted:
         notes.append("ranges are those of the base: its residuals are of many more deployments")

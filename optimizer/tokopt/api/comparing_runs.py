@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 
 from tokopt.catalog import Catalog
@@ -18,9 +15,9 @@ from tokopt.errors import InputError
 from .comparing_cells import Answers, Task, failed, solutions, solve_task, tasks_of
 from .comparing_scenarios import Cell, PriceGroup, search_signature
 from .comparing_store import Store
+from .processes import local_processes
 from .progress import Progress
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LOOK_S = 0.2  # between two looks at what is finished
 LARGEST_UNSTORED = 25  # cells of a task that hands its answers back only at its end
 SUSPECT = 2  # times that a cell was being solved when a process died, from which on it is solved alone
@@ -151,44 +148,6 @@ def _as_they_end(futures: set[Future[Answers]], look: Callable[[], None]) -> Ite
         ended, futures = wait(futures, timeout=LOOK_S, return_when=FIRST_COMPLETED)
         yield from ended
         look()
-
-
-@contextlib.contextmanager
-def local_processes(count: int) -> Iterator[Executor]:
-    """Yield processes of one thread each, started afresh; they end with us, and at once where the work is given up."""
-    before = set(multiprocessing.active_children())
-    kept = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by the linear algebra of a process when it starts
-    pool = ProcessPoolExecutor(max_workers=count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    finally:
-        for name, value in kept.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-    pool.shutdown()
-
-
-def _begin() -> None:
-    """Leave an interrupt from the keyboard to the process that gave the work, and do not outlive it.
-
-    What solvers print goes nowhere: standard output is not ours.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    giver = multiprocessing.parent_process()
-    if giver is not None:
-        threading.Thread(target=_end_with, args=(giver,), daemon=True).start()
-
-
-def _end_with(giver: multiprocessing.process.BaseProcess) -> None:
-    giver.join()
-    os._exit(1)
 
 
 # --- somebody else's executor ---

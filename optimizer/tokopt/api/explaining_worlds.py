@@ -228,7 +228,7 @@ def all_solved(
             for number in numbers:
                 keep([number], [solved(worlds[number], ground, search)])
     else:
-        from .comparing_runs import local_processes
+        from .processes import local_processes
 
         packed = pickle.dumps(ground, protocol=pickle.HIGHEST_PROTOCOL)
         longest = sorted(tasks, key=lambda numbers: -sum(_weight(worlds[n]) for n in numbers))

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +19,6 @@ MONTH = "month"  # the trait that says when a row was measured
 FEWEST = 20  # residuals that a range of its own stands on
 WORST = 1.0  # an absolute relative error counts as at most 100 %: a few published rows are broken runs
 ROUNDS = 10  # of a fit without one fold: what is left after them is far below the error itself
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Report = Callable[[str, float], None]
 
 
@@ -68,7 +63,7 @@ def held_out_residuals(
     fit: Fit,
     splits: Mapping[str, tuple[NDArray[np.str_], int]],
     *,
-    processes: int = 1,
+    executor: Executor | None = None,
     rounds: int = ROUNDS,
     report: Report | None = None,
 ) -> dict[str, HeldOut]:
@@ -77,7 +72,7 @@ def held_out_residuals(
     Args:
         fit: What is fitted.
         splits: Name -> (group of each row, number of folds).
-        processes: How many run the fits; each is computed alike in one process or another.
+        executor: What runs the fits; None = they run here. Each is computed alike in one process or another.
         rounds: Of each fit, at most.
         report: Told how far it is.
     """
@@ -88,45 +83,13 @@ def held_out_residuals(
     work = [_Task(fit, held_out, rounds) for _, held_out in tasks]
     shape = (len(FIGURES), fit.observations.count)
     found = {name: HeldOut(np.full(shape, np.nan), np.full(shape, np.nan)) for name in splits}
-    with contextlib.ExitStack() as stack:
-        answers: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]
-        if processes > 1 and len(work) > 1:
-            answers = stack.enter_context(_workers(min(processes, len(work)))).map(_run, work)
-        else:
-            answers = map(_run, work)
-        for done, ((name, held_out), (residuals, undated)) in enumerate(zip(tasks, answers, strict=True), 1):
-            found[name].residuals[:, held_out] = residuals
-            found[name].undated[:, held_out] = undated
-            if report:
-                report(f"cross-validation by {name}", done / len(tasks))
+    answers = executor.map(_run, work) if executor else map(_run, work)
+    for done, ((name, held_out), (residuals, undated)) in enumerate(zip(tasks, answers, strict=True), 1):
+        found[name].residuals[:, held_out] = residuals
+        found[name].undated[:, held_out] = undated
+        if report:
+            report(f"cross-validation by {name}", done / len(tasks))
     return found
-
-
-@contextlib.contextmanager
-def _workers(count: int) -> Iterator[Executor]:
-    """Yield processes of one thread each, started afresh; they end at once where the work is given up."""
-    before = set(multiprocessing.active_children())
-    kept = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by the linear algebra of a process when it starts
-    pool = ProcessPoolExecutor(max_workers=count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
-    try:
-        try:
-            pool.submit(os.getpid)  # starts them all
-        finally:
-            for name, value in kept.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    pool.shutdown()
-
-
-def _begin() -> None:
-    """Leave an interrupt from the keyboard to the process that gave the work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def error_rows(

@@ -160,9 +160,17 @@ class Fit:
         Effects of one constant that act on the same rows (a model that ran on one system only) are one unknown whose
         variance is the sum of theirs: the most likely share of each in it is its share of the variance.
         """
+        import scipy.linalg  # noqa: F401  # brings linear algebra of its own, which is to be limited, too
+        from threadpoolctl import threadpool_limits
+
+        # Sums in another order end in other digits, and a search that stops early carries them on.
+        with threadpool_limits(1, user_api="blas"):
+            return self._solved(_Problem(self, chosen, report, rounds), sure)
+
+    def _solved(self, problem: _Problem, sure: bool) -> Solution:
         from scipy.optimize import minimize
 
-        problem = _Problem(self, chosen, report, rounds)
+        most = problem.rounds
         found = minimize(
             problem.loss,
             np.zeros(len(problem.unknowns)),
@@ -170,7 +178,7 @@ class Fit:
             jac=problem.slopes,
             hess=problem.curvature,
             callback=lambda intermediate_result: problem.tell(intermediate_result.x),
-            options={"initial_trust_radius": FIRST_RADIUS, "max_trust_radius": 1e3, "gtol": 1e-3, "maxiter": rounds},
+            options={"initial_trust_radius": FIRST_RADIUS, "max_trust_radius": 1e3, "gtol": 1e-3, "maxiter": most},
         )
         sd = np.full(len(self.parameters), np.nan)
         if sure:

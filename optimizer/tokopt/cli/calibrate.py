@@ -26,8 +26,6 @@ moves, what many published measurements say stays.
 Needed columns: vendor_system, model, framework, isl, osl, and one of ttft_ms, tpot_ms, output_tok_s_per_gpu;
 docs/accuracy.md lists the others. A row that cannot be used gets a reason, and the others are fitted."""
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
 
 @click.command("calibrate", epilog=EXAMPLES)
 @click.argument("table", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
@@ -62,8 +60,6 @@ def command(
     """
     if out is not None:
         require_writable(out, option="--out")
-    for variable in THREADS:  # read when NumPy is imported: sums in another order end in other digits
-        os.environ.setdefault(variable, "1")
     with computing(quiet=quiet) as told:
         from tokopt.api import calibrate
 

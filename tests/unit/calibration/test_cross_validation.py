@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokopt.calibration import cross_validation
+from tokopt.api.processes import local_processes
 from tokopt.calibration.cross_validation import error_rows, folds, held_out_residuals, intervals_from
 from tokopt.calibration.fitting import Fit
 from tokopt.calibration.observations import FIGURES, Observations
@@ -88,20 +87,6 @@ def test_held_out_rows_are_predicted_without_their_group(priors: Calibration, wo
     # Months shift base values a little, so rows without one differ in the last digits of their own sums only.
     np.testing.assert_array_equal(held_out.undated[:, ~dated], found[:, ~dated])
     assert (held_out.undated != found)[np.isfinite(found)].any()
-    apart = held_out_residuals(fit, splits, rounds=4, processes=2)["layout"]
-    np.testing.assert_allclose(apart.residuals, found, atol=1e-6)
-
-
-def test_no_process_outlives_work_that_is_given_up() -> None:
-    before = set(multiprocessing.active_children())
-
-    def given_up() -> None:
-        with cross_validation._workers(2) as pool:
-            assert pool.submit(sum, range(3)).result() == 3
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        given_up()
-    for child in set(multiprocessing.active_children()) - before:
-        child.join(10)
-    assert set(multiprocessing.active_children()) <= before
+    with local_processes(2) as executor:
+        apart = held_out_residuals(fit, splits, rounds=4, executor=executor)["layout"]
+    np.testing.assert_allclose(apart.residuals, found, atol=1e-9)
