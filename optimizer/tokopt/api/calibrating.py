@@ -228,6 +228,7 @@ def _judged(
     splits = _splits(measured.observations)
     if start.fitted:
         splits = {"layout": splits["layout"]}
+    processes = min(processes, sum(count for _, count in splits.values()))  # no more than there are fits
     with local_processes(processes) if processes > 1 else nullcontext() as executor:
         held_out = held_out_residuals(fit, splits, executor=executor, report=told)
     errors = error_rows(held_out["layout"].residuals, sets, "layout")

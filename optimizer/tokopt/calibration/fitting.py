@@ -170,7 +170,6 @@ class Fit:
     def _solved(self, problem: _Problem, sure: bool) -> Solution:
         from scipy.optimize import minimize
 
-        most = problem.rounds
         found = minimize(
             problem.loss,
             np.zeros(len(problem.unknowns)),
@@ -178,7 +177,12 @@ class Fit:
             jac=problem.slopes,
             hess=problem.curvature,
             callback=lambda intermediate_result: problem.tell(intermediate_result.x),
-            options={"initial_trust_radius": FIRST_RADIUS, "max_trust_radius": 1e3, "gtol": 1e-3, "maxiter": most},
+            options={
+                "initial_trust_radius": FIRST_RADIUS,
+                "max_trust_radius": 1e3,
+                "gtol": 1e-3,
+                "maxiter": problem.rounds,
+            },
         )
         sd = np.full(len(self.parameters), np.nan)
         if sure:
