@@ -164,9 +164,12 @@ class Tiers:
     restore_s_per_token: float
 
 
-def token_bytes(model: LlmArithmetic, layouts: Layouts, tokens: float) -> Floats:
-    """Return the cache of one token on each accelerator of its rank, mean over a context of `tokens`. [B]"""
-    return np.maximum(sequence_bytes(model, layouts, tokens) / tokens, 1e-9)
+def token_bytes(model: LlmArithmetic, layouts: Layouts, tokens: float, draft_depth: Floats = 0.0) -> Floats:
+    """Return the cache of one token on each accelerator of its rank, mean over a context of `tokens`. [B]
+
+    With that of a drafter where one drafts (`draft_depth`): what it has not cached, it would have to take in again.
+    """
+    return np.maximum(sequence_bytes(model, layouts, tokens, draft_depth) / tokens, 1e-9)
 
 
 def offload_of(accelerator: Accelerator, tier: Offload) -> tuple[float | None, float | None]:
@@ -185,6 +188,7 @@ def tiers(
     *,
     running: Floats,
     context_tokens: float,
+    draft_depth: Floats = 0.0,
     behind: tuple[float | None, float | None] = (0.0, float("inf")),
 ) -> Tiers:
     """Return the room of one cache: what is left in memory beside `running` requests of its rank, and what is behind.
@@ -195,9 +199,10 @@ def tiers(
         use: Memory of the worker in its role.
         running: Requests of the rank that are in service.
         context_tokens: Prompt and answer of a mean request.
+        draft_depth: Depth of speculation of the worker.
         behind: Memory behind one accelerator and the bandwidth to it. [B, B/s]
     """
-    each = token_bytes(model, layouts, context_tokens)
+    each = token_bytes(model, layouts, context_tokens, draft_depth)
     left = np.maximum(np.asarray(use.available) - running * np.asarray(use.per_sequence), 0.0)
     held, bandwidth = behind
     return Tiers(

@@ -107,6 +107,7 @@ class Caches:
             self._use,
             running=self.resident(caps, shares),
             context_tokens=context,
+            draft_depth=float(self._worker.depth),
             behind=offload_of(self.family.accelerator, tier),
         )
         replicas = self._fleet.replicas(rates, self._watts)

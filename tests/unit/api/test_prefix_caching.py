@@ -135,6 +135,22 @@ def test_doing_without_never_lowers_the_cost(catalog: Catalog, plan: Plan, featu
         assert used is not None and used.offload is Offload.NONE
 
 
+def test_what_a_drafter_keeps_takes_room_in_the_caches(catalog: Catalog) -> None:
+    """A small fleet of one conversation each: the drafter's share of the cache leaves room for fewer of them."""
+    asked = {**ONE, "model": "llama-3.1-8b", "gpu": "h100_sxm", "tp": 1, "isl": 6000, "concurrency": 8}
+    asked["reuse"] = "share=0.8,set=4M"
+    plain = tokopt.estimate(catalog=catalog, **asked)
+    drafted = tokopt.estimate(catalog=catalog, speculator="eagle3-llama-3.1-8b", depth=3, **asked)
+    found, less = plain.deployment.caching, drafted.deployment.caching
+    assert found is not None and less is not None
+    # The head is one layer beside 32, with keys and values of the same size; its weights take room too.
+    assert found.device_share * 32 / 33 * 0.9 < less.device_share < found.device_share * 32 / 33
+    ask = {"power": "100kW", "sla": "6ms", "gpus": "h100_sxm", "frameworks": "vllm", "model": "llama-3.1-8b"}
+    plan = tokopt.plan(catalog=catalog, workload="chat", reuse="prefix=500,turns=4,gap=30s", **ask)
+    assert plan.fleet[0].deployment.speculator == "eagle3-llama-3.1-8b"
+    assert tokopt.check(plan, catalog=catalog) == []
+
+
 def test_without_prefix_caching_nothing_is_found(catalog: Catalog) -> None:
     """Neither what is given nor what would repeat: the same plan as for prompts that have nothing in common."""
     plain = tokopt.plan(catalog=catalog, **ASKED)
