@@ -102,11 +102,12 @@ def test_attention_data_parallelism_wins_for_latent_attention_at_high_batch(fron
 def test_ratios_of_the_economics_table_at_the_matched_point(catalog: Catalog) -> None:
     """GB300 NVL72 against H200: 65 times the tokens per GPU, 50 times per megawatt, a 35th of the cost, as published.
 
-    Source: the published comparison (2026-04) in catalogs/published_economics.yaml. Published with FP8 on H200 without
-    the features that the model may use there, so the model's ratios are lower.
+    Source: the published comparison (2026-04) in catalogs/published_economics.yaml. With no features on H200 but those
+    that it names, the model is a fifth to a third above it; where the model may use all of them there, far below.
     """
     table: Economics = tokopt.economics(catalog=catalog)
     for figure, published in table.published_ratios.items():
         modelled = table.ratios["model"][figure]
         assert table.ratios["published"][figure] == pytest.approx(published, rel=0.1)
-        assert (modelled > 1.0) == (published > 1.0)
+        assert 1.0 < modelled < table.ratios["model_as_named"][figure] * (1.0 + 1e-9)
+        assert table.ratios["model_as_named"][figure] == pytest.approx(published, rel=0.35)
