@@ -79,7 +79,7 @@ def pattern_of(workload: Workload) -> Pattern:
     )
 
 
-def fleet_caches(replicas: float | None, a_replica: float, router: Router) -> float:
+def fleet_caches(replicas: Floats | None, a_replica: Floats, router: Router) -> Floats:
     """Return how many caches the traffic is spread over; where replicas are unknown, the worst for the router.
 
     A router that knows what is cached does no worse with more replicas, so one; any other, endlessly many.
@@ -160,8 +160,8 @@ class Tiers:
     """Room of one cache beside what runs, by tier, and what a token takes to come back from behind."""
 
     device_tokens: Floats
-    offload_tokens: float
-    restore_s_per_token: float
+    offload_tokens: Floats
+    restore_s_per_token: Floats
 
 
 def token_bytes(model: LlmArithmetic, layouts: Layouts, tokens: float, draft_depth: Floats = 0.0) -> Floats:
@@ -207,12 +207,12 @@ def tiers(
     held, bandwidth = behind
     return Tiers(
         device_tokens=left / each,
-        offload_tokens=OFFLOAD_SHARE * (held or 0.0) / float(np.squeeze(each)),
-        restore_s_per_token=float(np.squeeze(each)) / (bandwidth or float("inf")),
+        offload_tokens=OFFLOAD_SHARE * (held or 0.0) / each,
+        restore_s_per_token=each / (bandwidth or float("inf")),
     )
 
 
-def restore_s(found_tokens: Floats, s_per_token: float, rate: Floats) -> Floats:
+def restore_s(found_tokens: Floats, s_per_token: Floats, rate: Floats) -> Floats:
     """Return what fetching a request's offloaded tokens takes, waits for the link included; endless where it is full.
 
     t / (1 - λ·t): processor sharing of a link (Kleinrock, Queueing Systems II, §4.4). [s]
