@@ -95,6 +95,7 @@ def accelerator_record(name: str, row: AcceleratorRow) -> Accelerator:
         host_bytes_per_s=_scaled(row.host_gb_per_s, GB),
         ssd_bytes=_scaled(row.ssd_gb, GB),
         ssd_bytes_per_s=_scaled(row.ssd_gb_per_s, GB),
+        ssd_writes_per_day=row.ssd_writes_per_day,
         per_package=row.per_package,
         power_curve=None if row.power_curve is None else curve_record(row.power_curve),
         power_settings=tuple(setting_record(setting) for setting in row.power_settings),

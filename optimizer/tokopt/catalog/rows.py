@@ -135,6 +135,9 @@ class AcceleratorRow(SourcedRow):
     ssd_gb_per_s: OptionalPositive = Field(
         default=None, description="Reads from it, per accelerator, as measured [1e9 bytes/s]"
     )
+    ssd_writes_per_day: OptionalPositive = Field(
+        default=None, description="Times a day that its drives may be written over for as long as they are warranted"
+    )
     power_curve: Annotated[PowerCurveRow | None, Given] = Field(
         default=None, description="How power follows the core clock; caps and locks need it"
     )

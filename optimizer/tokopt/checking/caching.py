@@ -10,7 +10,7 @@ from tokopt.checking.evaluation import profile_for, replica_of
 from tokopt.checking.replica import sequence_bytes
 from tokopt.domain.caching import Caching, Offload, Router
 from tokopt.domain.demand import WorkloadShape
-from tokopt.units import MS
+from tokopt.units import MS, SECONDS_PER_DAY
 
 OFFLOAD_SHARE = 0.5  # of host memory or SSD, given to the cache
 STEPS = 200  # halvings of the characteristic time
@@ -140,7 +140,12 @@ def _recomputed(case: Case, caching: Caching) -> tuple[float, float, float, floa
     load = rate * fetched_s
     takes = fetched_s / (1.0 - load) if load < 1.0 else math.inf
     saved = _prompt_s(case, caching.device_share) - _prompt_s(case, caching.hit_share)
-    return found(room), found(room + OFFLOAD_SHARE * behind / each), takes, saved
+    device = found(room)
+    both = found(room + OFFLOAD_SHARE * behind / each)
+    # What a drive bears: prompts that had to be computed, and answers, are written once.
+    written = rate * (of.prompt * (1.0 - device) + replica.size.output) * each
+    stored = min(_endurance(case, caching.offload) / written, 1.0)
+    return device, device + stored * (both - device), takes, saved
 
 
 def _behind(case: Case, tier: Offload) -> tuple[float, float]:
@@ -153,6 +158,14 @@ def _behind(case: Case, tier: Offload) -> tuple[float, float]:
     if known[0] is None or known[1] is None:
         raise ValueError(f"the catalog has no {tier.value} memory for {accelerator.name}")
     return known[0], known[1]
+
+
+def _endurance(case: Case, tier: Offload) -> float:
+    """Bytes a second that drives bear being written for years; endless for memory."""
+    accelerator = case.inputs.accelerators[case.item.deployment.accelerator]
+    if tier is not Offload.SSD or accelerator.ssd_writes_per_day is None:
+        return math.inf
+    return accelerator.ssd_writes_per_day * (accelerator.ssd_bytes or 0.0) / SECONDS_PER_DAY
 
 
 def _prompt_s(case: Case, share: float) -> float:

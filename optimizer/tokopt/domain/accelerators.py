@@ -68,7 +68,8 @@ class Accelerator:
     host_bytes: float | None = None  # memory of the node, per accelerator
     host_bytes_per_s: float | None = None  # copies from it to the accelerator, one way, as sustained
     ssd_bytes: float | None = None  # local storage of the node, per accelerator
-    ssd_bytes_per_s: float | None = None
+    ssd_bytes_per_s: float | None = None  # reads
+    ssd_writes_per_day: float | None = None  # times that drives bear being written over
     per_package: int = 1  # accelerators in what price lists count as one (cores of a chip)
     power_curve: PowerCurve | None = None
     power_settings: tuple[PowerSetting, ...] = ()  # those that plans may choose from

@@ -19,7 +19,7 @@ from tokopt.perf.arrays import Floats
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.memory import MemoryUse, sequence_bytes
-from tokopt.units import MS
+from tokopt.units import MS, SECONDS_PER_DAY
 
 # Of a node's memory or SSD, what is given to the cache: the rest is the operating system's and the engines' own. llm-d
 # ran with 100 to 150 GiB of the 250 GB that a node of eight H200 has for each ("Serving GLM-5.2 agentic workloads").
@@ -162,6 +162,7 @@ class Tiers:
     device_tokens: Floats
     offload_tokens: Floats
     restore_s_per_token: Floats
+    bytes_per_token: Floats
 
 
 def token_bytes(model: LlmArithmetic, layouts: Layouts, tokens: float, draft_depth: Floats = 0.0) -> Floats:
@@ -209,7 +210,34 @@ def tiers(
         device_tokens=left / each,
         offload_tokens=OFFLOAD_SHARE * (held or 0.0) / each,
         restore_s_per_token=each / (bandwidth or float("inf")),
+        bytes_per_token=each,
     )
+
+
+def writable_bytes_per_s(accelerator: Accelerator, tier: Offload) -> float:
+    """Return what may be written to a tier of one accelerator for years: drives wear out, memory does not. [B/s]"""
+    if tier is not Offload.SSD or accelerator.ssd_writes_per_day is None:
+        return float("inf")
+    return accelerator.ssd_writes_per_day * (accelerator.ssd_bytes or 0.0) / SECONDS_PER_DAY
+
+
+def kept_share(
+    found: Floats, pattern: Pattern, output_tokens: Floats, rate: Floats, writable_tokens_per_s: Floats
+) -> Floats:
+    """Share of conversations that go to a tier whose writes are limited: all of them, or as many as it bears.
+
+    What a request computes is written once: the prompt that is not found, and the answer.
+
+    Args:
+        found: Share of prompts that is found before the tier is asked.
+        pattern: What requests have in common.
+        output_tokens: Mean answer.
+        rate: Requests that reach one cache. [1/s]
+        writable_tokens_per_s: Tokens that the tier bears.
+    """
+    written = np.asarray(rate) * (pattern.input_tokens * (1.0 - np.asarray(found)) + output_tokens)
+    share: Floats = np.minimum(writable_tokens_per_s / np.maximum(written, 1e-300), 1.0)
+    return share
 
 
 def restore_s(found_tokens: Floats, s_per_token: Floats, rate: Floats) -> Floats:

@@ -20,12 +20,14 @@ from tokopt.perf.caching import (
     Pattern,
     fleet_caches,
     hit_share,
+    kept_share,
     offload_of,
     pattern_of,
     restore_s,
     restored,
     served,
     tiers,
+    writable_bytes_per_s,
 )
 from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker, replica_profile
 from tokopt.perf.memory import MemoryUse, serving_memory
@@ -129,6 +131,8 @@ class Caches:
         if tier is Offload.NONE:
             return Found(hit=device, device=device, restore_s=0.0 * device, replicas=replicas)
         both = hits(np.asarray(room.device_tokens + room.offload_tokens, dtype=float))
+        writable = writable_bytes_per_s(self.family.accelerator, tier) / room.bytes_per_token
+        both = device + kept_share(device, self.pattern, self.workload.output_tokens, each, writable) * (both - device)
         fetched = (both - device) * self.pattern.input_tokens
         takes = np.asarray(restore_s(fetched, room.restore_s_per_token, each), dtype=float)
         pays = (takes < prompt_s(device) - prompt_s(both)) & (each * fetched * room.restore_s_per_token < LOAD_LIMIT)

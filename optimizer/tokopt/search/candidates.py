@@ -28,6 +28,9 @@ from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, legal_layouts, setups
 
+# Set-ups of one size that are evaluated at most where prompts repeat: settling caches takes as long as a screening, and
+# bounds that take caches to be as empty as they get may leave hundreds.
+MOST_SETTLED = 32
 FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
@@ -216,14 +219,14 @@ def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
         bounds = np.concatenate([bound for _, bound in found])
         best: Candidate | None = None
         seen: set[Hashable] = set()
-        left = np.arange(bounds.size)
-        while left.size:
+        left, most = np.arange(bounds.size), MOST_SETTLED if prepared.repeats else bounds.size
+        while left.size and most > 0:
             reached = max(floor, best.capacity_requests_per_s if best else 0.0)
             bounds[left] = prepared.bounded(owner[left], row[left], bounds[left], reached)
             left = left[bounds[left] > reached]
             # Equal bounds keep the order of enumeration, so that runs agree to the last digit.
             left = left[np.argsort(-bounds[left], kind="stable")]
-            ahead, left = left[:FORESEEN], left[FORESEEN:]
+            ahead, left, most = left[:FORESEEN], left[FORESEEN:], most - FORESEEN
             prepared.foresee(owner[ahead], row[ahead])
             for index in ahead.tolist():
                 reached = max(floor, best.capacity_requests_per_s if best else 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 import tokopt
 from tokopt.api.reuse import parse_reuse
 from tokopt.catalog import Catalog
+from tokopt.catalog.replacing import ReplacedCatalog
+from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.caching import Caching, Offload, Reuse, Router
 from tokopt.domain.plans import Plan
 from tokopt.errors import InputError
@@ -122,16 +125,25 @@ def test_a_plan_uses_caches_where_prompts_repeat(catalog: Catalog, plan: Plan) -
     assert tokopt.plan(catalog=catalog, **ASKED).usd_per_million_output_tokens > cost(plan)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("accelerator", ["mi355x", "gb300_nvl72"])
-def test_drives_are_taken_where_they_find_more(catalog: Catalog, accelerator: str) -> None:
-    """Nodes with one NVMe drive an accelerator hold many times what their host memory does."""
-    asked = {**ASKED, "gpus": accelerator, "reuse": TURNS}
-    with_it = tokopt.plan(catalog=catalog, **asked)
+def test_drives_find_more_than_host_memory_but_wear_out(catalog: Catalog) -> None:
+    """A drive an accelerator holds many times what its host memory does, and bears being written once a day."""
+    rated = catalog.accelerator("mi355x")
+    assert rated.ssd_writes_per_day == 1.0
+    tireless = ReplacedCatalog(
+        catalog, prices=catalog.price_list(["ownership-hyperscaler"]), accelerators={rated.name: endless(rated)}
+    )
+    asked = {**ASKED, "gpus": "mi355x", "reuse": TURNS}
+    plans = [tokopt.plan(catalog=known, **asked) for known in (tireless, catalog)]
     without = tokopt.plan(catalog=catalog, disable="kv_offload", **asked)
-    assert tokopt.check(with_it, catalog=catalog) == []
-    assert caching(with_it).offload is Offload.SSD
-    assert caching(with_it).hit_share > caching(without).hit_share
-    assert cost(with_it) < cost(without)
+    assert caching(plans[0]).offload is Offload.SSD
+    assert tokopt.check(plans[0], catalog=tireless) == [] and tokopt.check(plans[1], catalog=catalog) == []
+    # The same promise with drives that wear out is one too many.
+    assert any("hit_share" in fault for fault in tokopt.check(plans[0], catalog=catalog))
+    assert cost(plans[0]) < cost(plans[1]) < cost(without)
+
+
+def endless(accelerator: Accelerator) -> Accelerator:
+    return replace(accelerator, ssd_writes_per_day=None)
 
 
 @pytest.mark.parametrize("feature", ["prefix_caching", "kv_routing", "kv_offload"])

@@ -154,6 +154,7 @@ def test_tiers_are_known_whole_or_not_at_all(catalog):
         assert (None in host) == (host == (None, None)) and (None in drives) == (drives == (None, None))
         if None not in drives:
             assert None not in host and drives[0] > host[0] and drives[1] < host[1]
+            assert accelerator.ssd_writes_per_day is not None  # drives wear out
 
 
 @pytest.mark.parametrize("name", ["a10g", "gaudi3", "mi250", "arc_pro_b60"])

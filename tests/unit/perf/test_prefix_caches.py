@@ -11,9 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokopt.domain.caching import Reuse, Router
+from tokopt.catalog import Catalog
+from tokopt.domain.caching import Offload, Reuse, Router
 from tokopt.domain.workloads import Workload
-from tokopt.perf.caching import Pattern, fleet_caches, hit_share, pattern_of, restore_s
+from tokopt.perf.caching import (
+    Pattern,
+    fleet_caches,
+    hit_share,
+    kept_share,
+    pattern_of,
+    restore_s,
+    writable_bytes_per_s,
+)
 
 TALK = Workload(
     name="talk",
@@ -207,3 +216,16 @@ def test_fetching_takes_longer_the_fuller_the_link() -> None:
     assert float(restore_s(1000.0, 1e-6, 0.0)) == pytest.approx(1e-3)
     assert float(restore_s(1000.0, 1e-6, 500.0)) == pytest.approx(2e-3)
     assert math.isinf(float(restore_s(1000.0, 1e-6, 1000.0)))
+
+
+def test_a_drive_is_written_over_as_often_as_it_bears(catalog: Catalog) -> None:
+    """3.84 TB once a day are 44.4 MB/s; memory takes what comes."""
+    chip = catalog.accelerator("h200_sxm")
+    assert writable_bytes_per_s(chip, Offload.SSD) == pytest.approx(44.44e6, rel=1e-3)
+    assert writable_bytes_per_s(chip, Offload.HOST) == math.inf
+    pattern = pattern_of(TALK)
+    # 8,000 tokens a prompt of which a quarter is found, and 500 a answer: 6,500 to be written, twice a second.
+    assert float(kept_share(0.25, pattern, 500.0, 2.0, math.inf)) == 1.0
+    assert float(kept_share(0.25, pattern, 500.0, 2.0, 13_000.0)) == 1.0
+    assert float(kept_share(0.25, pattern, 500.0, 2.0, 3_250.0)) == pytest.approx(0.25)
+    assert float(kept_share(0.75, pattern, 500.0, 2.0, 3_250.0)) == pytest.approx(0.65)
