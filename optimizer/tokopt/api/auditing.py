@@ -264,6 +264,7 @@ def _behaviour(bench: Bench, points: Sequence[OperatingPoint]) -> BehaviourAnswe
         longest_input_tokens=longest.tokens,
         longest_input_by_model=longest.by_model,
         longest_input_ttft_ms=longest.prefill_s / MS,
+        longest=longest.deployment,
         long_inputs=tuple(_long_inputs(bench)),
     )
 

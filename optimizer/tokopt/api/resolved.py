@@ -186,11 +186,11 @@ def _check_context(resolved: Resolved, layout: Layout, what: str, role: str) -> 
         raise InputError(f"{what}: dcp={layout.dcp} does not divide tp={layout.tp}")
     copies = layout.tp // min(layout.tp, resolved.llm.kv_shards)
     if copies % layout.dcp:
-        heads = resolved.llm.kv_shards
-        raise InputError(
-            f"{what}: dcp={layout.dcp} does not divide the {copies} copies that tp={layout.tp} makes of "
-            f"{heads} key-value head{'s' if heads > 1 else ''}"
-        )
+        heads = f"{resolved.llm.kv_shards} key-value head" + "s" * (resolved.llm.kv_shards > 1)
+        wrong = f"dcp={layout.dcp} does not divide the {copies} copies that tp={layout.tp} makes"
+        if copies == 1:
+            wrong = f"dcp={layout.dcp} has nothing to split: tp={layout.tp} makes no copies"
+        raise InputError(f"{what}: {wrong} of a cache of {heads}")
 
 
 def _check_drafting(resolved: Resolved, layout: Layout, what: str) -> None:
