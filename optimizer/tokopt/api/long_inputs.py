@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from tokopt.domain.deployments import Deployment, Layout
 from tokopt.search.space import LONG_INPUT_TOKENS
 
+AUDITED = (32_000, 128_000)  # tokens in; with an output beside them they fit a context of 131,072
+
 
 def tried_said(input_tokens: Iterable[float]) -> str:
     """Return from which prompts on the search tries context parallelism, for classes of these mean prompts."""

@@ -31,7 +31,7 @@ DEEPEST_SPECULATION = 3
 MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
 PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
 LONG_INPUT_TOKENS = 16384  # mean prompts from which on context parallelism is tried
-MOST_CONTEXT_RANKS = 64  # that a prompt is split over
+MOST_CONTEXT_RANKS = 32  # that a prompt is split over: the most that examples of frameworks show
 SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
 # Sequences a rank that are tried: small numbers, then steps of about 45 %; the running cap is made exact later.
 BATCH_GRID = np.concatenate(
