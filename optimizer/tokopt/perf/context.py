@@ -114,7 +114,8 @@ def pipelined(machine: Machine, layouts: Layouts, chunks: Floats) -> Floats:
     pipeline parallelism: Li et al., TeraPipe, ICML 2021; SGLang's bubble is (pp - 1)/(pp - 1 + m)). 1 where a framework
     sends the next chunk when the one before has passed all stages, and for a single chunk.
     """
-    if not np.any(machine.chunked_pipeline):
+    chunked = machine.chunked_pipeline
+    if not np.any(chunked):
         return 1.0
-    share = (1.0 + (layouts.pp - 1.0) / np.maximum(chunks, 1.0)) / layouts.pp
-    return np.where(np.asarray(machine.chunked_pipeline) > 0, share, 1.0)
+    share: Floats = (1.0 + (layouts.pp - 1.0) / np.maximum(chunks, 1.0)) / layouts.pp
+    return share if isinstance(chunked, float) else np.where(np.asarray(chunked) > 0, share, 1.0)

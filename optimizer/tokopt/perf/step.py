@@ -158,7 +158,7 @@ def worker_steps(
     def step(*, sequences: Floats, prefill_tokens: Floats) -> StepTime:
         decode = sequences * width
         # Context-parallel ranks share a prompt's tokens, and each decodes all sequences.
-        prompt = prefill_tokens / layouts.cp
+        prompt = prefill_tokens / layouts.cp if layouts.splits_prompts else prefill_tokens
         tokens = decode + prompt
         dense_s, dense_compute = dense(tokens, decode)
         expert_s, expert_compute = experts(tokens * layouts.ranks)
