@@ -13,6 +13,7 @@ from tokopt.search.caching import Caches
 from tokopt.version import __version__
 
 from .found import Found, Service
+from .long_inputs import context_said, tried_said
 from .power import said_of_power
 from .speculating import acceptance_said
 
@@ -45,6 +46,8 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
         )
     said += _of_quality(found, items)
     said += _of_caches(found, items)
+    said.append(tried_said(service.workload.input_tokens for service in found.services))
+    said += context_said(item.deployment for item in items)
     llms = {service.llm.name for service in found.services}
     said += _of_speculators(found, items)
     own = (item.deployment for item in items if item.deployment.speculator is None)

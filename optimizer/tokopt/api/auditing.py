@@ -32,12 +32,11 @@ from .auditing_documented import architectures, life_cycle
 from .auditing_exchange import exchange_answer, too_large
 from .auditing_features import feature_answers, missing_answers, precision_answers
 from .frontiers import cheapest_by_accelerator
+from .long_inputs import AUDITED
 from .progress import Progress, silent
 from .rates import parse_rates
 from .requests import names, parse_sla, resolve_workload, with_default_ttft
 from .space import check_context
-
-LONG_INPUTS = (32_000, 128_000)  # tokens; with an output beside them they fit a context of 131,072
 
 
 def audit(
@@ -264,12 +263,13 @@ def _behaviour(bench: Bench, points: Sequence[OperatingPoint]) -> BehaviourAnswe
         longest_input_tokens=longest.tokens,
         longest_input_by_model=longest.by_model,
         longest_input_ttft_ms=longest.prefill_s / MS,
+        longest=longest.deployment,
         long_inputs=tuple(_long_inputs(bench)),
     )
 
 
 def _long_inputs(bench: Bench) -> Iterable[LongInput]:
-    for tokens in LONG_INPUTS:
+    for tokens in AUDITED:
         if tokens + bench.asked.workload.output_tokens > bench.asked.llm.max_context_tokens:
             continue
         found = bench.within(f"{tokens:,} tokens in", isl=float(tokens))

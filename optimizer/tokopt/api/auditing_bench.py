@@ -102,8 +102,9 @@ class Bench:
         return {name: table[name].support[self.accelerator.hardware] for name in self.frameworks}
 
     def having(self, feature: Feature) -> tuple[str, ...]:
-        """Return the frameworks that have a feature there."""
-        return tuple(name for name, support in self.supports().items() if feature in support.features)
+        """Return the frameworks that have a feature there for the model."""
+        llm = self.asked.llm
+        return tuple(name for name, support in self.supports().items() if support.has(feature, llm, apart=True))
 
     # --- within the limits ---
 

@@ -18,6 +18,7 @@ from tokopt.search import OperatingPoint
 
 from .auditing_bench import FILLED, PER_GPU, PER_USER, Bench, Found, cost_gain, frameworks_on, is_published, speed_gain
 from .explaining_features import item_uses
+from .long_inputs import AUDITED
 from .planning import solve_request
 
 TITLES = {
@@ -29,6 +30,9 @@ TITLES = {
     "expert_parallel": "expert parallelism",
     "attention_dp": "attention data parallelism",
     "pipeline_parallel": "pipeline parallelism",
+    "chunked_pipeline": "chunks of a prompt on several pipeline stages",
+    "prefill_context_parallel": "prefill context parallelism",
+    "decode_context_parallel": "decode context parallelism",
     "prefix_caching": "prefix caching",
     "chunked_prefill": "chunked prefill",
     "cuda_graphs": "captured graphs",
@@ -39,6 +43,7 @@ TITLES = {
 }
 REPEATED = (Feature.KV_ROUTING, Feature.KV_OFFLOAD)
 DRAFTED = (Feature.EAGLE3, Feature.DRAFT_MODEL, Feature.NGRAM)
+OF_LONG_INPUTS = (Feature.PREFILL_CONTEXT_PARALLEL, Feature.DECODE_CONTEXT_PARALLEL)
 NEED_EACH_OTHER = (Feature.EXPERT_PARALLEL, Feature.ATTENTION_DP)
 LONGER = 4  # times the input, at which disaggregation is looked at again
 HITS = 0.5  # share of prompts in the cache, at which prefix caching is looked at
@@ -105,6 +110,11 @@ def unsuited(feature: Feature, llm: Llm, catalog: Catalog) -> str:
         return "the catalog knows nothing that drafts for the model"
     if feature in NEED_EACH_OTHER and not any(group.feed_forward.experts for group in llm.layers):
         return "the model has no experts"
+    supports = [support for f in catalog.frameworks.values() if f.recommended for support in f.support.values()]
+    if any(feature in support.features for support in supports) and not any(
+        support.has(feature, llm, apart=True) for support in supports
+    ):
+        return "no framework is documented to have it for the model's attention"
     return ""
 
 
@@ -135,7 +145,8 @@ def feature_answers(bench: Bench) -> tuple[FeatureAnswer, ...]:
 
 
 def _gains(bench: Bench, feature: Feature) -> Iterator[Gain]:
-    def compared(condition: str, **changes: Any) -> Gain:
+    def compared(condition: str, isl: float | None = None, **changes: Any) -> Gain:
+        changes |= {} if isl is None else {"isl": isl}
         with_it = bench.within(condition, **changes).case
         return cost_gain(condition, with_it, bench.within(condition, disable=feature.value, **changes).case)
 
@@ -143,6 +154,9 @@ def _gains(bench: Bench, feature: Feature) -> Iterator[Gain]:
         repeating = next((name for name, each in bench.asked.catalog.workloads.items() if each.reuse), None)
         if repeating is not None:
             yield compared(f"with prompts that repeat as in the {repeating} workload", workload=repeating)
+        return
+    if feature in OF_LONG_INPUTS:
+        yield compared(*_at_length(bench))
         return
     yield compared(WITHIN)
     if feature is Feature.MTP:
@@ -155,6 +169,13 @@ def _gains(bench: Bench, feature: Feature) -> Iterator[Gain]:
         tokens = LONGER * bench.asked.workload.input_tokens
         if tokens + bench.asked.workload.output_tokens <= bench.asked.llm.max_context_tokens:
             yield compared(f"at {LONGER} times the input ({tokens:,.0f} tokens)", isl=tokens)
+
+
+def _at_length(bench: Bench) -> tuple[str, float]:
+    """Return the condition, and the tokens in, at which features of long inputs are looked at."""
+    room = bench.asked.llm.max_context_tokens - bench.asked.workload.output_tokens
+    tokens = float(min(max(AUDITED), math.floor(room)))
+    return f"with {tokens:,.0f} tokens in", tokens
 
 
 def _most(bench: Bench, points: list[OperatingPoint]) -> float:
@@ -237,7 +258,13 @@ def _without_feature(bench: Bench, feature: Feature, named: MissingAnswer) -> Mi
     if feature not in SWITCHABLE:
         return named.model_copy(update={"note": "what doing without costs is not modelled"})
     granted = NEED_EACH_OTHER if feature in NEED_EACH_OTHER else (feature,)
-    gain = cost_gain(WITHIN, bench.within(WITHIN, granted=granted).case, bench.within(WITHIN).case)
+    condition: str = WITHIN
+    changes: dict[str, Any] = {}
+    if feature in OF_LONG_INPUTS:
+        condition, tokens = _at_length(bench)
+        changes = {"isl": tokens}
+    with_it = bench.within(condition, granted=granted, **changes).case
+    gain = cost_gain(condition, with_it, bench.within(condition, **changes).case)
     if gain.worth is not None:
         found = {"measured": "if the frameworks had it there", "measured_on": here, "gain": gain}
         return named.model_copy(update=found)

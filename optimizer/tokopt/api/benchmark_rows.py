@@ -21,16 +21,15 @@ from tokopt.domain.workloads import Benchmark
 from tokopt.errors import InputError
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.constants import traits_of
-from tokopt.perf.layouts import Layouts
+from tokopt.perf.layouts import DEGREES, Layouts, stacked_layouts
 from tokopt.perf.machine import Peaks, peaks
 from tokopt.perf.rows import Rows
 from tokopt.perf.serving import lengths
 from tokopt.perf.stacking import stack_models, stack_peaks
 
-from .resolved import Resolved, check_heads, check_layout, resolve
+from .resolved import TOGETHER, Resolved, check_heads, check_layout, resolve
 
 KEY = ("vendor_system", "framework", "model", "weight_precision", "kv_precision")
-DEGREES = ("tp", "pp", "ep", "dp")
 UNLABELLED = "unlabelled"
 MANY = 1e6
 UNPROVEN = ("latency_only",)  # roles of rows whose layouts nothing confirms
@@ -273,14 +272,14 @@ def _layouts(
             layout = _mended(resolved, layout, unproven=str(record.get("role") or "") in UNPROVEN)
             check_heads(resolved, layout, prefix.rstrip("_") or "layout")
         else:
-            check_layout(resolved, layout, prefix.rstrip("_") or "layout")
+            role = prefix.rstrip("_")
+            check_layout(resolved, layout, role or "layout", role=role or TOGETHER)
         found.append(layout)
     yield found[0], found[-1]
 
 
 def _layout(record: Mapping[str, Any], prefix: str) -> Layout:
-    tp, pp, ep, dp = (int(number_of(record, prefix + name, 1.0)) for name in DEGREES)
-    return Layout(tp=tp, pp=pp, ep=max(ep, 1), dp=dp)
+    return Layout(**{name: int(number_of(record, prefix + name, 1.0)) for name in DEGREES})
 
 
 def _mended(resolved: Resolved, layout: Layout, *, unproven: bool) -> Layout:
@@ -289,6 +288,8 @@ def _mended(resolved: Resolved, layout: Layout, *, unproven: bool) -> Layout:
     Tables write the size of a worker with wide expert parallelism down as its tensor-parallel degree: a degree that
     cannot split the heads, or one of an unproven layout that is wider than any node, is of attention data parallelism.
     """
+    if layout.cp > 1 or layout.dcp > 1:
+        return layout  # who writes these down writes the others down too
     spread = bool(resolved.model.experts) and layout.dp == 1
     wide = WIDEST_TENSOR_PARALLEL < layout.tp <= resolved.accelerator.scale_up_size
     if spread and (resolved.model.heads % layout.tp or (unproven and wide)):
@@ -344,7 +345,7 @@ def row_arrays(entries: Sequence[Entry]) -> Rows:
         return np.fromiter(values, dtype=float, count=len(entries))
 
     def layouts(of: Sequence[Layout]) -> Layouts:
-        return Layouts(**{d: np.array([getattr(each, d) for each in of], dtype=float) for d in DEGREES})
+        return stacked_layouts({d: np.array([getattr(each, d) for each in of], dtype=float) for d in DEGREES})
 
     isl = column(e.input_tokens for e in entries)
     osl = column(e.output_tokens for e in entries)

@@ -16,7 +16,7 @@ from tokopt.perf.caching import offload_of, restored, served
 from tokopt.perf.deployed import replica_profile
 from tokopt.perf.queueing import at_rate, saturation
 from tokopt.search.caching import Caches, lines
-from tokopt.search.space import Family, Fleet
+from tokopt.search.space import ContextParallel, Family, Fleet
 from tokopt.units import MS
 
 from .loads import closed_loop_figures, slots_per_worker
@@ -152,6 +152,7 @@ def _family(resolved: Resolved, deployment: Deployment) -> Family:
         machine=resolved.machine,
         model=resolved.model,
         features=frozenset(support.features if support is not None else ()),
+        context=ContextParallel(),
         speculator=resolved.speculator,
         depths=depths,
         accepted=np.array([resolved.accepted(depth) for depth in depths]),

@@ -11,6 +11,7 @@ from tokopt.perf.deployed import decode_worker, prefill_worker
 from tokopt.perf.describe import memory_shares, replica_drawn_w
 from tokopt.units import GIB, KW
 
+from .long_inputs import context_said
 from .ranges import outside, resolved_traits
 from .resolved import Resolved, estimate_provenance
 from .speculating import acceptance_said
@@ -34,6 +35,7 @@ def said_of(resolved: Resolved, deployment: Deployment, workload: Workload) -> t
         f"{workload.input_tokens:,.0f} tokens in, {workload.output_tokens:,.0f} out on average, "
         f"{workload.prefix_share:.0%} of prompts cached",
     ]
+    said += context_said([deployment])
     if deployment.caching is not None:
         caching = deployment.caching
         where = "all in GPU memory"

@@ -15,6 +15,7 @@ from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_shares, steady_at, time_shares
+from tokopt.perf.layouts import DEGREES
 from tokopt.perf.queueing import (
     LOAD_LIMIT,
     at_rate,
@@ -63,6 +64,8 @@ def estimate(
     pp: int = 1,
     ep: int = 1,
     dp: int = 1,
+    cp: int = 1,
+    dcp: int = 1,
     prefill: str | None = None,
     decode: str | None = None,
     mtp: int = 0,
@@ -95,6 +98,8 @@ def estimate(
         pp: Pipeline-parallel degree.
         ep: Expert-parallel degree.
         dp: Attention-data-parallel degree.
+        cp: Prefill-context-parallel degree: a prompt's tokens are split over `cp` copies of the attention ranks.
+        dcp: Decode-context-parallel degree: the cache's tokens are split where tensor parallelism would copy it.
         prefill: Prefill pool of a disaggregated deployment, like `2xtp4`; goes with `decode`.
         decode: Decode pool.
         mtp: Draft tokens a step by multi-token prediction: `speculator="mtp"` with that `depth`.
@@ -139,7 +144,7 @@ def estimate(
         domain=shape.domain,
     )
     check_context(llm, shape)
-    deployment = described(resolved, (tp, pp, ep, dp), prefill, decode, drafts, chunk_tokens, max_running)
+    deployment = described(resolved, (tp, pp, ep, dp, cp, dcp), prefill, decode, drafts, chunk_tokens, max_running)
     if (concurrency is None) == (rate is None):
         raise InputError("give the load once: --concurrency 64 (closed loop) or --rate 8req/s (open traffic)")
     if concurrency is not None and not 1 <= concurrency < 1e9:
@@ -167,14 +172,14 @@ def estimate(
 
 def described(
     resolved: Resolved,
-    degrees: tuple[int, int, int, int],
+    degrees: tuple[int, int, int, int, int, int],
     prefill: str | None,
     decode: str | None,
     drafts: int,
     chunk_tokens: int,
     max_running: int | None,
 ) -> Deployment:
-    """Return the deployment that options describe.
+    """Return the deployment that options describe; `degrees` are those of `DEGREES`, of one pool.
 
     Raises:
         InputError: They do not go together, or not with the model or machine.
@@ -186,14 +191,14 @@ def described(
     _check_drafts(resolved, drafts)
     pools: dict[str, Any] = {}
     if prefill is not None and decode is not None:
-        if degrees != (1, 1, 1, 1):
-            raise InputError("--tp, --pp, --ep and --dp are of one pool: with --prefill and --decode leave them out")
+        if max(degrees) > 1:
+            options = ", ".join(f"--{name}" for name in DEGREES)
+            raise InputError(f"{options} are of one pool: with --prefill and --decode leave them out")
         pools = {"prefill": parse_pool(prefill, "--prefill"), "decode": parse_pool(decode, "--decode")}
         for name, pool in pools.items():
-            check_layout(resolved, pool.layout, f"--{name}")
+            check_layout(resolved, pool.layout, f"--{name}", role=name)
     else:
-        tp, pp, ep, dp = degrees
-        layout = Layout(tp=tp, pp=pp, ep=ep, dp=dp)
+        layout = Layout(**dict(zip(DEGREES, degrees, strict=True)))
         check_layout(resolved, layout, "layout")
         pools = {"layout": layout}
     return Deployment(

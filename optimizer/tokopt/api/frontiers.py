@@ -19,6 +19,7 @@ from tokopt.search import OperatingPoint, SearchSpace, find_frontier, longest_in
 from tokopt.units import MS
 
 from .asking import DEFAULT_LLM, DEFAULT_PRICES, DEFAULT_WORKLOAD
+from .long_inputs import context_said, tried_said
 from .progress import Progress, silent
 from .ranges import THROUGHPUT, clock_unsure, factors, named_traits, outside
 from .rates import parse_rates
@@ -165,6 +166,8 @@ def _said(shape: Workload, shown: Sequence[Deployment], drafters: Mapping[str, S
         f"token within {SLOWEST_FIRST_TOKEN_MS / 1e3:g} s",
         *(line for name in drafting for line in acceptance_said(drafters[name], shape.domain)),
         *([f"an endless prefix cache: {shape.prefix_share:.0%} of prompts are found"] if shape.reuse else []),
+        tried_said([shape.input_tokens]),
+        *context_said(shown),
     )
 
 

@@ -70,6 +70,11 @@ def features(family: Family, deployment: Deployment) -> dict[str, int | float | 
         on["expert_parallel"] = layout.ep
     if layout.dp > 1:
         on["attention_data_parallel"] = layout.dp
+    prompts = layout if deployment.prefill is None else deployment.prefill.layout
+    if prompts.cp > 1:
+        on["prefill_context_parallel"] = prompts.cp
+    if layout.dcp > 1:
+        on["decode_context_parallel"] = layout.dcp
     return on
 
 
@@ -174,6 +179,8 @@ def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | N
         pp=layout.pp,
         ep=layout.ep,
         dp=layout.dp,
+        cp=deployment.prefill.layout.cp if deployment.prefill is not None else layout.cp,
+        dcp=layout.dcp,
         prefill=deployment.prefill,
         decode=deployment.decode,
         features=features(family, deployment),

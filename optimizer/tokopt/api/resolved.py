@@ -13,6 +13,7 @@ from tokopt.domain.accelerators import Accelerator, Framework, FrameworkSupport,
 from tokopt.domain.calibration import Constants
 from tokopt.domain.deployments import Layout, Pool
 from tokopt.domain.estimates import EstimateProvenance, OperatorDatabase
+from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.speculators import OWN_MODULES, Domain, Speculator
 from tokopt.errors import InputError
@@ -22,6 +23,7 @@ from tokopt.perf.machine import Machine, machine
 from tokopt.perf.speculation import accepted_tokens, draft_chances
 from tokopt.version import __version__
 
+TOGETHER = "agg"  # role of a worker that prefills and decodes
 HEAD_PADDING = "head_padding"  # feature of a framework that pads attention heads to a multiple of the degree
 
 
@@ -131,18 +133,25 @@ def check_heads(resolved: Resolved, layout: Layout, what: str) -> None:
         raise InputError(f"{what}: tp={layout.tp} does not divide the {heads} attention heads")
 
 
-def check_layout(resolved: Resolved, layout: Layout, what: str) -> None:
-    """Raise InputError, saying what would be possible, where a model or machine cannot be split like that."""
+def check_layout(resolved: Resolved, layout: Layout, what: str, *, role: str = TOGETHER) -> None:
+    """Raise InputError, saying what would be possible, where a model or machine cannot be split like that.
+
+    `role` is what the worker does: prefill and decode (`agg`), or one of them.
+    """
     model, accelerator = resolved.model, resolved.accelerator
     check_heads(resolved, layout, what)
     _check_drafting(resolved, layout, what)
+    _check_context(resolved, layout, what, role)
     if layout.tp > accelerator.scale_up_size:
         raise InputError(f"{what}: tp={layout.tp} is wider than the scale-up domain of {accelerator.scale_up_size}")
     if layout.pp > model.layers:
         raise InputError(f"{what}: pp={layout.pp} is more than the {model.layers} layers")
-    stage = layout.tp * layout.dp
+    stage = layout.tp * layout.dp * layout.cp
     if stage % layout.ep:
-        raise InputError(f"{what}: ep={layout.ep} does not divide tp x dp = {stage}")
+        spread = "tp x dp" if layout.cp == 1 else "tp x dp x cp"
+        raise InputError(f"{what}: ep={layout.ep} does not divide {spread} = {stage}")
+    if model.experts and layout.ep % layout.cp:
+        raise InputError(f"{what}: ep={layout.ep} is no multiple of cp={layout.cp}: experts are spread over its ranks")
     if layout.ep > 1 and not model.experts:
         raise InputError(f"{what}: ep={layout.ep}, but {resolved.llm.name} has no experts")
     if layout.ep > max(model.experts, 1):
@@ -152,6 +161,36 @@ def check_layout(resolved: Resolved, layout: Layout, what: str) -> None:
             f"{what}: {layout.accelerators} accelerators outgrow the scale-up domain of {accelerator.scale_up_size}, "
             f"and the catalog has no scale-out bandwidth for {accelerator.name}"
         )
+
+
+def _check_context(resolved: Resolved, layout: Layout, what: str, role: str) -> None:
+    """Raise InputError where context parallelism is impossible, or not documented for the framework and model."""
+    names = {"cp": Feature.PREFILL_CONTEXT_PARALLEL, "dcp": Feature.DECODE_CONTEXT_PARALLEL}
+    for name, feature in names.items():
+        degree = getattr(layout, name)
+        if degree == 1:
+            continue
+        if (name, role) in (("cp", "decode"), ("dcp", "prefill")):
+            other = "workers that decode" if name == "dcp" else "workers that prefill"
+            raise InputError(f"{what}: {name}={degree} is for {other}")
+        support, llm = resolved.framework.support[resolved.accelerator.hardware], resolved.llm
+        if not support.has(feature, llm, apart=role != TOGETHER):
+            framework, limit = resolved.framework.name, support.feature_limits.get(feature)
+            there = f"for {llm.name} on {resolved.accelerator.name}"
+            if limit is not None and limit.apart and limit.allows(llm, apart=True):
+                there += " but in a decode pool of its own (--prefill, --decode)"
+            raise InputError(
+                f"{what}: {name}={degree}, but {framework} is not documented to have {feature.value} {there}"
+            )
+    if layout.tp % layout.dcp:
+        raise InputError(f"{what}: dcp={layout.dcp} does not divide tp={layout.tp}")
+    copies = layout.tp // min(layout.tp, resolved.llm.kv_shards)
+    if copies % layout.dcp:
+        heads = f"{resolved.llm.kv_shards} key-value head" + "s" * (resolved.llm.kv_shards > 1)
+        wrong = f"dcp={layout.dcp} does not divide the {copies} copies that tp={layout.tp} makes"
+        if copies == 1:
+            wrong = f"dcp={layout.dcp} has nothing to split: tp={layout.tp} makes no copies"
+        raise InputError(f"{what}: {wrong} of a cache of {heads}")
 
 
 def _check_drafting(resolved: Resolved, layout: Layout, what: str) -> None:
@@ -168,15 +207,15 @@ def _check_drafting(resolved: Resolved, layout: Layout, what: str) -> None:
 
 
 def parse_pool(text: str, what: str) -> Pool:
-    """Return a pool written like `2xtp4`, `1xtp1dp8ep8` or `tp8` (one worker).
+    """Return a pool written like `2xtp4`, `1xtp1dp8ep8`, `1xtp8cp4` or `tp8` (one worker).
 
     Raises:
         InputError: Not understood.
     """
-    written = re.fullmatch(r"(?:(\d+)x)?((?:(?:tp|pp|ep|dp)\d+)+)", text.strip().lower().replace(" ", ""))
+    written = re.fullmatch(r"(?:(\d+)x)?((?:(?:tp|pp|ep|dp|dcp|cp)\d+)+)", text.strip().lower().replace(" ", ""))
     if not written:
         raise InputError(f"{what}: {text!r} is not a pool; write it like 2xtp4 or 1xtp1dp8ep8")
-    degrees = re.findall(r"(tp|pp|ep|dp)(\d+)", written.group(2))
+    degrees = re.findall(r"(tp|pp|ep|dp|dcp|cp)(\d+)", written.group(2))
     if len({name for name, _ in degrees}) < len(degrees):
         raise InputError(f"{what}: {text!r} gives a degree twice")
     numbers = {name: int(value) for name, value in degrees}

@@ -23,7 +23,7 @@ from tokopt.errors import InputError
 from tokopt.perf.constants import constant_columns, interval_of, novelty_of, stacked_constants
 from tokopt.perf.deployed import decode_worker, replica_profile
 from tokopt.perf.describe import steady_at
-from tokopt.perf.layouts import Layouts
+from tokopt.perf.layouts import DEGREES, Layouts
 from tokopt.perf.machine import sustained
 from tokopt.perf.power import board_watts, throttled_w
 from tokopt.perf.queueing import Limits, at_rate, capacity, capped
@@ -263,8 +263,9 @@ def _say_source(
 
 
 def _layout_of(layouts: Layouts, number: int) -> Layout:
-    degrees = {name: int(np.asarray(getattr(layouts, name))[number]) for name in ("tp", "pp", "ep", "dp")}
-    return Layout(**degrees)
+    columns = {name: np.atleast_1d(np.asarray(getattr(layouts, name))) for name in DEGREES}
+    # A degree that no row has is one number for all of them.
+    return Layout(**{name: int(column[number if column.size > 1 else 0]) for name, column in columns.items()})
 
 
 def _kind(entry: Entry) -> str:

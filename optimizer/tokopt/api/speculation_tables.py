@@ -40,6 +40,8 @@ def speculation_table(
     pp: int = 1,
     ep: int = 1,
     dp: int = 1,
+    cp: int = 1,
+    dcp: int = 1,
     prefill: str | None = None,
     decode: str | None = None,
     chunk_tokens: int = 8192,
@@ -68,6 +70,8 @@ def speculation_table(
         pp: Pipeline-parallel degree.
         ep: Expert-parallel degree.
         dp: Attention-data-parallel degree.
+        cp: Prefill-context-parallel degree.
+        dcp: Decode-context-parallel degree.
         prefill: Prefill pool of a disaggregated deployment, like `2xtp4`; goes with `decode`.
         decode: Decode pool.
         chunk_tokens: Token budget of a prefill chunk.
@@ -94,7 +98,7 @@ def speculation_table(
     if own is None and not llm.mtp_layers:
         raise InputError(f"{llm.name} ships no multi-token prediction: name another --speculator")
     deepest = own.deepest if own else DEEPEST_OWN
-    plain = described(resolved, (tp, pp, ep, dp), prefill, decode, 0, chunk_tokens, None)
+    plain = described(resolved, (tp, pp, ep, dp, cp, dcp), prefill, decode, 0, chunk_tokens, None)
     rows = tuple(_row(resolved, plain, shape, batch, deepest) for batch in sorted(set(batches)))
     gaining = [row.batch for row in rows if any(cell.gain > 1.0 for cell in row.cells[1:])]
     from_here = [row.batch for row in rows if not gaining or row.batch > max(gaining)]

@@ -26,6 +26,7 @@ from tokopt.catalog.rows import (
 )
 from tokopt.domain.accelerators import (
     Accelerator,
+    FeatureLimit,
     Framework,
     FrameworkSupport,
     KvPrecision,
@@ -154,12 +155,19 @@ def framework_record(name: str, row: FrameworkRow) -> Framework:
         for feature in entry.sources:
             if feature not in entry.features:
                 raise CatalogError(f"support.{number}.sources.{feature}: a source without the feature")
+        for feature in entry.limits:
+            if feature not in entry.features:
+                raise CatalogError(f"support.{number}.limits.{feature}: a limit without the feature")
         record = FrameworkSupport(
             precisions=entry.precisions,
             kv_precisions=entry.kv_precisions,
             features=entry.features,
             source=entry.source,
             feature_sources={feature.value: key for feature, key in entry.sources.items()},
+            feature_limits={
+                feature.value: FeatureLimit(attention=limit.attention, experts=limit.experts, apart=limit.apart)
+                for feature, limit in entry.limits.items()
+            },
             note=entry.note,
         )
         for accelerator in entry.accelerators:

@@ -47,7 +47,7 @@ DEPLOYMENT: Final = {
     "n_gpus": "GPUs",
     "prefix_share": "as a share",
     "mtp_depth": "tokens",
-    **{f"{pool}{degree}": "" for pool in _POOLS for degree in ("tp", "pp", "ep", "dp")},
+    **{f"{pool}{degree}": "" for pool in _POOLS for degree in ("tp", "pp", "ep", "dp", "cp", "dcp")},
     "prefill_workers": "",
     "decode_workers": "",
 }

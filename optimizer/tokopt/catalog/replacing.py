@@ -83,7 +83,11 @@ def granted(base: Catalog, hardware: str, features: Iterable[Feature]) -> Catalo
             framework,
             support={
                 **framework.support,
-                hardware: replace(support, features=tuple(dict.fromkeys((*support.features, *more)))),
+                hardware: replace(
+                    support,
+                    features=tuple(dict.fromkeys((*support.features, *more))),
+                    feature_limits={name: limit for name, limit in support.feature_limits.items() if name not in more},
+                ),
             },
         )
         for name, framework in base.frameworks.items()

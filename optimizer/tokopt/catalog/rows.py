@@ -16,6 +16,7 @@ from tokopt.catalog.files import Row
 from tokopt.domain.accelerators import NumberFormat, PurchaseUnit, Topology
 from tokopt.domain.caching import Reuse
 from tokopt.domain.features import Feature
+from tokopt.domain.llms import AttentionKind
 from tokopt.domain.measurements import PowerMeter, PowerWork
 from tokopt.domain.platforms import Stage
 from tokopt.domain.power_settings import SettingBasis
@@ -176,6 +177,16 @@ class KvPrecisionRow(SourcedRow):
     bits: Positive = Field(description="Bits an element, scales included")
 
 
+class FeatureLimitRow(Row):
+    """Where alone a framework has a feature."""
+
+    attention: tuple[AttentionKind, ...] = Field(default=(), description="Kinds of attention that the model may have")
+    experts: Annotated[bool, Field(strict=True)] = Field(default=False, description="Mixture-of-experts models only")
+    apart: Annotated[bool, Field(strict=True)] = Field(
+        default=False, description="Only where prefill and decode have pools of their own"
+    )
+
+
 class FrameworkSupportRow(Row):
     """What a framework supports on a group of accelerators."""
 
@@ -185,6 +196,9 @@ class FrameworkSupportRow(Row):
     features: tuple[Feature, ...] = Field(default=(), description="Features that it has there")
     source: Text = Field(description="Key in sources.yaml")
     sources: dict[Feature, Text] = Field(default={}, description="Key in sources.yaml of single features that differ")
+    limits: dict[Feature, FeatureLimitRow] = Field(
+        default={}, description="Where alone a feature is: `attention` kinds, only with `experts`, only pools `apart`"
+    )
     note: str = Field(default="", description="Doubts and limits")
 
 

@@ -18,6 +18,7 @@ INDEX_ELEMENT_BYTES = 1.0  # keys of a sparse-attention indexer are cached in FP
 class AttentionGroup:
     """Cache and score-value products of one group of layers, all layers of the group together."""
 
+    layers: int
     cache_bytes_per_token: float  # [B/token]
     cache_shards: int  # ways that tensor parallelism splits the cache; wider, it copies
     window_tokens: float  # tokens that stay cached
@@ -37,6 +38,7 @@ class LlmSums:
     recurrent_layers: int  # with linear attention
     choosing_layers: int  # with sparse attention: they choose what they attend to
     hidden_size: int
+    heads: int  # of attention, in the layer that has most
     plain_projection_parameters: float
     latent_projection_parameters: float
     projection_bytes: float
@@ -109,6 +111,7 @@ def llm_sums(llm: Llm, precision: Precision, kv_bits: float, speculator: Specula
         recurrent_layers=_count(llm, AttentionKind.LINEAR),
         choosing_layers=_count(llm, AttentionKind.LATENT_SPARSE),
         hidden_size=llm.hidden_size,
+        heads=max(group.attention.heads for group in llm.layers),
         plain_projection_parameters=plain,
         latent_projection_parameters=latent,
         projection_bytes=projection_bytes,
@@ -147,6 +150,7 @@ def attention_group(group: LayerGroup, element_bytes: float) -> AttentionGroup:
 def _linear(shape: Attention, count: int) -> AttentionGroup:
     """Linear attention: a state of fixed size, no cache that grows."""
     return AttentionGroup(
+        layers=count,
         cache_bytes_per_token=0.0,
         cache_shards=shape.kv_heads,
         window_tokens=0.0,
@@ -166,6 +170,7 @@ def _latent(shape: Attention, count: int, element_bytes: float) -> AttentionGrou
     """
     sparse = shape.kind is AttentionKind.LATENT_SPARSE
     return AttentionGroup(
+        layers=count,
         cache_bytes_per_token=count * shape.latent_dim * element_bytes,
         cache_shards=1,
         window_tokens=math.inf,
@@ -183,6 +188,7 @@ def _multi_head(shape: Attention, count: int, element_bytes: float) -> Attention
     window = float(shape.window) if shape.kind is AttentionKind.WINDOW else math.inf
     products = 2.0 * count * shape.heads * (shape.head_dim + shape.value_dim)
     return AttentionGroup(
+        layers=count,
         cache_bytes_per_token=count * shape.kv_heads * (shape.head_dim + shape.value_dim) * element_bytes,
         cache_shards=shape.kv_heads,
         window_tokens=window,

@@ -35,6 +35,7 @@ class Rates:
     mesh: bool
     inside_bytes_per_s: float
     outside_bytes_per_s: float  # not a number where the catalog lacks it
+    pipelines_chunks: bool = False  # chunks of one prompt are on several pipeline stages at a time
 
 
 def shifted(value: float, link: Link, shift: float) -> float:
@@ -108,6 +109,7 @@ def sustained_rates(
     _, ffn = product_rate(accelerator, precision.ffn_compute, precision, constants)
     wide, _ = product_rate(accelerator, NumberFormat.BF16, precision, constants)
     weights = accelerator.memory_bytes_per_s * constants.memory_efficiency
+    support = framework.support.get(accelerator.hardware)
     outside = (accelerator.scale_out_bytes_per_s or 0.0) * constants.scale_out_efficiency
     return Rates(
         constants=constants,
@@ -128,6 +130,7 @@ def sustained_rates(
         mesh=accelerator.scale_up_topology is Topology.MESH,
         inside_bytes_per_s=accelerator.scale_up_bytes_per_s * constants.scale_up_efficiency,
         outside_bytes_per_s=outside or math.nan,
+        pipelines_chunks=support is not None and "chunked_pipeline" in support.features,
     )
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tokopt.checking.arithmetic import LlmSums, group_cache_bytes
+from tokopt.checking.context import alone_share, cache_split
 from tokopt.checking.rates import Rates
 from tokopt.checking.step import Tokens, link, step_s
 from tokopt.domain.demand import WorkloadShape
@@ -87,7 +88,7 @@ class Memory:
 def worker_memory(worker: Worker, *, mean_tokens: float, longest_tokens: float) -> Memory:
     """Return the memory of a worker that holds sequences of `mean_tokens` on average, `longest_tokens` at the end."""
     weights = _weight_bytes(worker.sums, worker.layout, worker.depth)
-    working = worker.chunk_tokens * worker.sums.hidden_size * ACTIVATION_BYTES_PER_TOKEN
+    working = worker.chunk_tokens / worker.layout.cp * worker.sums.hidden_size * ACTIVATION_BYTES_PER_TOKEN
     room = worker.rates.usable_bytes - weights - working
     each = sequence_bytes(worker.sums, worker.layout, mean_tokens, worker.depth)
     sequences = 0
@@ -117,13 +118,15 @@ def _stage_share(sums: LlmSums, layout: Layout) -> float:
 
 
 def _weight_bytes(sums: LlmSums, layout: Layout, depth: int) -> float:
-    """ceil(L/pp)/L · (dense/tp + ceil(E/ep) experts · ep/(tp·dp)) + vocabulary tables/tp + draft module/(tp·dp). [B]
+    """ceil(L/pp)/L · (dense/tp + ceil(E/ep) experts · ep/stage) + vocabulary tables/tp + draft module/stage. [B]
+
+    A stage has tp · dp · cp accelerators.
 
     A drafter that is no module of the model is split over tp.
 
     With several stages, the first holds the embedding and the last the head; with one, it holds both.
     """
-    stage = layout.tp * layout.dp
+    stage = layout.tp * layout.dp * layout.cp
     experts = sums.expert_layers * math.ceil(sums.experts / layout.ep) * sums.expert_bytes * layout.ep / stage
     dense = (sums.projection_bytes + sums.dense_bytes) / layout.tp
     vocabulary = (sums.embedding_bytes, sums.head_bytes)
@@ -135,12 +138,16 @@ def _weight_bytes(sums: LlmSums, layout: Layout, depth: int) -> float:
 
 
 def sequence_bytes(sums: LlmSums, layout: Layout, tokens: float, depth: int) -> float:
-    """Cache of one sequence on one accelerator: split over stages and over at most the key-value heads. [B]
+    """Cache of one sequence on one accelerator: split over stages, key-value heads, and by tokens over dcp. [B]
 
-    A drafter keeps a cache of the same tokens.
+    A drafter keeps a cache of the same tokens, which is split by heads alone, as a recurrent state is.
     """
-    split = sum(group_cache_bytes(group, tokens) / min(layout.tp, group.cache_shards) for group in sums.attention)
+    split = 0.0
+    for group in sums.attention:
+        ways = min(layout.tp, group.cache_shards) if group.state_bytes else cache_split(layout, group.cache_shards)
+        split += group_cache_bytes(group, tokens) / ways
     drafted = 0.0
+    layout = layout.model_copy(update={"dcp": 1})
     if sums.drafter is not None and depth > 0:
         drafted = sequence_bytes(sums.drafter, layout, tokens, 0)
     return _stage_share(sums, layout) * split + drafted
@@ -204,6 +211,7 @@ def mixed(worker: Worker, size: Lengths, running: float, input_cv: float) -> Ste
     rate = running / (size.decoded * tpot)
     share = added / step
     prefill = size.computed / chunk * (own + constants.mixing * max(both - own, 0.0))
+    prefill *= alone_share(worker.rates, worker.layout, size.computed / chunk)
     wait = share / max(1.0 - share, 1e-9) * prefill * 0.5 * (1.0 + input_cv**2)
     return Steady(
         in_service=running + rate * (prefill + wait),
@@ -238,6 +246,7 @@ def prefill_pool(worker: Worker, size: Lengths, *, workers: int, receiver: Layou
     batch_s = worker.time_s(size, sequences=0.0, prompt=chunk) * size.computed * batch / chunk
     single = min(size.computed, float(worker.chunk_tokens))
     single_s = worker.time_s(size, sequences=0.0, prompt=single) * size.computed / single
+    single_s *= alone_share(worker.rates, worker.layout, size.computed / single)
     bytes_per_s, latency_s = link(worker.rates, replica)
     links = min(worker.layout.accelerators, receiver.accelerators)
     transfer_s = latency_s + worker.sums.cache_bytes(size.prompt) / (bytes_per_s * links)

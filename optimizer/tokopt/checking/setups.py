@@ -10,6 +10,7 @@ from tokopt.checking.evaluation import decoding, replica_of
 from tokopt.domain.accelerators import FrameworkSupport
 from tokopt.domain.caching import Offload, Router
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
+from tokopt.domain.llms import AttentionKind, Llm
 from tokopt.domain.speculators import Method, Speculator
 from tokopt.units import GIB
 
@@ -91,6 +92,8 @@ def fields_agree(case: Case) -> list[str]:
         "pp": layout.pp,
         "ep": layout.ep,
         "dp": layout.dp,
+        "cp": _prompting(deployment).cp,
+        "dcp": layout.dcp,
         "prefill": deployment.prefill,
         "decode": deployment.decode,
         "concurrency_per_replica": deployment.max_running_requests,
@@ -107,6 +110,8 @@ def fields_agree(case: Case) -> list[str]:
         "disaggregated": deployment.mode is ServingMode.DISAGG,
         "expert_parallel": layout.ep,
         "attention_data_parallel": layout.dp,
+        "prefill_context_parallel": _prompting(deployment).cp,
+        "decode_context_parallel": layout.dcp,
     }
     if deployment.caching is not None:
         caching = deployment.caching
@@ -119,6 +124,11 @@ def fields_agree(case: Case) -> list[str]:
         for name, says, should in pairs
         if says != should
     ]
+
+
+def _prompting(deployment: Deployment) -> Layout:
+    """Return the layout of the workers that take prompts."""
+    return decoding(deployment)[0] if deployment.prefill is None else deployment.prefill.layout
 
 
 def _method(case: Case) -> str | None:
@@ -165,7 +175,19 @@ def _layouts(deployment: Deployment) -> Iterator[tuple[str, Layout]]:
 def _missing(case: Case, support: FrameworkSupport) -> list[str]:
     """Return the settings that need a feature that is not supported."""
     used = _settings_in_use(case.item.deployment, case.inputs.speculators)
-    return [setting for feature, setting in used if feature not in support.features]
+    return [setting for feature, setting in used if feature not in support.features or _limited(case, support, feature)]
+
+
+def _limited(case: Case, support: FrameworkSupport, feature: str) -> bool:
+    """Whether a feature that is there is not there for the model, or for the way that it is served."""
+    limit = support.feature_limits.get(feature)
+    if limit is None:
+        return False
+    kinds = {group.attention.kind for group in case.llm.layers}
+    dense = all(group.feed_forward.experts == 0 for group in case.llm.layers)
+    together = case.item.deployment.mode is ServingMode.AGG
+    other_kind = bool(limit.attention and kinds - set(limit.attention))
+    return other_kind or (limit.experts and dense) or (limit.apart and together)
 
 
 def _draftable(case: Case) -> list[str]:
@@ -204,6 +226,8 @@ def _settings_in_use(deployment: Deployment, speculators: Mapping[str, Speculato
         "kv_routing": ("router kv_aware", caching is not None and caching.router is Router.KV_AWARE),
         "kv_offload": ("offload of its caches", caching is not None and caching.offload is not Offload.NONE),
         "pipeline_parallel": ("pp above 1", any(layout.pp > 1 for layout in layouts)),
+        "prefill_context_parallel": ("cp above 1", any(layout.cp > 1 for layout in layouts)),
+        "decode_context_parallel": ("dcp above 1", any(layout.dcp > 1 for layout in layouts)),
     }
     return [(feature, setting) for feature, (setting, used) in needs.items() if used]
 
@@ -216,11 +240,13 @@ def layout_legal(case: Case) -> list[str]:
     experts = max(group.feed_forward.experts for group in llm.layers)
     faults = []
     for pool, layout in _layouts(deployment):
-        stage = layout.tp * layout.dp
+        stage = layout.tp * layout.dp * layout.cp
+        faults += [pool + text for text in _context_faults(pool, layout, llm, experts)]
         if layout.tp > domain:
             faults.append(f"{pool}tp is {layout.tp}, but a scale-up domain has {domain} accelerators")
         if stage % layout.ep:
-            faults.append(f"{pool}ep is {layout.ep}, which does not divide tp x dp = {stage}")
+            spread = "tp x dp" if layout.cp == 1 else "tp x dp x cp"
+            faults.append(f"{pool}ep is {layout.ep}, which does not divide {spread} = {stage}")
         if layout.ep > 1 and layout.ep > experts:
             faults.append(f"{pool}ep is {layout.ep}, but {llm.name} has {experts} experts a layer")
         if layout.pp > llm.layer_count:
@@ -233,6 +259,23 @@ def layout_legal(case: Case) -> list[str]:
         size = f"{deployment.accelerators:,} accelerators, more than the {domain} of a scale-up domain"
         faults.append(f"mode is disagg over {size}, and the catalog has no bandwidth beyond it")
     return [case.fault(text) for text in faults]
+
+
+def _context_faults(pool: str, layout: Layout, llm: Llm, experts: int) -> list[str]:
+    """Return what is wrong with the degrees of context parallelism of one worker."""
+    faults = []
+    if layout.cp > 1 and pool == "decode ":
+        faults.append(f"cp is {layout.cp}, but the pool has no prompts to split")
+    if layout.dcp > 1 and pool == "prefill ":
+        faults.append(f"dcp is {layout.dcp}, but the pool does not decode")
+    if layout.cp > 1 and experts and layout.ep % layout.cp:
+        faults.append(f"ep is {layout.ep}, which does not spread experts over cp = {layout.cp} ranks")
+    latent = (AttentionKind.LATENT, AttentionKind.LATENT_SPARSE)
+    heads = max(1 if g.attention.kind in latent else g.attention.kv_heads for g in llm.layers)
+    copies = layout.tp // min(layout.tp, heads)
+    if layout.tp % layout.dcp or copies % layout.dcp:
+        faults.append(f"dcp is {layout.dcp}, but tp = {layout.tp} makes {copies} copies of {heads} key-value heads")
+    return faults
 
 
 def cap_legal(case: Case) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokopt.checking.arithmetic import LlmSums
+from tokopt.checking.context import cache_split, exchanges_s
 from tokopt.checking.rates import Rates
 from tokopt.domain.deployments import Layout
 
@@ -33,10 +34,22 @@ class Tokens:
 def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
     """Return the time of a step: rooflines of its parts, collectives and overheads, one after another. [s]
 
-    Stages of a pipeline wait for one another: 1 + bubble · (pp - 1); all of it takes `slowdown` times as long.
+    Stages of a pipeline wait for one another: 1 + bubble · (pp - 1); all of it takes `slowdown` times as long. Of the
+    prompt tokens each of `cp` ranks takes its part; sequences decode on all of them.
     """
+    exchanged_s = exchanges_s(
+        sums,
+        rates,
+        layout,
+        sequences=tokens.sequences,
+        width=tokens.width,
+        prompt=tokens.prompt,
+        context=tokens.prompt_context,
+    )
+    tokens = replace(tokens, prompt=tokens.prompt / layout.cp)
     parts = (
-        _dense_s(sums, rates, layout, tokens)
+        exchanged_s
+        + _dense_s(sums, rates, layout, tokens)
         + _activations_s(sums, rates, tokens)
         + _experts_s(sums, rates, layout, tokens)
         + _attention_s(sums, rates, layout, tokens)
@@ -71,7 +84,7 @@ def _drafter_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> f
     dense_s = both_s(read / rates.weight_bytes_per_s / layout.tp, flop / rates.head_flop_per_s / layout.tp)
     others_s = (
         _activations_s(drafter, rates, one)
-        + _attention_s(drafter, rates, layout, one)
+        + _attention_s(drafter, rates, layout.model_copy(update={"dcp": 1}), one)
         + _collectives_s(drafter, rates, layout, one)
     )
     return passes * (dense_s + others_s + _launches_s(drafter, rates))
@@ -123,8 +136,8 @@ def _experts_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> f
     """Routed experts on the fullest accelerator: it reads the experts touched there and multiplies its tokens. [s]"""
     if not sums.experts:
         return 0.0
-    stage = layout.tp * layout.dp
-    chosen = tokens.total * layout.dp
+    stage = layout.tp * layout.dp * layout.cp
+    chosen = tokens.total * layout.dp * layout.cp
     imbalance = rates.constants.expert_imbalance if layout.ep > 1 else 1.0
     touched = touched_experts(sums.experts, sums.active_experts, chosen) * imbalance
     held = min(touched, float(sums.experts)) / stage
@@ -137,14 +150,17 @@ def _experts_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> f
 def _attention_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
     """Cache reads of decoding sequences, and score-value products of prompts. [s]
 
-    The cache splits min(tp, key-value heads) ways; a step reads it once however many tokens it verifies.
+    The cache splits by key-value heads and by dcp, at most tp ways; a step reads it once however many tokens it
+    verifies.
     """
     seconds = 0.0
     for group in sums.attention:
         read = min(tokens.context, group.read_tokens)
         moved = group.cache_bytes_per_token * read + group.index_bytes_per_token * tokens.context
         moved += 2.0 * group.state_bytes  # read and written
-        memory = moved / rates.cache_bytes_per_s / min(layout.tp, group.cache_shards)
+        # A recurrent state has no tokens to split.
+        ways = min(layout.tp, group.cache_shards) if group.state_bytes else cache_split(layout, group.cache_shards)
+        memory = moved / rates.cache_bytes_per_s / ways
         flop = group.decode_flop_per_pair * read + group.index_flop_per_pair * tokens.context
         compute = tokens.width * flop / rates.attention_flop_per_s / layout.tp
         seconds += tokens.sequences * both_s(memory, compute)
@@ -179,7 +195,7 @@ def _collectives_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) 
     """All-reduces of tp (two a layer), all-to-alls of spread experts (in place of the second), hand-overs of pp. [s]"""
     passes = _layer_passes(sums, tokens)
     message = tokens.total * sums.hidden_size * ACTIVATION_BYTES
-    exchanging = sums.expert_layers if layout.dp > 1 and layout.ep > 1 else 0
+    exchanging = sums.expert_layers if layout.dp * layout.cp > 1 and layout.ep > 1 else 0
     seconds = (2.0 * sums.layers - exchanging) * passes * all_reduce_s(rates, layout.tp, message)
     if exchanging:
         seconds += exchanging * passes * all_to_all_s(sums, rates, layout, tokens.total / layout.tp)
@@ -224,7 +240,7 @@ def all_to_all_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: float) -> 
     """
     group, choices = layout.ep, max(sums.active_experts, 1)
     bytes_per_token = sums.hidden_size * EXCHANGE_BYTES
-    copies = _others_reached(group, choices) * (layout.tp * layout.dp / layout.ep)
+    copies = _others_reached(group, choices) * (layout.tp * layout.dp * layout.cp / layout.ep)
     seconds = copies * bytes_per_token / (rates.inside_bytes_per_s * mesh_share(rates, group))
     latency_s = rates.constants.exchange_latency_s
     if group > rates.domain:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 
+from tokopt.domain.llms import AttentionKind, Llm
 from tokopt.domain.power_settings import PowerCurve, PowerSetting, Throttle
 
 
@@ -137,6 +138,23 @@ class KvPrecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureLimit:
+    """Where a framework is documented to have a feature, if not with every model and in every mode."""
+
+    attention: tuple[AttentionKind, ...] = ()  # kinds that a model's layers may have; empty = any
+    experts: bool = False  # mixture-of-experts models only
+    apart: bool = False  # only where prefill and decode have pools of their own
+
+    def allows(self, llm: Llm, *, apart: bool) -> bool:
+        """Whether the feature is there for a model, with prefill and decode apart or together."""
+        if self.apart and not apart:
+            return False
+        if self.experts and not any(group.feed_forward.experts for group in llm.layers):
+            return False
+        return not self.attention or all(group.attention.kind in self.attention for group in llm.layers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameworkSupport:
     """What one framework supports on one accelerator."""
 
@@ -145,7 +163,13 @@ class FrameworkSupport:
     features: tuple[str, ...]
     source: str
     feature_sources: Mapping[str, str] = field(default_factory=dict)  # feature -> source key, where it differs
+    feature_limits: Mapping[str, FeatureLimit] = field(default_factory=dict)  # feature -> where alone it is
     note: str = ""
+
+    def has(self, feature: str, llm: Llm, *, apart: bool) -> bool:
+        """Whether a feature is supported for a model, with prefill and decode apart or together."""
+        limit = self.feature_limits.get(feature)
+        return feature in self.features and (limit is None or limit.allows(llm, apart=apart))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,6 +169,7 @@ class BehaviourAnswer(Record):
     longest_input_tokens: int
     longest_input_by_model: bool
     longest_input_ttft_ms: float
+    longest: Deployment
     long_inputs: tuple[LongInput, ...]
     basis: AnswerBasis = AnswerBasis.MODEL
 

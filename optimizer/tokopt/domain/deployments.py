@@ -18,10 +18,12 @@ class ServingMode(StrEnum):
 
 
 class Layout(BaseModel):
-    """Parallel degrees of one worker; it spans `tp * dp * pp` accelerators.
+    """Parallel degrees of one worker; it spans `tp * dp * pp * cp` accelerators.
 
-    `dp` is attention data parallelism; experts are split `ep` ways over the `tp * dp` accelerators of a stage, and
-    each expert is tensor-parallel over what remains (`tp * dp / ep`).
+    `dp` is attention data parallelism; experts are split `ep` ways over the `tp * dp * cp` accelerators of a stage, and
+    each expert is tensor-parallel over what remains (`tp * dp * cp / ep`). `cp` is prefill context parallelism: the
+    tokens of a prompt are split over `cp` copies of the attention ranks. `dcp` is decode context parallelism: what
+    tensor parallelism would copy of the cache is split by its tokens instead, `dcp` ways, over the same accelerators.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
@@ -30,11 +32,13 @@ class Layout(BaseModel):
     pp: int = Field(default=1, ge=1)
     ep: int = Field(default=1, ge=1)
     dp: int = Field(default=1, ge=1)
+    cp: int = Field(default=1, ge=1)
+    dcp: int = Field(default=1, ge=1)
 
     @property
     def accelerators(self) -> int:
         """Accelerators that one worker spans."""
-        return self.tp * self.dp * self.pp
+        return self.tp * self.dp * self.pp * self.cp
 
 
 class Pool(BaseModel):

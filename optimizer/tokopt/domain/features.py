@@ -17,6 +17,9 @@ class Feature(StrEnum):
     EXPERT_PARALLEL = "expert_parallel"  # experts spread over accelerators
     ATTENTION_DP = "attention_dp"  # attention-data-parallel ranks in front of shared experts
     PIPELINE_PARALLEL = "pipeline_parallel"
+    CHUNKED_PIPELINE = "chunked_pipeline"  # chunks of one prompt are on several pipeline stages at a time
+    PREFILL_CONTEXT_PARALLEL = "prefill_context_parallel"  # a prompt's tokens split over copies of attention ranks
+    DECODE_CONTEXT_PARALLEL = "decode_context_parallel"  # the cache's tokens split where tp would copy it
     PREFIX_CACHING = "prefix_caching"
     CHUNKED_PREFILL = "chunked_prefill"
     CUDA_GRAPHS = "cuda_graphs"
@@ -35,6 +38,8 @@ SWITCHABLE = (
     Feature.EXPERT_PARALLEL,
     Feature.ATTENTION_DP,
     Feature.PIPELINE_PARALLEL,
+    Feature.PREFILL_CONTEXT_PARALLEL,
+    Feature.DECODE_CONTEXT_PARALLEL,
     Feature.PREFIX_CACHING,
     Feature.KV_ROUTING,
     Feature.KV_OFFLOAD,

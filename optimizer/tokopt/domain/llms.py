@@ -21,6 +21,9 @@ class AttentionKind(StrEnum):
     LINEAR = "linear"  # recurrent state of fixed size (gated delta net and kin)
 
 
+LATENT_KINDS = frozenset({AttentionKind.LATENT, AttentionKind.LATENT_SPARSE})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
     """The attention of one kind of layer. Elements, not bytes; parameters include biases and norms of the block."""
@@ -95,6 +98,11 @@ class Llm:
     def layer_count(self) -> int:
         """Number of transformer layers, multi-token-prediction modules not counted."""
         return sum(group.count for group in self.layers)
+
+    @property
+    def kv_shards(self) -> int:
+        """Ways that tensor parallelism can split the cache before it copies it: key-value heads, 1 if it is latent."""
+        return max(1 if group.attention.kind in LATENT_KINDS else group.attention.kv_heads for group in self.layers)
 
     def quality_loss(self, precision: str, kv_precision: str = WIDE_CACHE) -> float:
         """Return the share of a benchmark's score that weights and cache lose against the published checkpoint.

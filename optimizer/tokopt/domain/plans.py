@@ -158,6 +158,8 @@ class FleetItem(Record):
     pp: int | None
     ep: int | None
     dp: int | None
+    cp: int | None = 1  # of the prefill pool where disaggregated
+    dcp: int | None = 1
     prefill: Pool | None = None
     decode: Pool | None = None
     features: dict[str, int | float | str | bool]  # what is switched on, with its setting

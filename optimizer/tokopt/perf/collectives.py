@@ -52,6 +52,32 @@ def all_reduce_s(machine: Machine, group: Floats) -> TimeOf:
     return lambda message_bytes: fixed + per_byte * message_bytes
 
 
+def all_gather_s(machine: Machine, group: Floats, *, reach: Floats) -> TimeOf:
+    """Time of one all-gather, or reduce-scatter, over `group` accelerators, by the bytes of all members together.
+
+    t = (g - 1)/g · bytes / bandwidth + latency · (1 + growth · log2(g/2))
+
+    Half of the ring of `all_reduce_s`, at the same latency.
+
+    Args:
+        group: Accelerators that hold a part each, and then the whole.
+        reach: Accelerators that the group is spread over: members of other groups stand between its own. More than the
+            scale-up domain has, and it runs at scale-out bandwidth.
+
+    Returns:
+        Time by the bytes of the whole; zero for a group of one. [s]
+    """
+    group = np.asarray(group, dtype=float)
+    inside = np.asarray(reach) <= machine.scale_up_size
+    rate = np.where(inside, machine.scale_up_bytes_per_s * scale_up_share(machine, group), scale_out_rate(machine))
+    doublings = np.log2(np.maximum(group, 2.0)) - 1.0
+    grown = machine.scale_up_latency_s * (1.0 + machine.latency_growth * doublings)
+    latency = np.where(inside, grown, machine.scale_out_latency_s)
+    per_byte = np.where(group > 1, (group - 1.0) / group / rate, 0.0)
+    fixed = np.where(group > 1, latency, 0.0)
+    return lambda whole_bytes: fixed + per_byte * whole_bytes
+
+
 def domains_of(machine: Machine, group: Floats) -> Floats:
     """Scale-up domains that a group of accelerators reaches over."""
     reached: Floats = np.maximum(np.ceil(np.asarray(group, dtype=float) / np.asarray(machine.scale_up_size)), 1.0)

@@ -38,6 +38,8 @@ def _worker(layout: Layout, depth: int, accepted: float, chunk_tokens: int) -> W
         pp=layout.pp,
         ep=layout.ep,
         dp=layout.dp,
+        cp=layout.cp,
+        dcp=layout.dcp,
         depth=depth,
         accepted=accepted,
         chunk_tokens=chunk_tokens,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokopt.perf.arrays import Floats
+
+DEGREES = ("tp", "pp", "ep", "dp", "cp", "dcp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,28 +21,67 @@ class Layouts:
     pp: Floats
     ep: Floats
     dp: Floats
+    cp: Floats = 1.0
+    dcp: Floats = 1.0
+
+    @property
+    def ranks(self) -> Floats:
+        """Copies of the attention weights in one pipeline stage: attention-data-parallel and context-parallel ranks."""
+        return self.dp * self.cp
 
     @property
     def stage(self) -> Floats:
         """Accelerators of one pipeline stage."""
-        return self.tp * self.dp
+        return self.tp * self.dp * self.cp
 
     @property
     def accelerators(self) -> Floats:
         """Accelerators of one worker."""
-        return self.tp * self.dp * self.pp
+        return self.tp * self.dp * self.pp * self.cp
 
     @property
     def expert_split(self) -> Floats:
         """Tensor-parallel slices of one expert."""
-        return self.tp * self.dp / self.ep
+        return self.stage / self.ep
 
     @property
     def has_all_to_all(self) -> Floats:
-        """1 where tokens travel to their experts (attention data parallel and experts spread), else 0."""
-        return np.where((np.asarray(self.dp) > 1) & (np.asarray(self.ep) > 1), 1.0, 0.0)
+        """1 where tokens travel to their experts (several ranks with tokens of their own, experts spread), else 0."""
+        return np.where((np.asarray(self.ranks) > 1) & (np.asarray(self.ep) > 1), 1.0, 0.0)
 
     @property
     def queues(self) -> Floats:
         """Groups of accelerators that take different requests at a time (ranks x pipeline stages)."""
         return self.dp * self.pp
+
+    @property
+    def splits_cache(self) -> bool:
+        """Whether any worker has decode context parallelism."""
+        return self.dcp > 1.0 if isinstance(self.dcp, float) else bool(np.any(np.asarray(self.dcp) > 1))
+
+    @property
+    def splits_prompts(self) -> bool:
+        """Whether any worker has prefill context parallelism."""
+        return self.cp > 1.0 if isinstance(self.cp, float) else bool(np.any(np.asarray(self.cp) > 1))
+
+    def cache_shards(self, kv_shards: Floats, state_bytes: Floats = 0.0) -> Floats:
+        """Ways that the cache of a sequence is split inside a rank: min(tp, kv heads · dcp), copied beyond.
+
+        Args:
+            kv_shards: Key-value heads, or 1 for a latent cache: what tensor parallelism can split.
+            state_bytes: Recurrent state; a cache that is such a state has no tokens to split by. [B]
+        """
+        if not self.splits_cache:
+            return np.minimum(self.tp, kv_shards)
+        by_token = np.where(np.asarray(state_bytes) > 0, 1.0, self.dcp)
+        return np.minimum(self.tp, kv_shards * by_token)
+
+
+def stacked_layouts(columns: Mapping[str, NDArray[np.float64]]) -> Layouts:
+    """Return layouts of arrays by degree; context parallelism that no worker has stays a plain 1, which costs nothing.
+
+    Args:
+        columns: An array a name of `DEGREES`; `cp` and `dcp` may be left out.
+    """
+    used = {name: column for name, column in columns.items() if name not in ("cp", "dcp") or bool((column > 1.0).any())}
+    return Layouts(**used)

@@ -8,6 +8,7 @@ import numpy as np
 
 from tokopt.domain.accelerators import Accelerator, Framework, NumberFormat, Precision, Topology
 from tokopt.domain.calibration import Constants
+from tokopt.domain.features import Feature
 from tokopt.errors import InputError
 from tokopt.perf.arrays import Floats
 
@@ -37,6 +38,7 @@ class Peaks:
     scale_up_mesh: Floats  # 1 on a full mesh, else 0
     scale_up_bytes_per_s: Floats
     scale_out_bytes_per_s: Floats  # 0 = not known: nothing may span scale-up domains
+    chunked_pipeline: Floats = 0.0  # 1 where chunks of one prompt are on several pipeline stages at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ class Machine:
     memory_bound_power_share: Floats
     compute_bound_power_share: Floats
     host_power_share: Floats
+    chunked_pipeline: Floats = 0.0
 
 
 def compute_format(accelerator: Accelerator, wanted: NumberFormat, precision: Precision) -> NumberFormat:
@@ -109,6 +112,7 @@ def peaks(accelerator: Accelerator, framework: Framework, precision: Precision) 
     ffn = compute_format(accelerator, precision.ffn_compute, precision)
     wide = compute_format(accelerator, NumberFormat.BF16, precision)
     rate = accelerator.dense_flop_per_s
+    support = framework.support.get(accelerator.hardware)
     return Peaks(
         memory_bytes=accelerator.memory_bytes,
         framework_bytes=accelerator.memory_bytes * framework.memory_fraction,
@@ -126,6 +130,7 @@ def peaks(accelerator: Accelerator, framework: Framework, precision: Precision) 
         scale_up_mesh=float(accelerator.scale_up_topology is Topology.MESH),
         scale_up_bytes_per_s=accelerator.scale_up_bytes_per_s,
         scale_out_bytes_per_s=accelerator.scale_out_bytes_per_s or 0.0,
+        chunked_pipeline=float(support is not None and Feature.CHUNKED_PIPELINE in support.features),
     )
 
 
@@ -183,6 +188,7 @@ def sustained(peak: Peaks, constants: Constants) -> Machine:
         memory_bound_power_share=constants.memory_bound_power_share,
         compute_bound_power_share=constants.compute_bound_power_share,
         host_power_share=constants.host_power_share,
+        chunked_pipeline=peak.chunked_pipeline,
     )
 
 

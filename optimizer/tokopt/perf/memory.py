@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class MemoryUse:
 def weight_bytes(model: LlmArithmetic, layouts: Layouts, draft_depth: Floats) -> Floats:
     """Weights on the fullest accelerator: layers split over stages, an end stage also holds a vocabulary table.
 
-    bytes = ceil(L/pp)/L · (projections + dense)/tp + experts/(tp·dp) + tables/tp + drafter  [B]
+    bytes = ceil(L/pp)/L · (projections + dense)/tp + experts/(tp·dp·cp) + tables/tp + drafter  [B]
     """
     share = np.ceil(model.layers / np.asarray(layouts.pp, dtype=float)) / model.layers
     # Experts are placed whole: uneven counts leave one accelerator with the ceiling.
@@ -61,19 +61,21 @@ def weight_bytes(model: LlmArithmetic, layouts: Layouts, draft_depth: Floats) ->
 def sequence_bytes(model: LlmArithmetic, layouts: Layouts, tokens: Floats, draft_depth: Floats = 0.0) -> Floats:
     """Cache of one sequence of `tokens` tokens on each accelerator of its rank: split over stages and cache shards. [B]
 
-    Tensor parallelism wider than the key-value heads (or than one, for a latent cache) copies instead of splitting. A
-    drafter of its own, which goes with one stage only, caches the same tokens.
+    Tensor parallelism wider than the key-value heads (or than one, for a latent cache) copies instead of splitting,
+    unless decode context parallelism splits the tokens of the copies (`Layouts.cache_shards`); prefill context
+    parallelism copies the cache to each of its ranks. A drafter of its own, which goes with one stage only, caches the
+    same tokens, and its cache is not split by tokens.
     """
     per_stage = np.ceil(model.layers / np.asarray(layouts.pp, dtype=float)) / model.layers
     total: Floats = 0.0
     for part in model.attention:
-        shards = np.minimum(layouts.tp, part.kv_shards)
+        shards = layouts.cache_shards(part.kv_shards, part.state_bytes)
         cached = part.kv_bytes_per_token * np.minimum(tokens, part.resident_limit_tokens)
         total = total + (cached + part.index_bytes_per_token * tokens + part.state_bytes) / shards
     own = per_stage * total
     if model.drafter is None:
         return own
-    drafted = sequence_bytes(model.drafter, layouts, tokens)
+    drafted = sequence_bytes(model.drafter, replace(layouts, dcp=1.0), tokens)
     return own + np.where(np.asarray(draft_depth) > 0, drafted, 0.0)
 
 
@@ -102,7 +104,7 @@ def memory_use(
         Memory of the fullest accelerator, and sequences that fit over all ranks and stages.
     """
     weights = weight_bytes(model, layouts, draft_depth)
-    working = chunk_tokens * (model.hidden_size * LIVE_TENSORS * LIVE_BYTES) + 0.0 * weights
+    working = chunk_tokens / layouts.cp * (model.hidden_size * LIVE_TENSORS * LIVE_BYTES) + 0.0 * weights
     available = machine.usable_memory_bytes - weights - working
     per_sequence = sequence_bytes(model, layouts, mean_resident_tokens, draft_depth)
     fits_one = available >= sequence_bytes(model, layouts, longest_tokens, draft_depth)

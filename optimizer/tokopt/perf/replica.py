@@ -13,7 +13,8 @@ from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.collectives import scale_out_rate
-from tokopt.perf.layouts import Layouts
+from tokopt.perf.context import pipelined
+from tokopt.perf.layouts import DEGREES, Layouts, stacked_layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.memory import cache_bytes_per_request
 from tokopt.perf.queueing import PrefillPool, Profile
@@ -34,16 +35,18 @@ class Worker:
     depth: int
     accepted: float
     chunk_tokens: int
+    cp: int = 1
+    dcp: int = 1
 
     @property
     def layouts(self) -> Layouts:
         """The worker's degrees as a layout of one element."""
-        return Layouts(tp=float(self.tp), pp=float(self.pp), ep=float(self.ep), dp=float(self.dp))
+        return Layouts(**{name: float(getattr(self, name)) for name in DEGREES})
 
     @property
     def accelerators(self) -> int:
         """Accelerators that the worker spans."""
-        return self.tp * self.pp * self.dp
+        return self.tp * self.pp * self.dp * self.cp
 
 
 @lru_cache(maxsize=4096)
@@ -167,7 +170,8 @@ def prefill_times(
     """Return the time of a batch of prompts that fills the chunk, and the rate at which one queue takes prompts.
 
     Prompts longer than a chunk take several passes; shorter ones share one. A pool keeps up `prefill_pool_efficiency`
-    of its rate: routers do not spread prompts evenly, and chunks are not always full.
+    of its rate: routers do not spread prompts evenly, and chunks are not always full. Where chunks of a lone prompt
+    are on several stages at a time it takes less; a full pool takes as many prompts a second as without.
     """
     batch = prompts_a_batch(size, chunk_tokens)
     chunk = np.minimum(size.new * batch, chunk_tokens)
@@ -176,6 +180,7 @@ def prefill_times(
     steps = source(model, machine, layouts, width=1.0, context=0.0, prefill_context=size.prefill_context)
     batch_s = steps(sequences=0.0, prefill_tokens=chunk).total * size.new * batch / chunk
     single_s = steps(sequences=0.0, prefill_tokens=single).total * size.new / single
+    single_s = single_s * pipelined(machine, layouts, size.new / single)
     rate = machine.prefill_pool_efficiency * batch / batch_s
     return PrefillTimes(batch_s=batch_s, single_s=single_s, requests_per_s=rate)
 
@@ -222,7 +227,7 @@ def _column(workers: Sequence[Worker], name: str) -> NDArray[np.float64]:
 
 
 def _layouts(workers: Sequence[Worker]) -> Layouts:
-    return Layouts(**{name: _column(workers, name) for name in ("tp", "pp", "ep", "dp")})
+    return stacked_layouts({name: _column(workers, name) for name in DEGREES})
 
 
 def decode_profiles(

@@ -9,6 +9,7 @@ import numpy as np
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
+from tokopt.perf.context import pipelined
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.step import StepSource, StepTime, worker_steps
@@ -167,6 +168,7 @@ def steady_state(
     rate = running / (size.decoded * tpot)
     share = added / step
     prefill_s = size.new / chunk * (own + machine.mixing * np.maximum(mixed.total - own, 0.0))
+    prefill_s = prefill_s * pipelined(machine, layouts, size.new / chunk)
     wait = share / np.maximum(1.0 - share, 1e-9) * prefill_s * 0.5 * (1.0 + size.input_cv**2)
     occupancy = added / np.maximum(prompts, 1e-300)
     return Steady(

@@ -15,6 +15,7 @@ import numpy as np
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.collectives import all_reduce_s, all_to_all_s, point_to_point_s
+from tokopt.perf.context import context_exchanges
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
 
@@ -146,6 +147,7 @@ def worker_steps(
     decode_attention = _decode_attention(model, machine, layouts, width, context)
     prefill_attention_s = _prefill_attention_s(model, machine, layouts, prefill_context)
     collectives = _collectives(model, machine, layouts, modules)
+    context_exchange = context_exchanges(model, machine, layouts, width, prefill_context)
     overhead = _overhead(model, machine, layouts, modules)
     drafting = None
     if model.drafter is not None and np.any(draft_depth):
@@ -155,22 +157,26 @@ def worker_steps(
 
     def step(*, sequences: Floats, prefill_tokens: Floats) -> StepTime:
         decode = sequences * width
-        tokens = decode + prefill_tokens
+        # Context-parallel ranks share a prompt's tokens, and each decodes all sequences.
+        prompt = prefill_tokens / layouts.cp if layouts.splits_prompts else prefill_tokens
+        tokens = decode + prompt
         dense_s, dense_compute = dense(tokens, decode)
-        expert_s, expert_compute = experts(tokens * layouts.dp)
+        expert_s, expert_compute = experts(tokens * layouts.ranks)
         # A plain zero means that the step has no such part at all: most steps are one or the other.
         nothing: Floats = 0.0
         idle = isinstance(sequences, float) and sequences == 0.0
         decode_s, decode_compute = (nothing, nothing) if idle else decode_attention(sequences)
         alone = isinstance(prefill_tokens, float) and prefill_tokens == 0.0
-        prefill_s = nothing if alone else prefill_tokens * prefill_attention_s
+        prefill_s = nothing if alone else prompt * prefill_attention_s
         collective_s = collectives(tokens)
+        if context_exchange is not None:
+            collective_s = collective_s + context_exchange(sequences, prefill_tokens)
         dense_s = dense_s + activations(tokens)
         overhead_s = overhead(sequences)
         attention_s = decode_s + prefill_s
         bound = dense_compute + expert_compute + decode_compute + prefill_s
         if drafting is not None:
-            drafts = drafting(sequences, prefill_tokens, idle)
+            drafts = drafting(sequences, prompt, idle)
             dense_s = dense_s + drafts.dense
             attention_s = attention_s + drafts.attention
             collective_s = collective_s + drafts.collectives
@@ -224,7 +230,8 @@ def _drafting(
     machine = replace(machine, projection_flop_per_s=wide, latent_projection_flop_per_s=wide, dense_flop_per_s=wide)
     dense = _dense(drafter, machine, layouts, 0.0)
     activations = _activations(drafter, machine)
-    attention = _decode_attention(drafter, machine, layouts, DRAFT_WIDTH, context)
+    # A drafter's own cache is split by heads alone.
+    attention = _decode_attention(drafter, machine, replace(layouts, dcp=1.0), DRAFT_WIDTH, context)
     prefill_attention_s = _prefill_attention_s(drafter, machine, layouts, prefill_context)
     collectives = _collectives(drafter, machine, layouts, 0.0)
     launches = _launches(drafter, machine)
@@ -321,11 +328,11 @@ def _experts(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: F
 def _decode_attention(
     model: LlmArithmetic, machine: Machine, layouts: Layouts, width: Floats, context: Floats
 ) -> Rooflined:
-    """Cache reads, once a sequence and step; the cache splits `min(tp, kv heads)` ways, and is copied beyond."""
+    """Cache reads, once a sequence and step; see `Layouts.cache_shards` for how many ways the cache splits."""
     each: list[tuple[Floats, Floats]] = []  # traffic and arithmetic of a sequence, by kind of attention [s]
     for part in model.attention:
         read = np.minimum(context, part.read_limit_tokens)
-        shards = np.minimum(layouts.tp, part.kv_shards)
+        shards = layouts.cache_shards(part.kv_shards, part.state_bytes)
         bytes_read = part.kv_bytes_per_token * read + part.index_bytes_per_token * context + 2.0 * part.state_bytes
         flop = part.decode_flop_per_pair * read + part.index_flop_per_pair * context
         each.append(

@@ -18,7 +18,7 @@ from tokopt.domain.auditing import (
     PrecisionAnswer,
 )
 from tokopt.report.blocks import bullets, columns, pairs, section
-from tokopt.report.deployments import letters_used, short_text
+from tokopt.report.deployments import letters_used, shape_text, short_text
 from tokopt.report.figures import UNKNOWN, number, plural, share, short, signed_share, times, usd, usd_range
 from tokopt.units import format_si
 
@@ -291,7 +291,8 @@ def _behaviour_questions(found: Audit) -> list[Question]:
 
     def longest(b: BehaviourAnswer) -> str:
         end = "the model ends there" if b.longest_input_by_model else "memory ends there"
-        return f"{b.longest_input_tokens:,} tokens ({end}), TTFT {b.longest_input_ttft_ms / 1e3:,.1f} s alone"
+        took = f"TTFT {b.longest_input_ttft_ms / 1e3:,.1f} s alone on {shape_text(b.longest)}"
+        return f"{b.longest_input_tokens:,} tokens ({end}), {took}"
 
     def at(tokens: int) -> Answer:
         def answer(b: BehaviourAnswer) -> str:

@@ -13,12 +13,14 @@ MEANINGS = {
     "pp": "pipeline parallel",
     "ep": "GPUs that experts are spread over",
     "dp": "attention data parallel",
+    "cp": "prefill context parallel: a prompt's tokens split over GPUs",
+    "dcp": "decode context parallel: a cache's tokens split over GPUs",
 }
 
 
 def layout_text(layout: Layout) -> str:
     """Return a layout; degrees of one are left out, but for `tp`."""
-    degrees = [("tp", layout.tp), ("pp", layout.pp), ("dp", layout.dp), ("ep", layout.ep)]
+    degrees = ((name, getattr(layout, name)) for name in ("tp", "pp", "dp", "ep", "cp", "dcp"))
     return " ".join(f"{name}{value}" for name, value in degrees if value > 1 or name == "tp")
 
 

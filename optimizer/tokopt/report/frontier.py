@@ -224,5 +224,5 @@ def _records(points: Sequence[FrontierPoint]) -> Iterator[dict[str, object]]:
             layout = getattr(pool, "layout", pool)
             if prefix:
                 record[f"{prefix}workers"] = getattr(pool, "workers", None)
-            record |= {f"{prefix}{name}": getattr(layout, name, None) for name in ("tp", "pp", "ep", "dp")}
+            record |= {f"{prefix}{name}": getattr(layout, name, None) for name in ("tp", "pp", "ep", "dp", "cp", "dcp")}
         yield record

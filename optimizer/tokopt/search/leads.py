@@ -17,7 +17,7 @@ from tokopt.perf.replica import aggregated_profiles, behind_pool, decode_profile
 from tokopt.search.cache_bounds import CachesApart, CachesTogether
 from tokopt.search.pools import MOST_WORKERS, Pairing, PairRows, in_time
 from tokopt.search.screening import Screened
-from tokopt.search.space import Family, SearchSpace, deployment_of, layout_of, worker_of
+from tokopt.search.space import Family, SearchSpace, Setups, deployment_of, layout_of, worker_of
 
 NO_ROWS, NO_BOUNDS = np.zeros(0, dtype=np.intp), np.zeros(0)
 WORKER_CODES = MOST_WORKERS + 1  # worker counts in the number of a row
@@ -121,7 +121,7 @@ class Aggregated:
 
     def twin(self, row: int) -> Hashable:
         """See `Leads.twin`."""
-        return self._like, self._setups.values(row), int(self._most[row])
+        return self._like, _pipelined(self.family, self._setups, row), self._setups.values(row), int(self._most[row])
 
 
 class Disaggregated:
@@ -242,7 +242,7 @@ class Disaggregated:
         """See `Leads.twin`."""
         p, d, x, y = self._row(row)
         pools = self._pairs.prefills.values(p), self._pairs.decodes.values(d)
-        return self._like, *pools, x, y, int(self._pairs.most[d])
+        return self._like, _pipelined(self.family, self._pairs.prefills, p), *pools, x, y, int(self._pairs.most[d])
 
 
 def _holds(known: dict[Any, tuple[float, float]], key: Hashable, rate: float, test: Callable[[float], bool]) -> bool:
@@ -256,5 +256,11 @@ def _holds(known: dict[Any, tuple[float, float]], key: Hashable, rate: float, te
 
 
 def _alike(family: Family) -> Hashable:
-    """Return what tells how set-ups of a family perform, but for how many requests fit in memory."""
-    return hash(replace(family.machine, memory_bytes=0.0, usable_memory_bytes=0.0)), hash(family.model)
+    """Return what tells how set-ups of a family perform, but for the requests that fit in memory and for pipelines."""
+    plain = replace(family.machine, memory_bytes=0.0, usable_memory_bytes=0.0, chunked_pipeline=0.0)
+    return hash(plain), hash(family.model)
+
+
+def _pipelined(family: Family, chosen: Setups, row: int) -> bool:
+    """Whether chunks of a prompt are on several pipeline stages of a set-up at a time."""
+    return bool(family.machine.chunked_pipeline and chosen.pp[row] > 1.0)

@@ -8,12 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.domain.accelerators import Accelerator
-from tokopt.domain.deployments import Deployment, ServingMode
+from tokopt.domain.deployments import Deployment, Pool, ServingMode
+from tokopt.domain.features import Feature
 from tokopt.perf.memory import serving_memory
-from tokopt.perf.replica import prefill_times
+from tokopt.perf.replica import prefill_times, transfer_s
 from tokopt.perf.serving import workload_lengths
 from tokopt.search.screening import fitting
-from tokopt.search.space import Family, SearchSpace, Setups, deployment_of, families_in, layout_of, setups
+from tokopt.search.space import (
+    LONG_INPUT_TOKENS,
+    Family,
+    SearchSpace,
+    Setups,
+    deployment_of,
+    families_in,
+    layout_of,
+    setups,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,42 +32,101 @@ class LongestInput:
 
     tokens: int
     by_model: bool  # the model's context ends there, not the memory
-    prefill_s: float  # of that prompt alone
+    prefill_s: float  # of that prompt alone, and the move of its cache where another pool decodes
     deployment: Deployment
 
 
 def longest_input(accelerator: Accelerator, space: SearchSpace) -> LongestInput | None:
     """Return the longest prompt that any set-up of an accelerator holds; None where the model does not fit at all.
 
-    One request alone, of the workload's mean output. Of the set-ups that hold as much, the one with the shortest
-    prefill is named.
+    One request alone, of the workload's mean output, on one worker or on one of each pool, with whatever splits long
+    prompts and their caches. Of the set-ups that hold as much, the one with the shortest prefill is named.
     """
     most = int(space.llm.max_context_tokens - space.workload.output_tokens)
+    long = replace(space, workload=replace(space.workload, input_tokens=float(max(most, LONG_INPUT_TOKENS))))
     best: LongestInput | None = None
-    for family in families_in(space, accelerator):
-        chosen = setups(family, space.widest, role="agg")
-        held = _held(family, chosen, space, most)
-        if not held.size or held.max() < 1:
-            continue
-        (rows,) = np.nonzero(held == held.max())
-        seconds = _prefill_s(family, chosen.pick(rows), space, int(held.max()))
-        quickest = int(np.argmin(seconds))
-        found = LongestInput(
-            tokens=int(held.max()),
-            by_model=int(held.max()) == most,
-            prefill_s=float(seconds[quickest]),
-            deployment=deployment_of(
-                family,
-                space,
-                mode=ServingMode.AGG,
-                layout=layout_of(chosen, int(rows[quickest])),
-                chunk_tokens=int(chosen.chunk_tokens[rows[quickest]]),
-                max_running_requests=1,
-            ),
-        )
-        if best is None or (found.tokens, -found.prefill_s) > (best.tokens, -best.prefill_s):
-            best = found
+    for family in families_in(long, accelerator):
+        for found in (_together(family, space, most), _apart(family, space, most)):
+            if found is not None and (best is None or _rank(found) > _rank(best)):
+                best = found
     return best
+
+
+def _rank(found: LongestInput) -> tuple[int, float, int]:
+    return found.tokens, -found.prefill_s, -found.deployment.accelerators
+
+
+def _together(family: Family, space: SearchSpace, most: int) -> LongestInput | None:
+    """Return the longest prompt of a family's workers that prefill and decode."""
+    if ServingMode.AGG not in space.modes:
+        return None
+    chosen = setups(family, space.widest, role="agg")
+    held = _held(family, chosen, space, most, role="agg")
+    if not held.size or held.max() < 1:
+        return None
+    tokens = int(held.max())
+    (rows,) = np.nonzero(held == tokens)
+    seconds = _prefill_s(family, chosen.pick(rows), space, tokens)
+    quickest = int(np.argmin(seconds))
+    row = int(rows[quickest])
+    deployment = deployment_of(
+        family,
+        space,
+        mode=ServingMode.AGG,
+        layout=layout_of(chosen, row),
+        chunk_tokens=int(chosen.chunk_tokens[row]),
+        max_running_requests=1,
+    )
+    return LongestInput(
+        tokens=tokens, by_model=tokens == most, prefill_s=float(seconds[quickest]), deployment=deployment
+    )
+
+
+def _apart(family: Family, space: SearchSpace, most: int) -> LongestInput | None:
+    """Return the longest prompt of a family's pairs of a prefill and a decode worker: what both of them hold."""
+    if ServingMode.DISAGG not in space.modes or Feature.DISAGG not in family.features:
+        return None
+    prefills, decodes = (setups(family, space.widest, role=role) for role in ("prefill", "decode"))
+    prompts = _held(family, prefills, space, most, role="prefill")
+    caches = _held(family, decodes, space, most, role="decode")
+    if not prompts.size or not caches.size:
+        return None
+    sizes = prefills.accelerators[:, None] + decodes.accelerators[None, :]
+    both = np.where(sizes <= space.widest, np.minimum(prompts[:, None], caches[None, :]), 0)
+    tokens = int(both.max())
+    if tokens < 1:
+        return None
+    (rows,) = np.nonzero((both == tokens).any(axis=1))
+    seconds = _prefill_s(family, prefills.pick(rows), space, tokens)
+    quickest = int(np.argmin(seconds))
+    row = int(rows[quickest])
+    # The smallest decode worker that will do: the prompt waits for its prefill, not for it.
+    (columns,) = np.nonzero(both[row] == tokens)
+    column = int(columns[np.argmin(decodes.accelerators[columns])])
+    sender, receiver = prefills.accelerators[row], decodes.accelerators[column]
+    move_s = transfer_s(
+        family.model,
+        family.machine,
+        input_tokens=float(tokens),
+        sender=sender,
+        receiver=receiver,
+        replica=sender + receiver,
+    )
+    deployment = deployment_of(
+        family,
+        space,
+        mode=ServingMode.DISAGG,
+        prefill=Pool(workers=1, layout=layout_of(prefills, row)),
+        decode=Pool(workers=1, layout=layout_of(decodes, column)),
+        chunk_tokens=int(prefills.chunk_tokens[row]),
+        max_running_requests=1,
+    )
+    return LongestInput(
+        tokens=tokens,
+        by_model=tokens == most,
+        prefill_s=float(seconds[quickest] + move_s),
+        deployment=deployment,
+    )
 
 
 def holds(accelerator: Accelerator, space: SearchSpace) -> bool:
@@ -68,15 +137,15 @@ def holds(accelerator: Accelerator, space: SearchSpace) -> bool:
     return False
 
 
-def _held(family: Family, chosen: Setups, space: SearchSpace, most: int) -> NDArray[np.intp]:
-    """Return the longest prompt that each set-up holds, up to `most`, by halving; 0 where not even one token fits."""
+def _held(family: Family, chosen: Setups, space: SearchSpace, most: int, *, role: str) -> NDArray[np.intp]:
+    """Return the longest prompt that each set-up holds in a role, up to `most`, by halving; 0 where none fits."""
 
     def fits(tokens: NDArray[np.intp]) -> NDArray[np.bool_]:
         use = serving_memory(
             family.model,
             family.machine,
             chosen.flat_layouts,
-            role="agg",
+            role=role,
             input_tokens=tokens.astype(float),
             output_tokens=space.workload.output_tokens,
             output_cv=0.0,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokopt.domain.accelerators import Accelerator, Framework, Precision
+from tokopt.domain.accelerators import Accelerator, Framework, FrameworkSupport, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.features import Feature
@@ -20,7 +20,7 @@ from tokopt.domain.speculators import Domain, Speculator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
-from tokopt.perf.layouts import Layouts
+from tokopt.perf.layouts import DEGREES, Layouts, stacked_layouts
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.queueing import Limits
 from tokopt.perf.replica import Worker
@@ -30,6 +30,8 @@ WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be fill
 DEEPEST_SPECULATION = 3
 MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
 PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
+LONG_INPUT_TOKENS = 16384  # mean prompts from which on context parallelism is tried
+MOST_CONTEXT_RANKS = 32  # that a prompt is split over: the most that examples of frameworks show
 SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
 # Sequences a rank that are tried: small numbers, then steps of about 45 %; the running cap is made exact later.
 BATCH_GRID = np.concatenate(
@@ -79,6 +81,20 @@ class SearchSpace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextParallel:
+    """Which workers of a family may have context parallelism, and what of the cache tensor parallelism splits."""
+
+    prompts: bool = False  # those of prefill pools
+    caches: bool = False  # those of decode pools ...
+    mixed_caches: bool = False  # ... and those that prefill too
+    kv_shards: int = 1  # key-value heads of the model, or 1 for a latent cache
+
+    def splits_cache(self, role: str) -> bool:
+        """Whether workers of a role may split a cache by its tokens."""
+        return self.caches if role == "decode" else role == "agg" and self.mixed_caches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """What set-ups on one accelerator share: framework, precisions, and so the machine and the model's arithmetic."""
 
@@ -89,6 +105,7 @@ class Family:
     machine: Machine
     model: LlmArithmetic
     features: frozenset[str]
+    context: ContextParallel
     speculator: Speculator | None  # None: the modules that the checkpoint ships, or nothing drafts
     depths: tuple[int, ...]  # that are tried
     accepted: NDArray[np.float64]  # tokens a step, by depth
@@ -102,6 +119,8 @@ class Setups:
     pp: NDArray[np.float64]
     ep: NDArray[np.float64]
     dp: NDArray[np.float64]
+    cp: NDArray[np.float64]
+    dcp: NDArray[np.float64]
     depth: NDArray[np.float64]
     accepted: NDArray[np.float64]
     chunk_tokens: NDArray[np.float64]
@@ -110,17 +129,17 @@ class Setups:
     @property
     def layouts(self) -> Layouts:
         """The parallel degrees, as columns to broadcast against a row of batches."""
-        return Layouts(tp=self.tp[:, None], pp=self.pp[:, None], ep=self.ep[:, None], dp=self.dp[:, None])
+        return stacked_layouts({name: getattr(self, name)[:, None] for name in DEGREES})
 
     @property
     def flat_layouts(self) -> Layouts:
         """The parallel degrees, one element a set-up."""
-        return Layouts(tp=self.tp, pp=self.pp, ep=self.ep, dp=self.dp)
+        return stacked_layouts({name: getattr(self, name) for name in DEGREES})
 
     @property
     def accelerators(self) -> NDArray[np.float64]:
         """Accelerators of each worker."""
-        return self.tp * self.pp * self.dp
+        return self.tp * self.pp * self.dp * self.cp
 
     def __len__(self) -> int:
         return int(self.tp.size)
@@ -147,12 +166,13 @@ def families(
     chosen_precisions: bool = False,
     disabled: frozenset[Feature] = frozenset(),
     most_quality_loss: float = math.inf,
+    long_inputs: bool = False,
 ) -> Iterator[Family]:
     """Yield the families of an accelerator: what each framework supports on it for this model.
 
     Unless precisions were chosen by name, only the checkpoint's own and those that published conversions for the
     vendor's accelerators exist in are tried. Each speculator makes a family of its own, of at least one draft token;
-    `domain` is what texts are about.
+    `domain` is what texts are about. Context parallelism is tried with `long_inputs`.
     """
     chances = acceptance_chances(calibration, llm.name)
     kinds = [
@@ -165,7 +185,7 @@ def families(
     ]
     traits = [traits_of(accelerator, framework, precision, llm.name) for framework, _, precision in kinds]
     for (framework, support, precision), constants in zip(kinds, each_constants(calibration, traits), strict=True):
-        features = frozenset(support.features) - disabled
+        features = frozenset(f for f in support.features if support.has(f, llm, apart=True)) - disabled
         speculates = Feature.MTP in features and llm.mtp_layers > 0
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
         rates = machine(accelerator, framework, precision, constants)
@@ -182,6 +202,7 @@ def families(
                 machine=rates,
                 model=llm_arithmetic(llm, precision, bits),
                 features=features,
+                context=_context(support, llm, features) if long_inputs else ContextParallel(),
                 speculator=None,
                 depths=depths,
                 accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
@@ -191,6 +212,20 @@ def families(
                 if speculator.method in features and speculator.drafts_for(llm.name):
                     model = llm_arithmetic(llm, precision, bits, speculator)
                     yield _speculating(plain, speculator, domain, model)
+
+
+def _context(support: FrameworkSupport, llm: Llm, features: frozenset[str]) -> ContextParallel:
+    """Return the context parallelism that a framework is documented to have for a model."""
+
+    def has(feature: Feature, *, apart: bool) -> bool:
+        return feature in features and support.has(feature, llm, apart=apart)
+
+    return ContextParallel(
+        prompts=has(Feature.PREFILL_CONTEXT_PARALLEL, apart=True),
+        caches=has(Feature.DECODE_CONTEXT_PARALLEL, apart=True),
+        mixed_caches=has(Feature.DECODE_CONTEXT_PARALLEL, apart=False),
+        kv_shards=llm.kv_shards,
+    )
 
 
 def _speculating(family: Family, speculator: Speculator, domain: Domain | None, model: LlmArithmetic) -> Family:
@@ -210,8 +245,15 @@ def powers_of_two(limit: int) -> list[int]:
     return [1 << k for k in range(max(limit, 1).bit_length()) if 1 << k <= limit]
 
 
+def widest_worker(family: Family, widest: int) -> int:
+    """Return the accelerators of the largest worker of a family."""
+    domain = family.accelerator.scale_up_size
+    largest = max(WIDEST_WORKER, domain) if family.machine.scale_out_bytes_per_s > 0 else domain
+    return min(largest, widest)
+
+
 def legal_layouts(family: Family, widest: int) -> tuple[tuple[int, int, int, int], ...]:
-    """Return every legal (tp, pp, ep, dp) of a worker.
+    """Return every legal (tp, pp, ep, dp) of a worker without context parallelism.
 
     tp: powers of two within the scale-up domain that divide the heads. pp: powers of two. dp: powers of two, or what
     fills the domain, for mixture-of-experts models. ep: experts tensor-parallel (1) or spread over the whole stage.
@@ -223,11 +265,10 @@ def legal_layouts(family: Family, widest: int) -> tuple[tuple[int, int, int, int
     pipelines = Feature.PIPELINE_PARALLEL in family.features and (method is None or method.pipelines)
     ranks = Feature.ATTENTION_DP in family.features and (method is None or method.ranks)
     drafted = model.drafter.heads if model.drafter else model.heads
-    largest = max(WIDEST_WORKER, domain) if family.machine.scale_out_bytes_per_s > 0 else domain
     spreads = model.experts > 0 and Feature.EXPERT_PARALLEL in family.features
     return _layouts(
         domain=domain,
-        largest=min(largest, widest),
+        largest=widest_worker(family, widest),
         heads=math.gcd(model.heads, drafted),
         deepest=min(8, model.layers) if pipelines else 1,
         experts=model.experts,
@@ -266,22 +307,45 @@ def _layouts(
     return tuple(layouts)
 
 
+def context_layouts(family: Family, widest: int, *, role: str) -> list[tuple[int, int, int, int, int, int]]:
+    """Return the layouts (tp, pp, ep, dp, cp, dcp) with context parallelism that workers of a role may have besides.
+
+    cp, in prefill pools without attention data parallelism: powers of two; experts are spread over the whole stage.
+    dcp, in workers that decode: powers of two that divide the copies which tensor parallelism makes of the cache.
+    """
+    plain, context = legal_layouts(family, widest), family.context
+    found: list[tuple[int, int, int, int, int, int]] = []
+    if role == "prefill" and context.prompts:
+        experts, largest = family.model.experts, widest_worker(family, widest)
+        # Experts that are spread with dp = 1 are a layout of their own; over cp they have to be.
+        for tp, pp in sorted({(tp, pp) for tp, pp, _, dp in plain if dp == 1}):
+            for cp in powers_of_two(min(MOST_CONTEXT_RANKS, largest // (tp * pp)))[1:]:
+                if not experts:
+                    found.append((tp, pp, 1, 1, cp, 1))
+                elif Feature.EXPERT_PARALLEL in family.features and tp * cp <= experts:
+                    found.append((tp, pp, tp * cp, 1, cp, 1))
+    if context.splits_cache(role):
+        for tp, pp, ep, dp in plain:
+            copies = tp // min(tp, context.kv_shards)
+            found.extend((tp, pp, ep, dp, 1, dcp) for dcp in powers_of_two(copies)[1:] if copies % dcp == 0)
+    return found
+
+
 def setups(family: Family, widest: int, *, role: str) -> Setups:
     """Return all set-ups of a family for a `role`: `agg`, `prefill` or `decode`.
 
-    Chunks only matter where prefill runs, speculation only where decode does.
+    Chunks only matter where prefill runs, speculation only where decode does. Those with context parallelism come
+    last, so that set-ups which decode alike have the same number in roles that differ in it.
     """
-    layouts = np.array(legal_layouts(family, widest), dtype=float).reshape(-1, 4)
+    every = [(*layout, 1, 1) for layout in legal_layouts(family, widest)]
+    layouts = np.array(every + context_layouts(family, widest, role=role), dtype=float).reshape(-1, len(DEGREES))
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
     choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
     chunks = np.array(choices, dtype=float)
     decoding = np.repeat(np.arange(len(layouts) * depths.size), chunks.size)
     chosen, depth = layouts[decoding // depths.size], depths[decoding % depths.size]
     return Setups(
-        tp=chosen[:, 0],
-        pp=chosen[:, 1],
-        ep=chosen[:, 2],
-        dp=chosen[:, 3],
+        **{name: chosen[:, place] for place, name in enumerate(DEGREES)},
         depth=depth,
         accepted=family.accepted[depth.astype(int)] if role != "prefill" else np.ones_like(depth),
         chunk_tokens=np.tile(chunks, len(layouts) * depths.size),
@@ -303,21 +367,19 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
         chosen_precisions=space.chosen_precisions,
         disabled=space.disabled,
         most_quality_loss=space.most_quality_loss,
+        long_inputs=space.workload.input_tokens >= LONG_INPUT_TOKENS,
     )
 
 
 def layout_of(chosen: Setups, row: int) -> Layout:
     """Return the layout of one set-up."""
-    return Layout(tp=int(chosen.tp[row]), pp=int(chosen.pp[row]), ep=int(chosen.ep[row]), dp=int(chosen.dp[row]))
+    return Layout(**{name: int(getattr(chosen, name)[row]) for name in DEGREES})
 
 
 def worker_of(chosen: Setups, row: int) -> Worker:
     """Return the worker of one set-up."""
     return Worker(
-        tp=int(chosen.tp[row]),
-        pp=int(chosen.pp[row]),
-        ep=int(chosen.ep[row]),
-        dp=int(chosen.dp[row]),
+        **{name: int(getattr(chosen, name)[row]) for name in DEGREES},
         depth=int(chosen.depth[row]),
         accepted=float(chosen.accepted[row]),
         chunk_tokens=int(chosen.chunk_tokens[row]),

@@ -19,6 +19,7 @@ from tokopt.perf.step import Steps, StepTime, step_time
 from tokopt.silicon.tables import PARTS, Tables
 
 Key = tuple[int, int, int, int, int]  # tp, pp, ep, dp and speculation depth
+NO_CONTEXT_PARALLELISM = "the operator database has no times of context parallelism"
 NEARLY = 1e-6  # of a token of speculation depth
 
 
@@ -106,6 +107,9 @@ class SiliconSteps:
             some = [array[between] for array in flat]
             deeper = self._seconds(some[:4], whole[between] + 1.0, some[4:])
             seconds[:, between] += share[between] * (deeper - seconds[:, between])
+        if layouts.splits_prompts or layouts.splits_cache:
+            split = np.broadcast_to((np.asarray(layouts.cp) > 1) | (np.asarray(layouts.dcp) > 1), shape)
+            seconds[:, split.ravel()] = np.nan
         dense, experts, attention, collectives = (part.reshape(shape) for part in seconds)
         physics = step_time(
             model,
@@ -145,10 +149,14 @@ class SiliconSteps:
 
     def reason(self, layout: Layout, depth: float = 0) -> str:
         """Return why the database has no answer for a layout and speculation depth; empty if it has one."""
+        if layout.cp > 1 or layout.dcp > 1:
+            return NO_CONTEXT_PARALLELISM
         return next((answers.reason for answers in self._around(layout, depth) if answers.reason), "")
 
     def mode(self, layout: Layout, depth: float = 0) -> str:
         """Return the database mode that a layout is answered in, SILICON or HYBRID; empty if it is not."""
+        if layout.cp > 1 or layout.dcp > 1:
+            return ""
         modes = {answers.mode for answers in self._around(layout, depth)}
         return "" if "" in modes else min(modes)
 

@@ -10,7 +10,7 @@ import tokopt
 from tokopt.api.auditing import published_costs
 from tokopt.api.auditing_bench import Asked, Bench
 from tokopt.api.auditing_exchange import binding_batches, in_words
-from tokopt.api.auditing_features import platforms_with
+from tokopt.api.auditing_features import _gains, platforms_with, unsuited
 from tokopt.catalog import Catalog
 from tokopt.domain.auditing import Audit, ExchangePoint, FeatureAnswer, PlatformAudit
 from tokopt.domain.features import SWITCHABLE, Feature
@@ -105,6 +105,18 @@ def test_every_feature_that_requests_can_do_without_is_compared_with_doing_witho
         assert gain.without == off.usd_per_million_output_tokens
         assert gain.with_it is not None and gain.without is not None and gain.worth is not None
         assert gain.worth == pytest.approx(gain.without / gain.with_it - 1) and gain.worth >= -1e-9
+
+
+def test_context_parallelism_is_looked_at_on_long_inputs_only(catalog: Catalog) -> None:
+    """As many as the model takes, where it takes fewer; and not at all where nobody documents it for the model."""
+    bench = bench_of("deepseek-r1", "h200_sxm", catalog)
+    (gain,) = _gains(bench, Feature.DECODE_CONTEXT_PARALLEL)
+    assert gain.condition == "with 128,000 tokens in"
+    assert gain.with_it is not None and gain.without is not None and gain.with_it <= gain.without * (1 + 1e-9)
+    assert not bench.having(Feature.PREFILL_CONTEXT_PARALLEL)  # vLLM only
+    windows = bench_of("llama-4-maverick", "h200_sxm", catalog)
+    assert not windows.having(Feature.DECODE_CONTEXT_PARALLEL)
+    assert "attention" in unsuited(Feature.DECODE_CONTEXT_PARALLEL, windows.asked.llm, catalog)
 
 
 def test_disaggregation_is_looked_at_on_long_inputs_too(experts: Audit) -> None:

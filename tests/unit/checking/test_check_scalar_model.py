@@ -177,7 +177,13 @@ def a_layout(choose: random.Random, accelerator: Accelerator, llm: Llm) -> Layou
     pp = choose.choice([1, 1, 2, 4]) if known else 1
     experts = max(group.feed_forward.experts for group in llm.layers)
     ep = choose.choice([1, tp * dp]) if 1 < tp * dp <= experts else 1
-    return Layout(tp=tp, dp=dp, pp=pp, ep=ep)
+    layout = Layout(tp=tp, dp=dp, pp=pp, ep=ep)
+    # Whatever a framework has and the model's heads allow: the arithmetic has to agree all the same.
+    cp = choose.choice([1, 1, 2, 3, 8]) if known else 1
+    if cp > 1 and experts:
+        layout = layout.model_copy(update={"ep": tp * dp * cp} if tp * dp * cp <= experts else {"ep": cp})
+    dcp = choose.choice([1, 1, *(n for n in (2, 4, 8) if tp % n == 0)])
+    return layout.model_copy(update={"cp": cp, "dcp": dcp})
 
 
 def _on_one_stage(pool: object) -> object:
