@@ -69,7 +69,14 @@ def _one_row(resolved: Resolved, deployment: Deployment, workload: Workload, con
         return np.array([float(value)])
 
     def layouts(of: Layout) -> Layouts:
-        return Layouts(tp=one(of.tp), pp=one(of.pp), ep=one(of.ep), dp=one(of.dp))
+        return Layouts(
+            tp=one(of.tp),
+            pp=one(of.pp),
+            ep=one(of.ep),
+            dp=one(of.dp),
+            redundant=one(of.redundant_experts),
+            two_batch=one(of.two_batch_overlap),
+        )
 
     depth = deployment.speculation_depth
     return Rows(

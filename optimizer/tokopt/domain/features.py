@@ -22,6 +22,8 @@ class Feature(StrEnum):
     CUDA_GRAPHS = "cuda_graphs"
     KV_ROUTING = "kv_routing"  # a router that sends requests to where their prefix is cached
     KV_OFFLOAD = "kv_offload"  # caches that continue in host memory or on SSD
+    TWO_BATCH_OVERLAP = "two_batch_overlap"  # one half of a step exchanges while the other computes
+    EXPERT_REDUNDANCY = "expert_redundancy"  # copies of popular experts, placed by their load
     HEAD_PADDING = "head_padding"  # tensor parallelism that does not divide the heads
 
 
@@ -35,6 +37,8 @@ SWITCHABLE = (
     Feature.EXPERT_PARALLEL,
     Feature.ATTENTION_DP,
     Feature.PIPELINE_PARALLEL,
+    Feature.TWO_BATCH_OVERLAP,
+    Feature.EXPERT_REDUNDANCY,
     Feature.PREFIX_CACHING,
     Feature.KV_ROUTING,
     Feature.KV_OFFLOAD,

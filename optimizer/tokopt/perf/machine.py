@@ -84,6 +84,7 @@ class Machine:
     memory_bound_power_share: Floats
     compute_bound_power_share: Floats
     host_power_share: Floats
+    popularity_spread: float = 0.0  # of experts in the traffic: see `perf.expert_balance`; 0 = all alike
 
 
 def compute_format(accelerator: Accelerator, wanted: NumberFormat, precision: Precision) -> NumberFormat:

@@ -34,11 +34,20 @@ class Worker:
     depth: int
     accepted: float
     chunk_tokens: int
+    redundant: int = 0
+    two_batch: bool = False
 
     @property
     def layouts(self) -> Layouts:
         """The worker's degrees as a layout of one element."""
-        return Layouts(tp=float(self.tp), pp=float(self.pp), ep=float(self.ep), dp=float(self.dp))
+        return Layouts(
+            tp=float(self.tp),
+            pp=float(self.pp),
+            ep=float(self.ep),
+            dp=float(self.dp),
+            redundant=float(self.redundant),
+            two_batch=float(self.two_batch),
+        )
 
     @property
     def accelerators(self) -> int:
@@ -222,7 +231,7 @@ def _column(workers: Sequence[Worker], name: str) -> NDArray[np.float64]:
 
 
 def _layouts(workers: Sequence[Worker]) -> Layouts:
-    return Layouts(**{name: _column(workers, name) for name in ("tp", "pp", "ep", "dp")})
+    return Layouts(**{name: _column(workers, name) for name in Layouts.__slots__})
 
 
 def decode_profiles(

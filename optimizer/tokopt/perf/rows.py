@@ -54,7 +54,7 @@ class Rows:
         """Return some of the rows."""
 
         def layouts(of: Layouts) -> Layouts:
-            return Layouts(tp=_at(of.tp, index), pp=_at(of.pp, index), ep=_at(of.ep, index), dp=_at(of.dp, index))
+            return Layouts(**{name: _at(getattr(of, name), index) for name in Layouts.__slots__})
 
         plain = {
             name: _at(getattr(self, name), index)

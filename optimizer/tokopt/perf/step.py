@@ -15,8 +15,10 @@ import numpy as np
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.collectives import all_reduce_s, all_to_all_s, point_to_point_s
+from tokopt.perf.expert_balance import traffic_imbalance
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
+from tokopt.perf.two_batch import better_of_both, two_batch_steps
 
 ACTIVATION_BYTES = 2.0  # activations travel and reduce in 16 bits
 DISPATCH_BYTES = 1.0  # tokens are dispatched to experts in FP8 ...
@@ -186,7 +188,12 @@ def worker_steps(
             compute_share=np.minimum(bound / total, 1.0),
         )
 
-    return step
+    halved = np.asarray(layouts.two_batch) * layouts.has_all_to_all
+    if not np.any(halved):
+        return step
+    exchange_s = expert_exchange_s(model, machine, layouts, modules)
+    halves = two_batch_steps(step, exchange_s, model, machine, layouts, width=width, modules=modules)
+    return better_of_both(step, halves, halved > 0.0)
 
 
 # Each part of a step is a function of the step's load; what the layout alone decides is worked out beforehand.
@@ -302,14 +309,16 @@ def _experts(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: F
     stage = layouts.stage
     passes = model.moe_layers * (1.0 + drafts / model.layers)
     imbalance = np.where(np.asarray(layouts.ep) > 1, machine.expert_imbalance, 1.0)
-    held = model.experts / stage
+    slots = model.experts + layouts.redundant
+    held = slots / stage
     read_s = passes * model.expert_bytes / machine.expert_bytes_per_s
+    skew = traffic_imbalance(int(np.max(model.experts)), layouts.ep, layouts.redundant, machine.popularity_spread)
     multiplied_s = (
-        imbalance * (passes * 2.0 * model.active_experts * model.expert_parameters / machine.expert_flop_per_s) / stage
+        skew * imbalance * (passes * 2.0 * model.active_experts * model.expert_parameters / machine.expert_flop_per_s) / stage
     )
 
     def seconds(tokens: Floats) -> tuple[Floats, Floats]:
-        local = touched_experts(model.experts, model.active_experts, tokens) / stage
+        local = touched_experts(slots, model.active_experts, tokens) / stage
         # An accelerator never reads more than the experts it holds, however unbalanced the choices.
         memory = np.minimum(local * imbalance, held) * read_s
         compute = tokens * multiplied_s
@@ -388,4 +397,6 @@ def expert_exchange_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, 
         bytes_per_token=model.hidden_size * (DISPATCH_BYTES + COMBINE_BYTES),
         slices=layouts.expert_split,
     )
-    return lambda tokens: exchanges * exchange_s(tokens / layouts.tp)
+    skew = traffic_imbalance(int(np.max(model.experts)), layouts.ep, layouts.redundant, machine.popularity_spread)
+    per_rank = skew / layouts.tp if np.any(machine.popularity_spread) else 1.0 / layouts.tp
+    return lambda tokens: exchanges * exchange_s(tokens * per_rank)

@@ -20,6 +20,7 @@ from tokopt.domain.speculators import Domain, Speculator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
+from tokopt.perf.expert_balance import redundancies
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.queueing import Limits
@@ -30,6 +31,7 @@ WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be fill
 DEEPEST_SPECULATION = 3
 MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
 PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
+EXTRA_SLOTS = (1, 2)  # for copies of experts, an accelerator
 SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
 # Sequences a rank that are tried: small numbers, then steps of about 45 %; the running cap is made exact later.
 BATCH_GRID = np.concatenate(
@@ -74,6 +76,7 @@ class SearchSpace:
     speculators: tuple[Speculator, ...] = ()  # what may draft, besides the modules that the checkpoint ships
     fleet: Fleet = Fleet()  # for how many caches the traffic is spread over, where prompts repeat
     most_quality_loss: float = math.inf  # of weights and cache together; infinite = unknown losses are fine
+    popularity_spread: float = 0.0  # of experts in the traffic; 0 = all are asked for alike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +106,19 @@ class Setups:
     depth: NDArray[np.float64]
     accepted: NDArray[np.float64]
     chunk_tokens: NDArray[np.float64]
+    redundant: NDArray[np.float64]
+    two_batch: NDArray[np.float64]
     decoding: NDArray[np.intp]  # number of layout and depth: set-ups that share it decode alike
 
     @property
     def layouts(self) -> Layouts:
         """The parallel degrees, as columns to broadcast against a row of batches."""
-        return Layouts(tp=self.tp[:, None], pp=self.pp[:, None], ep=self.ep[:, None], dp=self.dp[:, None])
+        return Layouts(**{name: getattr(self, name)[:, None] for name in Layouts.__slots__})
 
     @property
     def flat_layouts(self) -> Layouts:
         """The parallel degrees, one element a set-up."""
-        return Layouts(tp=self.tp, pp=self.pp, ep=self.ep, dp=self.dp)
+        return Layouts(**{name: getattr(self, name) for name in Layouts.__slots__})
 
     @property
     def accelerators(self) -> NDArray[np.float64]:
@@ -145,12 +150,13 @@ def families(
     chosen_precisions: bool = False,
     disabled: frozenset[Feature] = frozenset(),
     most_quality_loss: float = math.inf,
+    popularity_spread: float = 0.0,
 ) -> Iterator[Family]:
     """Yield the families of an accelerator: what each framework supports on it for this model.
 
     Unless precisions were chosen by name, only the checkpoint's own and those that published conversions for the
     vendor's accelerators exist in are tried. Each speculator makes a family of its own, of at least one draft token;
-    `domain` is what texts are about.
+    `domain` is what texts are about, `popularity_spread` how unlike their experts are asked for.
     """
     chances = acceptance_chances(calibration, llm.name)
     kinds = [
@@ -166,7 +172,9 @@ def families(
         features = frozenset(support.features) - disabled
         speculates = Feature.MTP in features and llm.mtp_layers > 0
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
-        rates = machine(accelerator, framework, precision, constants)
+        rates = replace(
+            machine(accelerator, framework, precision, constants), popularity_spread=popularity_spread
+        )
         for kv_precision, bits in kv_bits.items():
             if kv_precision not in support.kv_precisions:
                 continue
@@ -264,12 +272,29 @@ def _layouts(
     return tuple(layouts)
 
 
+def legal_settings(family: Family, widest: int) -> list[tuple[int, ...]]:
+    """Return every legal layout with its redundant experts, and whether its steps may run as two halves.
+
+    Copies are tried where experts are not asked for alike: none, what fills the slots of every accelerator, and a few
+    more slots. Halves are documented for attention ranks in front of spread experts, without pipelines; steps that they
+    do not shorten run whole, so there is no choice to make.
+    """
+    copies = Feature.EXPERT_REDUNDANCY in family.features and family.machine.popularity_spread > 0.0
+    overlaps = Feature.TWO_BATCH_OVERLAP in family.features
+    found: list[tuple[int, ...]] = []
+    for tp, pp, ep, dp in legal_layouts(family, widest):
+        two_batch = int(overlaps and min(dp, ep) > 1 and pp == 1)
+        more = redundancies(family.model.experts, ep, EXTRA_SLOTS) if copies else ()
+        found.extend((tp, pp, ep, dp, redundant, two_batch) for redundant in (0, *more))
+    return found
+
+
 def setups(family: Family, widest: int, *, role: str) -> Setups:
     """Return all set-ups of a family for a `role`: `agg`, `prefill` or `decode`.
 
     Chunks only matter where prefill runs, speculation only where decode does.
     """
-    layouts = np.array(legal_layouts(family, widest), dtype=float).reshape(-1, 4)
+    layouts = np.array(legal_settings(family, widest), dtype=float).reshape(-1, 6)
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
     choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
     chunks = np.array(choices, dtype=float)
@@ -283,6 +308,8 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
         depth=depth,
         accepted=family.accepted[depth.astype(int)] if role != "prefill" else np.ones_like(depth),
         chunk_tokens=np.tile(chunks, len(layouts) * depths.size),
+        redundant=chosen[:, 4],
+        two_batch=chosen[:, 5],
         decoding=decoding,
     )
 
@@ -301,12 +328,20 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
         chosen_precisions=space.chosen_precisions,
         disabled=space.disabled,
         most_quality_loss=space.most_quality_loss,
+        popularity_spread=space.popularity_spread,
     )
 
 
 def layout_of(chosen: Setups, row: int) -> Layout:
     """Return the layout of one set-up."""
-    return Layout(tp=int(chosen.tp[row]), pp=int(chosen.pp[row]), ep=int(chosen.ep[row]), dp=int(chosen.dp[row]))
+    return Layout(
+        tp=int(chosen.tp[row]),
+        pp=int(chosen.pp[row]),
+        ep=int(chosen.ep[row]),
+        dp=int(chosen.dp[row]),
+        redundant_experts=int(chosen.redundant[row]),
+        two_batch_overlap=bool(chosen.two_batch[row]),
+    )
 
 
 def worker_of(chosen: Setups, row: int) -> Worker:
@@ -319,6 +354,8 @@ def worker_of(chosen: Setups, row: int) -> Worker:
         depth=int(chosen.depth[row]),
         accepted=float(chosen.accepted[row]),
         chunk_tokens=int(chosen.chunk_tokens[row]),
+        redundant=int(chosen.redundant[row]),
+        two_batch=bool(chosen.two_batch[row]),
     )
 
 
