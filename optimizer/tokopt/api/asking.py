@@ -12,12 +12,14 @@ from tokopt.catalog.price_lists import is_price_path
 from tokopt.domain.caching import Reuse
 from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.deployments import ServingMode
+from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.offers import Market
 from tokopt.domain.plans import Objective, PlanRequest, PowerBasis, PowerMode, PowerSettings
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
 from tokopt.units import KW, POWER, parse_quantity
 
+from .expert_traffic import traffic_named
 from .fleets import current_units
 from .power_options import parse_exceed, parse_pue, stocked
 from .rates import parse_rates
@@ -62,6 +64,7 @@ def make_request(
     kv_precisions: str | Sequence[str] | None = None,
     modes: str | Sequence[str] | None = None,
     disable: str | Sequence[str] | None = None,
+    expert_traffic: str = UNIFORM,
     regions: str | Sequence[str] | None = None,
     markets: str | Sequence[str] | None = None,
     power_basis: str = "utility",
@@ -150,6 +153,7 @@ def make_request(
         kv_precisions=tuple(catalog.kv_precision(n).name for n in names(kv_precisions)),
         modes=tuple(ServingMode(_choice("--mode", m, tuple(ServingMode))) for m in names(modes)),
         disabled_features=disabled_features(disable),
+        expert_traffic=UNIFORM if expert_traffic == UNIFORM else traffic_named(catalog, expert_traffic).name,
         most_accelerator_types=max_types,
         most_spot_share=share,
         spot_reserve=reserve if spot_reserve is None else parse_share(spot_reserve, "--spot-reserve"),

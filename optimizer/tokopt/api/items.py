@@ -24,6 +24,7 @@ from tokopt.search.space import Family
 from tokopt.units import GIB, KW, MS
 
 from .bought import Bought
+from .expert_traffic import layouts_by_role
 from .found import Found
 from .power import counted_w, fleet_draw, with_peaks
 
@@ -70,6 +71,13 @@ def features(family: Family, deployment: Deployment) -> dict[str, int | float | 
         on["expert_parallel"] = layout.ep
     if layout.dp > 1:
         on["attention_data_parallel"] = layout.dp
+    layouts = layouts_by_role(deployment)
+    copies = max(each.redundant_experts for each in layouts.values())
+    if copies:
+        on["redundant_experts"] = copies
+    halved = [role for role, each in layouts.items() if each.two_batch_overlap]
+    if halved:
+        on["two_batch_overlap"] = " and ".join(halved)
     return on
 
 

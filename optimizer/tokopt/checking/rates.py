@@ -35,6 +35,7 @@ class Rates:
     mesh: bool
     inside_bytes_per_s: float
     outside_bytes_per_s: float  # not a number where the catalog lacks it
+    popularity_sigma: float = 0.0  # of the logarithm of how much experts are asked for; 0 = alike
 
 
 def shifted(value: float, link: Link, shift: float) -> float:

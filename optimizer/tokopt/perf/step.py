@@ -147,7 +147,8 @@ def worker_steps(
     experts = _experts(model, machine, layouts, modules)
     decode_attention = _decode_attention(model, machine, layouts, width, context)
     prefill_attention_s = _prefill_attention_s(model, machine, layouts, prefill_context)
-    collectives = _collectives(model, machine, layouts, modules)
+    exchange_s = expert_exchange_s(model, machine, layouts, modules)
+    collectives = _collectives(model, machine, layouts, modules, exchange_s)
     overhead = _overhead(model, machine, layouts, modules)
     drafting = None
     if model.drafter is not None and np.any(draft_depth):
@@ -191,7 +192,6 @@ def worker_steps(
     halved = np.asarray(layouts.two_batch) * layouts.has_all_to_all
     if not np.any(halved):
         return step
-    exchange_s = expert_exchange_s(model, machine, layouts, modules)
     halves = two_batch_steps(step, exchange_s, model, machine, layouts, width=width, modules=modules)
     return better_of_both(step, halves, halved > 0.0)
 
@@ -233,7 +233,7 @@ def _drafting(
     activations = _activations(drafter, machine)
     attention = _decode_attention(drafter, machine, layouts, DRAFT_WIDTH, context)
     prefill_attention_s = _prefill_attention_s(drafter, machine, layouts, prefill_context)
-    collectives = _collectives(drafter, machine, layouts, 0.0)
+    collectives = _collectives(drafter, machine, layouts, 0.0, expert_exchange_s(drafter, machine, layouts, 0.0))
     launches = _launches(drafter, machine)
     some = np.minimum(depth, 1.0)
 
@@ -312,10 +312,11 @@ def _experts(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: F
     slots = model.experts + layouts.redundant
     held = slots / stage
     read_s = passes * model.expert_bytes / machine.expert_bytes_per_s
-    skew = traffic_imbalance(int(np.max(model.experts)), layouts.ep, layouts.redundant, machine.popularity_spread)
     multiplied_s = (
-        skew * imbalance * (passes * 2.0 * model.active_experts * model.expert_parameters / machine.expert_flop_per_s) / stage
+        imbalance * (passes * 2.0 * model.active_experts * model.expert_parameters / machine.expert_flop_per_s) / stage
     )
+    if np.any(machine.popularity_spread):
+        multiplied_s = multiplied_s * _traffic_imbalance(model, machine, layouts)
 
     def seconds(tokens: Floats) -> tuple[Floats, Floats]:
         local = touched_experts(slots, model.active_experts, tokens) / stage
@@ -362,7 +363,7 @@ def _prefill_attention_s(model: LlmArithmetic, machine: Machine, layouts: Layout
     return flop / machine.prefill_attention_flop_per_s / layouts.tp
 
 
-def _collectives(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats) -> Part:
+def _collectives(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats, exchange_s: Part) -> Part:
     """All-reduces of tensor parallelism, all-to-alls of expert parallelism, hand-overs of pipeline parallelism.
 
     A tensor-parallel layer reduces twice, after attention and after the feed-forward part (Megatron-LM, arXiv
@@ -373,7 +374,6 @@ def _collectives(model: LlmArithmetic, machine: Machine, layouts: Layouts, draft
     stages = np.asarray(layouts.pp)
     hand_overs = np.where(stages > 1, stages, 0.0)
     reduce_s = all_reduce_s(machine, layouts.tp)
-    exchange_s = expert_exchange_s(model, machine, layouts, drafts)
     hand_over_s = point_to_point_s(machine, worker=layouts.accelerators)
 
     def seconds(tokens: Floats) -> Floats:
@@ -397,6 +397,12 @@ def expert_exchange_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, 
         bytes_per_token=model.hidden_size * (DISPATCH_BYTES + COMBINE_BYTES),
         slices=layouts.expert_split,
     )
-    skew = traffic_imbalance(int(np.max(model.experts)), layouts.ep, layouts.redundant, machine.popularity_spread)
-    per_rank = skew / layouts.tp if np.any(machine.popularity_spread) else 1.0 / layouts.tp
-    return lambda tokens: exchanges * exchange_s(tokens * per_rank)
+    slices = layouts.tp
+    if np.any(machine.popularity_spread):  # the fullest receives and sends back as much more
+        slices = layouts.tp / _traffic_imbalance(model, machine, layouts)
+    return lambda tokens: exchanges * exchange_s(tokens / slices)
+
+
+def _traffic_imbalance(model: LlmArithmetic, machine: Machine, layouts: Layouts) -> Floats:
+    """Load of the fullest accelerator over the mean that the traffic alone makes, beside `expert_imbalance`."""
+    return traffic_imbalance(int(np.max(model.experts)), layouts.ep, layouts.redundant, machine.popularity_spread)

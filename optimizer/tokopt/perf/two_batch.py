@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokopt.perf.arrays import Floats
 
@@ -100,7 +101,7 @@ def two_batch_steps(
     return halves
 
 
-def better_of_both(whole: Steps, halves: Steps, may: Floats) -> Steps:
+def better_of_both(whole: Steps, halves: Steps, may: NDArray[np.bool_]) -> Steps:
     """Return what times steps that run as halves where they `may`, have two tokens a rank, and that takes less time.
 
     Engines have a threshold of tokens for it, or a switch.

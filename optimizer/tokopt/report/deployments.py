@@ -13,13 +13,19 @@ MEANINGS = {
     "pp": "pipeline parallel",
     "ep": "GPUs that experts are spread over",
     "dp": "attention data parallel",
+    "redundant_experts": "further copies of experts, a layer",
+    "two_batch_overlap": "steps run as two halves, one exchanging while the other computes",
 }
+WORDS = {"redundant_experts": "copies", "two_batch_overlap": "two-batch"}
 
 
 def layout_text(layout: Layout) -> str:
     """Return a layout; degrees of one are left out, but for `tp`."""
     degrees = [("tp", layout.tp), ("pp", layout.pp), ("dp", layout.dp), ("ep", layout.ep)]
-    return " ".join(f"{name}{value}" for name, value in degrees if value > 1 or name == "tp")
+    words = [f"{name}{value}" for name, value in degrees if value > 1 or name == "tp"]
+    if layout.redundant_experts:
+        words.append(f"+{layout.redundant_experts} copies")
+    return " ".join([*words, *(["two-batch"] if layout.two_batch_overlap else [])])
 
 
 def pool_text(pool: Pool) -> str:
@@ -52,5 +58,5 @@ def letters_used(deployments: Iterable[Deployment]) -> str:
         pools = (deployment.prefill, deployment.decode)
         for layout in (deployment.layout, *(pool.layout for pool in pools if pool)):
             if layout is not None:
-                used |= {name for name in MEANINGS if getattr(layout, name, 1) > 1}
-    return ", ".join(f"{name} = {meaning}" for name, meaning in MEANINGS.items() if name in used)
+                used |= {name for name in MEANINGS if getattr(layout, name, 1) > (name not in WORDS)}
+    return ", ".join(f"{WORDS.get(name, name)} = {meaning}" for name, meaning in MEANINGS.items() if name in used)

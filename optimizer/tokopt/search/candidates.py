@@ -24,6 +24,7 @@ from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import Limits, Profile, capacity, capped
 from tokopt.search.caching import most_found, settled, with_restores
 from tokopt.search.leads import Aggregated, Disaggregated, Leads
+from tokopt.search.overlapping import said_of_halves
 from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, legal_layouts, setups
@@ -228,10 +229,18 @@ def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
             report.evaluated += 1
         if best is None:
             continue
-        report.candidates.append(best)
+        report.candidates.append(_said(best, prepared.space))
         for unit, share in shares.items():
             best_per_unit[unit] = max(best_per_unit[unit], best.capacity_requests_per_s * share)
     return report
+
+
+def _said(candidate: Candidate, space: SearchSpace) -> Candidate:
+    """Return a candidate whose deployment says which of its pools run steps as two halves."""
+    workload = served(space.workload, candidate.deployment.caching)
+    slots = candidate.profile.slots
+    said = said_of_halves(candidate.family, candidate.deployment, workload, slots)
+    return candidate if said is candidate.deployment else replace(candidate, deployment=said)
 
 
 def replicas_per_unit(size: int, unit: int) -> float:

@@ -31,7 +31,7 @@ WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be fill
 DEEPEST_SPECULATION = 3
 MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
 PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
-EXTRA_SLOTS = (1, 2)  # for copies of experts, an accelerator
+EXTRA_SLOTS = (1,)  # for copies of experts, an accelerator: what TensorRT LLM documents as typical
 SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
 # Sequences a rank that are tried: small numbers, then steps of about 45 %; the running cap is made exact later.
 BATCH_GRID = np.concatenate(
@@ -172,9 +172,7 @@ def families(
         features = frozenset(support.features) - disabled
         speculates = Feature.MTP in features and llm.mtp_layers > 0
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
-        rates = replace(
-            machine(accelerator, framework, precision, constants), popularity_spread=popularity_spread
-        )
+        rates = replace(machine(accelerator, framework, precision, constants), popularity_spread=popularity_spread)
         for kv_precision, bits in kv_bits.items():
             if kv_precision not in support.kv_precisions:
                 continue
@@ -272,21 +270,25 @@ def _layouts(
     return tuple(layouts)
 
 
-def legal_settings(family: Family, widest: int) -> list[tuple[int, ...]]:
-    """Return every legal layout with its redundant experts, and whether its steps may run as two halves.
+def legal_settings(family: Family, widest: int) -> NDArray[np.float64]:
+    """Return every legal (tp, pp, ep, dp), redundant experts, and whether steps may run as two halves: a row each.
 
-    Copies are tried where experts are not asked for alike: none, what fills the slots of every accelerator, and a few
-    more slots. Halves are documented for attention ranks in front of spread experts, without pipelines; steps that they
+    Copies are tried where experts are not asked for alike: none, what fills the slots of every accelerator, and one
+    more slot. Halves are documented for attention ranks in front of spread experts, without pipelines; steps that they
     do not shorten run whole, so there is no choice to make.
     """
     copies = Feature.EXPERT_REDUNDANCY in family.features and family.machine.popularity_spread > 0.0
     overlaps = Feature.TWO_BATCH_OVERLAP in family.features
+    return _settings(legal_layouts(family, widest), family.model.experts if copies else 0, overlaps=overlaps)
+
+
+@lru_cache(maxsize=256)
+def _settings(layouts: tuple[tuple[int, int, int, int], ...], experts: int, *, overlaps: bool) -> NDArray[np.float64]:
     found: list[tuple[int, ...]] = []
-    for tp, pp, ep, dp in legal_layouts(family, widest):
+    for tp, pp, ep, dp in layouts:
         two_batch = int(overlaps and min(dp, ep) > 1 and pp == 1)
-        more = redundancies(family.model.experts, ep, EXTRA_SLOTS) if copies else ()
-        found.extend((tp, pp, ep, dp, redundant, two_batch) for redundant in (0, *more))
-    return found
+        found.extend((tp, pp, ep, dp, more, two_batch) for more in (0, *redundancies(experts, ep, EXTRA_SLOTS)))
+    return np.array(found, dtype=float).reshape(-1, 6)
 
 
 def setups(family: Family, widest: int, *, role: str) -> Setups:
@@ -294,7 +296,7 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
 
     Chunks only matter where prefill runs, speculation only where decode does.
     """
-    layouts = np.array(legal_settings(family, widest), dtype=float).reshape(-1, 6)
+    layouts = legal_settings(family, widest)
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
     choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
     chunks = np.array(choices, dtype=float)
