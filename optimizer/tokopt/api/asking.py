@@ -119,7 +119,6 @@ def make_request(
     if change_usd_per_gpu and current is None:
         raise InputError("--change-cost is what moving away from today's fleet costs: give that fleet with --current")
     chosen = tuple(_choice("--market", m, tuple(Market)) for m in names(markets)) or BY_DEFAULT
-    share = None if max_spot_share is None else parse_share(max_spot_share, "--max-spot-share", most=1.0)
     reserve = DEFAULT_SPOT_RESERVE if Market.SPOT.value in chosen else 0.0
     return PlanRequest(
         llm=first.llm,
@@ -155,7 +154,7 @@ def make_request(
         disabled_features=disabled_features(disable),
         expert_traffic=UNIFORM if expert_traffic == UNIFORM else traffic_named(catalog, expert_traffic).name,
         most_accelerator_types=max_types,
-        most_spot_share=share,
+        most_spot_share=None if max_spot_share is None else parse_share(max_spot_share, "--max-spot-share", most=1.0),
         spot_reserve=reserve if spot_reserve is None else parse_share(spot_reserve, "--spot-reserve"),
         survive=Survive(_choice("--survive", survive, tuple(Survive))),
         most_carbon_kg_per_hour=_above_zero(max_carbon_kg_per_hour, "--max-carbon", "kg/h"),

@@ -74,8 +74,8 @@ def _one_row(resolved: Resolved, deployment: Deployment, workload: Workload, con
             pp=one(of.pp),
             ep=one(of.ep),
             dp=one(of.dp),
-            redundant=one(of.redundant_experts),
-            two_batch=one(of.two_batch_overlap),
+            redundant_experts=one(of.redundant_experts),
+            two_batch_overlap=one(of.two_batch_overlap),
         )
 
     depth = deployment.speculation_depth

@@ -37,7 +37,7 @@ class Exchange:
 
     @property
     def headroom(self) -> Floats:
-        """How often all-to-alls, hidden or not, would fit into the time that accelerators compute; infinite without any.
+        """How often all-to-alls, hidden or not, would fit into the time of computing; infinite without any.
 
         Other collectives are left out of that time: they slow down with the same links, and would look like room.
         """
@@ -66,7 +66,7 @@ def exchange(
     The arguments are those of `step_time`. Steps run as halves where the layouts allow it and it takes less.
     """
     load = {"width": width, "context": context, "prefill_context": 0.0, "draft_depth": draft_depth}
-    alone = worker_steps(model, machine, replace(layouts, two_batch=0.0), **load)
+    alone = worker_steps(model, machine, replace(layouts, two_batch_overlap=0.0), **load)
     step = worker_steps(model, machine, layouts, **load)(sequences=sequences, prefill_tokens=0.0)
     whole = alone(sequences=sequences, prefill_tokens=0.0)
     half = alone(sequences=0.5 * sequences, prefill_tokens=0.0)

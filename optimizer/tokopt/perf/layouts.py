@@ -17,8 +17,8 @@ class Layouts:
     pp: Floats
     ep: Floats
     dp: Floats
-    redundant: Floats = 0.0  # further copies of experts, a layer
-    two_batch: Floats = 0.0  # 1 where a step may run as two halves, one exchanging while the other computes
+    redundant_experts: Floats = 0.0  # further copies of experts, a layer
+    two_batch_overlap: Floats = 0.0  # 1 where a step may run as two halves, one exchanging while the other computes
 
     @property
     def stage(self) -> Floats:

@@ -47,7 +47,7 @@ def weight_bytes(model: LlmArithmetic, layouts: Layouts, draft_depth: Floats) ->
     """
     share = np.ceil(model.layers / np.asarray(layouts.pp, dtype=float)) / model.layers
     # Experts are placed whole: uneven counts leave one accelerator with the ceiling.
-    per_group = np.ceil((model.experts + layouts.redundant) / np.asarray(layouts.ep, dtype=float))
+    per_group = np.ceil((model.experts + layouts.redundant_experts) / np.asarray(layouts.ep, dtype=float))
     experts = model.moe_layers * per_group * model.expert_bytes / layouts.expert_split
     body = (model.projection_bytes + model.dense_bytes) / layouts.tp + experts
     both = model.embedding_bytes + model.head_bytes

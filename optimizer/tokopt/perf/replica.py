@@ -34,8 +34,8 @@ class Worker:
     depth: int
     accepted: float
     chunk_tokens: int
-    redundant: int = 0
-    two_batch: bool = False
+    redundant_experts: int = 0
+    two_batch_overlap: bool = False
 
     @property
     def layouts(self) -> Layouts:
@@ -45,8 +45,8 @@ class Worker:
             pp=float(self.pp),
             ep=float(self.ep),
             dp=float(self.dp),
-            redundant=float(self.redundant),
-            two_batch=float(self.two_batch),
+            redundant_experts=float(self.redundant_experts),
+            two_batch_overlap=float(self.two_batch_overlap),
         )
 
     @property

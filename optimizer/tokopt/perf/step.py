@@ -189,7 +189,7 @@ def worker_steps(
             compute_share=np.minimum(bound / total, 1.0),
         )
 
-    halved = np.asarray(layouts.two_batch) * layouts.has_all_to_all
+    halved = np.asarray(layouts.two_batch_overlap) * layouts.has_all_to_all
     if not np.any(halved):
         return step
     halves = two_batch_steps(step, exchange_s, model, machine, layouts, width=width, modules=modules)
@@ -309,7 +309,7 @@ def _experts(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: F
     stage = layouts.stage
     passes = model.moe_layers * (1.0 + drafts / model.layers)
     imbalance = np.where(np.asarray(layouts.ep) > 1, machine.expert_imbalance, 1.0)
-    slots = model.experts + layouts.redundant
+    slots = model.experts + layouts.redundant_experts
     held = slots / stage
     read_s = passes * model.expert_bytes / machine.expert_bytes_per_s
     multiplied_s = (
@@ -405,4 +405,5 @@ def expert_exchange_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, 
 
 def _traffic_imbalance(model: LlmArithmetic, machine: Machine, layouts: Layouts) -> Floats:
     """Load of the fullest accelerator over the mean that the traffic alone makes, beside `expert_imbalance`."""
-    return traffic_imbalance(int(np.max(model.experts)), layouts.ep, layouts.redundant, machine.popularity_spread)
+    experts = int(np.max(model.experts))
+    return traffic_imbalance(experts, layouts.ep, layouts.redundant_experts, machine.popularity_spread)

@@ -106,8 +106,8 @@ class Setups:
     depth: NDArray[np.float64]
     accepted: NDArray[np.float64]
     chunk_tokens: NDArray[np.float64]
-    redundant: NDArray[np.float64]
-    two_batch: NDArray[np.float64]
+    redundant_experts: NDArray[np.float64]
+    two_batch_overlap: NDArray[np.float64]
     decoding: NDArray[np.intp]  # number of layout and depth: set-ups that share it decode alike
 
     @property
@@ -310,8 +310,8 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
         depth=depth,
         accepted=family.accepted[depth.astype(int)] if role != "prefill" else np.ones_like(depth),
         chunk_tokens=np.tile(chunks, len(layouts) * depths.size),
-        redundant=chosen[:, 4],
-        two_batch=chosen[:, 5],
+        redundant_experts=chosen[:, 4],
+        two_batch_overlap=chosen[:, 5],
         decoding=decoding,
     )
 
@@ -341,8 +341,8 @@ def layout_of(chosen: Setups, row: int) -> Layout:
         pp=int(chosen.pp[row]),
         ep=int(chosen.ep[row]),
         dp=int(chosen.dp[row]),
-        redundant_experts=int(chosen.redundant[row]),
-        two_batch_overlap=bool(chosen.two_batch[row]),
+        redundant_experts=int(chosen.redundant_experts[row]),
+        two_batch_overlap=bool(chosen.two_batch_overlap[row]),
     )
 
 
@@ -356,8 +356,8 @@ def worker_of(chosen: Setups, row: int) -> Worker:
         depth=int(chosen.depth[row]),
         accepted=float(chosen.accepted[row]),
         chunk_tokens=int(chosen.chunk_tokens[row]),
-        redundant=int(chosen.redundant[row]),
-        two_batch=bool(chosen.two_batch[row]),
+        redundant_experts=int(chosen.redundant_experts[row]),
+        two_batch_overlap=bool(chosen.two_batch_overlap[row]),
     )
 
 

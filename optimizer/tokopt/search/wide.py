@@ -97,8 +97,8 @@ def _decoding(family: Family, space: SearchSpace, layout: Layout, depth: int) ->
         pp=1.0,
         ep=float(layout.ep),
         dp=float(layout.dp),
-        redundant=float(layout.redundant_experts),
-        two_batch=float(layout.two_batch_overlap),
+        redundant_experts=float(layout.redundant_experts),
+        two_batch_overlap=float(layout.two_batch_overlap),
     )
     use = serving_memory(
         family.model,
