@@ -16,6 +16,7 @@ from tokopt.calibration.observations import FIGURES, Observations
 from tokopt.calibration.power_fitting import Readings
 from tokopt.catalog import Catalog
 from tokopt.domain.calibration import Calibration
+from tokopt.domain.deployments import Layout
 from tokopt.domain.measurements import Load
 from tokopt.errors import InputError
 from tokopt.perf.constants import constant_columns, stacked_constants
@@ -112,7 +113,12 @@ def _group(entry: Entry, traits: Mapping[str, str]) -> str:
     """Return the group of an observation: system, framework, model, precision and layout."""
     names = [traits[trait] for trait in ("accelerator", "framework", "llm", "precision", "mode")]
     workers = [f"{entry.decode_workers:g}", f"{entry.prefill_workers:g}"]
-    return "|".join([*names, str(entry.decode), str(entry.prefill), *workers])
+    return "|".join([*names, _degrees(entry.decode), _degrees(entry.prefill), *workers])
+
+
+def _degrees(layout: Layout) -> str:
+    """Return what measurements state of a layout."""
+    return " ".join(f"{name}={getattr(layout, name)}" for name in ("tp", "pp", "ep", "dp"))
 
 
 def _chosen(

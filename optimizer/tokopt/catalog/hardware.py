@@ -197,6 +197,7 @@ def framework_record(name: str, row: FrameworkRow) -> Framework:
         reserved_output=row.reserved_output,
         max_running_requests=row.max_running_requests,
         chunk_tokens=row.chunk_tokens,
+        two_batch_tokens=row.two_batch_tokens,
         support=support,
         recommended=row.recommended,
         source=row.source,

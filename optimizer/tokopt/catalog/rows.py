@@ -213,6 +213,9 @@ class FrameworkRow(SourcedRow):
         description="Requests that one attention-data-parallel rank runs at a time, by default"
     )
     chunk_tokens: Count = Field(description="Token budget of a prefill chunk, by default")
+    two_batch_tokens: Annotated[int, Field(ge=2, strict=True)] = Field(
+        default=2, description="Tokens of an attention rank from which on two_batch_overlap may be used"
+    )
     recommended: Annotated[bool, Field(strict=True)] = Field(
         default=True, description="Whether plans and frontiers may choose it without being told to"
     )

@@ -166,7 +166,9 @@ def _worker(
     rates = sustained_rates(records.accelerator, records.framework, records.precision, constants)
     return Worker(
         sums=llm_sums(records.llm, records.precision, records.kv_bits, records.speculator),
-        rates=replace(rates, popularity_sigma=records.popularity_sigma),
+        rates=replace(
+            rates, popularity_sigma=records.popularity_sigma, halved_from=float(records.framework.two_batch_tokens)
+        ),
         layout=layout,
         depth=depth,
         tokens_per_step=yields,

@@ -38,7 +38,7 @@ def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float
     """
     seconds = _whole_s(sums, rates, layout, tokens)
     exchanging = layout.dp > 1 and layout.ep > 1
-    if layout.two_batch_overlap and exchanging and tokens.sequences + tokens.prompt >= 2.0:
+    if layout.two_batch_overlap and exchanging and tokens.total >= rates.halved_from:
         seconds = min(seconds, _halves_s(sums, rates, layout, tokens))
     constants = rates.constants
     return seconds * constants.slowdown * (1.0 + constants.pipeline_bubble * (layout.pp - 1))

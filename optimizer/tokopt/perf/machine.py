@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,6 +85,7 @@ class Machine:
     compute_bound_power_share: Floats
     host_power_share: Floats
     popularity_spread: float = 0.0  # of experts in the traffic: see `perf.expert_balance`; 0 = all alike
+    two_batch_tokens: float = 2.0  # of an attention rank, from which on a step may run as two halves
 
 
 def compute_format(accelerator: Accelerator, wanted: NumberFormat, precision: Precision) -> NumberFormat:
@@ -193,4 +194,5 @@ def machine(accelerator: Accelerator, framework: Framework, precision: Precision
     Raises:
         InputError: A rate that is needed is not in the catalog.
     """
-    return sustained(peaks(accelerator, framework, precision), constants)
+    rates = sustained(peaks(accelerator, framework, precision), constants)
+    return replace(rates, two_batch_tokens=float(framework.two_batch_tokens))

@@ -193,7 +193,7 @@ def worker_steps(
     if not np.any(halved):
         return step
     halves = two_batch_steps(step, exchange_s, model, machine, layouts, width=width, modules=modules)
-    return better_of_both(step, halves, halved > 0.0)
+    return better_of_both(step, halves, halved > 0.0, width=width, least_tokens=machine.two_batch_tokens)
 
 
 # Each part of a step is a function of the step's load; what the layout alone decides is worked out beforehand.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from tokopt.perf.machine import Machine
     from tokopt.perf.step import Steps, StepTime
 
-LEAST_HALVED = 2.0  # tokens of a rank: one of each half
-
 
 def two_batches_s(*, computing: Floats, links: Floats, latency: Floats, rounds: Floats) -> Floats:
     """Time of two halves that take turns in computing and in exchanging, round by round (layer by layer). [s]
@@ -101,16 +99,24 @@ def two_batch_steps(
     return halves
 
 
-def better_of_both(whole: Steps, halves: Steps, may: NDArray[np.bool_]) -> Steps:
-    """Return what times steps that run as halves where they `may`, have two tokens a rank, and that takes less time.
+def better_of_both(whole: Steps, halves: Steps, may: NDArray[np.bool_], *, width: Floats, least_tokens: float) -> Steps:
+    """Return what times steps that run as halves where they `may`, have tokens enough, and that takes less time.
 
     Engines have a threshold of tokens for it, or a switch.
+
+    Args:
+        whole: What times steps of one batch.
+        halves: What times steps of two.
+        may: Layouts that exchange and may be halved.
+        width: Tokens that a decoding sequence verifies.
+        least_tokens: Tokens of a rank from which on the engine does it.
     """
 
     def better(*, sequences: Floats, prefill_tokens: Floats) -> StepTime:
         one = whole(sequences=sequences, prefill_tokens=prefill_tokens)
         two = halves(sequences=sequences, prefill_tokens=prefill_tokens)
-        chosen = may & (np.asarray(sequences + prefill_tokens) >= LEAST_HALVED) & (two.total < one.total)
+        enough = np.asarray(sequences * width + prefill_tokens) >= least_tokens
+        chosen = may & enough & (two.total < one.total)
         if not np.any(chosen):
             return one
         parts = {name: np.where(chosen, getattr(two, name), getattr(one, name)) for name in type(one).__slots__}
