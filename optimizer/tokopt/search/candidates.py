@@ -32,6 +32,7 @@ from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, familie
 # Set-ups of one size that are evaluated at most where prompts repeat: bounds take caches to be endless, so they seldom
 # end the search before.
 MOST_SETTLED = 32
+LEAST_HALVED = 2.0  # tokens: one of each half
 FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
@@ -172,10 +173,11 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
     prefills: dict[Hashable, Prefills] = {}
     for family in families_in(space, accelerator):
         workload = most_found(family, space)
-        decode = decode_steps(family, workload, space.widest)
+        bounding = _without_threshold(family)
+        decode = decode_steps(bounding, workload, space.widest)
         if ServingMode.AGG in space.modes:
             screened = screen(
-                family,
+                bounding,
                 setups(family, space.widest, role="agg"),
                 workload,
                 space.limits,
@@ -192,6 +194,16 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
                 prefills[key] = prefills_of(family, workload, space.limits, space.widest)
             leads.append(_paired(family, space, workload, report, decode, prefills[key]))
     return Prepared(space=space, leads=leads, screened=report, most_slots=most_slots)
+
+
+def _without_threshold(family: Family) -> Family:
+    """Return a family whose engine halves steps from two tokens on: never slower, and without a fall at a threshold.
+
+    Bounds are read off a grid of batches by lines, which a step that gets faster at a threshold would deceive.
+    """
+    if Feature.TWO_BATCH_OVERLAP not in family.features:
+        return family
+    return replace(family, machine=replace(family.machine, two_batch_tokens=LEAST_HALVED))
 
 
 def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
@@ -329,7 +341,7 @@ def _paired(
     prefill: Prefills,
 ) -> Disaggregated:
     every = setups(family, space.widest, role="decode")
-    decode = screen(family, every, workload, space.limits, prefill=False, decode=steps)
+    decode = screen(_without_threshold(family), every, workload, space.limits, prefill=False, decode=steps)
     report.count(decode)
     pairs = pairing(prefill, decode, space.widest)
     report.considered += pairs.considered
