@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Peaks:
     scale_up_mesh: Floats  # 1 on a full mesh, else 0
     scale_up_bytes_per_s: Floats
     scale_out_bytes_per_s: Floats  # 0 = not known: nothing may span scale-up domains
+    two_batch_tokens: Floats = 2.0  # of an attention rank, from which on a step may run as two halves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ class Machine:
     compute_bound_power_share: Floats
     host_power_share: Floats
     popularity_spread: float = 0.0  # of experts in the traffic: see `perf.expert_balance`; 0 = all alike
-    two_batch_tokens: float = 2.0  # of an attention rank, from which on a step may run as two halves
+    two_batch_tokens: Floats = 2.0
 
 
 def compute_format(accelerator: Accelerator, wanted: NumberFormat, precision: Precision) -> NumberFormat:
@@ -128,6 +129,7 @@ def peaks(accelerator: Accelerator, framework: Framework, precision: Precision) 
         scale_up_mesh=float(accelerator.scale_up_topology is Topology.MESH),
         scale_up_bytes_per_s=accelerator.scale_up_bytes_per_s,
         scale_out_bytes_per_s=accelerator.scale_out_bytes_per_s or 0.0,
+        two_batch_tokens=framework.two_batch_tokens,
     )
 
 
@@ -185,6 +187,7 @@ def sustained(peak: Peaks, constants: Constants) -> Machine:
         memory_bound_power_share=constants.memory_bound_power_share,
         compute_bound_power_share=constants.compute_bound_power_share,
         host_power_share=constants.host_power_share,
+        two_batch_tokens=peak.two_batch_tokens,
     )
 
 
@@ -194,5 +197,4 @@ def machine(accelerator: Accelerator, framework: Framework, precision: Precision
     Raises:
         InputError: A rate that is needed is not in the catalog.
     """
-    rates = sustained(peaks(accelerator, framework, precision), constants)
-    return replace(rates, two_batch_tokens=float(framework.two_batch_tokens))
+    return sustained(peaks(accelerator, framework, precision), constants)

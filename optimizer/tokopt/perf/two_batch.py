@@ -99,7 +99,9 @@ def two_batch_steps(
     return halves
 
 
-def better_of_both(whole: Steps, halves: Steps, may: NDArray[np.bool_], *, width: Floats, least_tokens: float) -> Steps:
+def better_of_both(
+    whole: Steps, halves: Steps, may: NDArray[np.bool_], *, width: Floats, least_tokens: Floats
+) -> Steps:
     """Return what times steps that run as halves where they `may`, have tokens enough, and that takes less time.
 
     Engines have a threshold of tokens for it, or a switch.
