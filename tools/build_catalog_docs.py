@@ -198,6 +198,7 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ),
     ("precisions.yaml", "way to store and multiply weights", rows.PrecisionRow, ()),
     ("kv_precisions.yaml", "way to store a KV cache", rows.KvPrecisionRow, ()),
+    ("expert_traffic.yaml", "how unlike the experts of a model are asked for", rows.ExpertTrafficRow, ()),
     (
         "frameworks.yaml",
         "serving framework and what it supports",

@@ -12,12 +12,14 @@ from tokopt.catalog.price_lists import is_price_path
 from tokopt.domain.caching import Reuse
 from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.deployments import ServingMode
+from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.offers import Market
 from tokopt.domain.plans import Objective, PlanRequest, PowerBasis, PowerMode, PowerSettings
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
 from tokopt.units import KW, POWER, parse_quantity
 
+from .expert_traffic import traffic_named
 from .fleets import current_units
 from .power_options import parse_exceed, parse_pue, stocked
 from .rates import parse_rates
@@ -62,6 +64,7 @@ def make_request(
     kv_precisions: str | Sequence[str] | None = None,
     modes: str | Sequence[str] | None = None,
     disable: str | Sequence[str] | None = None,
+    expert_traffic: str = UNIFORM,
     regions: str | Sequence[str] | None = None,
     markets: str | Sequence[str] | None = None,
     power_basis: str = "utility",
@@ -116,7 +119,6 @@ def make_request(
     if change_usd_per_gpu and current is None:
         raise InputError("--change-cost is what moving away from today's fleet costs: give that fleet with --current")
     chosen = tuple(_choice("--market", m, tuple(Market)) for m in names(markets)) or BY_DEFAULT
-    share = None if max_spot_share is None else parse_share(max_spot_share, "--max-spot-share", most=1.0)
     reserve = DEFAULT_SPOT_RESERVE if Market.SPOT.value in chosen else 0.0
     return PlanRequest(
         llm=first.llm,
@@ -150,8 +152,9 @@ def make_request(
         kv_precisions=tuple(catalog.kv_precision(n).name for n in names(kv_precisions)),
         modes=tuple(ServingMode(_choice("--mode", m, tuple(ServingMode))) for m in names(modes)),
         disabled_features=disabled_features(disable),
+        expert_traffic=UNIFORM if expert_traffic == UNIFORM else traffic_named(catalog, expert_traffic).name,
         most_accelerator_types=max_types,
-        most_spot_share=share,
+        most_spot_share=None if max_spot_share is None else parse_share(max_spot_share, "--max-spot-share", most=1.0),
         spot_reserve=reserve if spot_reserve is None else parse_share(spot_reserve, "--spot-reserve"),
         survive=Survive(_choice("--survive", survive, tuple(Survive))),
         most_carbon_kg_per_hour=_above_zero(max_carbon_kg_per_hour, "--max-carbon", "kg/h"),

@@ -12,6 +12,7 @@ from tokopt.perf.constants import weakest_origin
 from tokopt.search.caching import Caches
 from tokopt.version import __version__
 
+from .expert_traffic import said_of_traffic, spreads_experts
 from .found import Found, Service
 from .long_inputs import context_said, tried_said
 from .power import said_of_power
@@ -44,6 +45,10 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
             f"moving an accelerator costs ${request.change_usd_per_gpu:,.2f} once, spread over "
             f"{request.change_over_hours:,.0f} hours; it is weighed in the choice, not in usd_per_hour"
         )
+    if any(spreads_experts(item.deployment) for item in items):
+        said.append(said_of_traffic(found.catalog, request.expert_traffic))
+    if any("two_batch_overlap" in item.features for item in items):
+        said.append("a step runs as two halves wherever that takes less time: an engine's threshold is to be set so")
     said += _of_quality(found, items)
     said += _of_caches(found, items)
     said.append(tried_said(service.workload.input_tokens for service in found.services))

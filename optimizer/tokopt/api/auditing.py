@@ -297,8 +297,8 @@ def _assumptions(platforms: Sequence[PlatformAudit]) -> tuple[str, ...]:
     if any(p.exchange is not None and p.exchange.applies for p in platforms):
         said.append(
             "all-to-alls: decode only, at the workload's mean context, in the layout that decodes most within the TPOT "
-            "limit; nothing overlaps them; headroom is the time that GPUs compute over that of the all-to-alls; they "
-            "bind where they are the largest part of a step"
+            "limit, without what two-batch overlap hides of them; headroom is the time that GPUs compute over that of "
+            "the all-to-alls, hidden or not; they bind where they are the largest part of a step"
         )
     if any(p.missing for p in platforms):
         said.append(

@@ -63,6 +63,7 @@ def _reach(bench: Bench, space: SearchSpace, group: int) -> ExchangeReach | str:
     rows = zip(
         wide.requests_per_accelerator,
         np.asarray(found.exchange_s),
+        np.asarray(found.hidden_s),
         np.asarray(found.step_s),
         np.asarray(found.share),
         np.asarray(found.headroom),
@@ -73,12 +74,13 @@ def _reach(bench: Bench, space: SearchSpace, group: int) -> ExchangeReach | str:
         ExchangePoint(
             requests_per_gpu=float(batch),
             exchange_ms=float(seconds) / MS,
+            hidden_ms=float(hidden) / MS,
             step_ms=float(step) / MS,
             share=float(share),
             headroom=float(room),
             binds=bool(binds),
         )
-        for batch, seconds, step, share, room, binds in rows
+        for batch, seconds, hidden, step, share, room, binds in rows
     )
     top = max(points, key=lambda point: point.share)
     inside = [p for p, tpot in zip(points, wide.tpot_s, strict=True) if tpot <= space.limits.tpot_s]
@@ -117,6 +119,13 @@ def in_words(points: tuple[ExchangePoint, ...]) -> str:
     start, end = binding_batches(points)
     top = max(points, key=lambda point: point.share)
     most = f"at most {top.share * 100:.2g} % of a decode step, at {_requests(top.requests_per_gpu)}"
+    hiding = [point for point in points if point.hidden_ms > 0.0]
+    if hiding:
+        best = max(hiding, key=lambda point: point.hidden_ms / point.step_ms)
+        most += (
+            f"; two-batch overlap hides {best.hidden_ms / best.step_ms * 100:.2g} % of a step at "
+            f"{_requests(best.requests_per_gpu)}"
+        )
     if start is None:
         return f"carries it: {most}"
     if start == points[0].requests_per_gpu and end is None:

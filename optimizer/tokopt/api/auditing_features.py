@@ -33,6 +33,8 @@ TITLES = {
     "chunked_pipeline": "chunks of a prompt on several pipeline stages",
     "prefill_context_parallel": "prefill context parallelism",
     "decode_context_parallel": "decode context parallelism",
+    "two_batch_overlap": "two-batch overlap",
+    "expert_redundancy": "redundant experts",
     "prefix_caching": "prefix caching",
     "chunked_prefill": "chunked prefill",
     "cuda_graphs": "captured graphs",
@@ -48,6 +50,8 @@ NEED_EACH_OTHER = (Feature.EXPERT_PARALLEL, Feature.ATTENTION_DP)
 LONGER = 4  # times the input, at which disaggregation is looked at again
 HITS = 0.5  # share of prompts in the cache, at which prefix caching is looked at
 WITHIN = "within the limits"
+SKEWED = "skewed"  # expert traffic in which copies of experts are looked at
+NEED_EXPERTS = (*NEED_EACH_OTHER, Feature.TWO_BATCH_OVERLAP, Feature.EXPERT_REDUNDANCY)
 NARROW = (NumberFormat.FP8, NumberFormat.FP4)
 FROM_WIDE = (NumberFormat.BF16, NumberFormat.INT8, NumberFormat.FP8, NumberFormat.FP4)
 
@@ -108,7 +112,7 @@ def unsuited(feature: Feature, llm: Llm, catalog: Catalog) -> str:
         each.method.value == feature.value and each.drafts_for(llm.name) for each in catalog.speculators.values()
     ):
         return "the catalog knows nothing that drafts for the model"
-    if feature in NEED_EACH_OTHER and not any(group.feed_forward.experts for group in llm.layers):
+    if feature in NEED_EXPERTS and not any(group.feed_forward.experts for group in llm.layers):
         return "the model has no experts"
     supports = [support for f in catalog.frameworks.values() if f.recommended for support in f.support.values()]
     if any(feature in support.features for support in supports) and not any(
@@ -157,6 +161,9 @@ def _gains(bench: Bench, feature: Feature) -> Iterator[Gain]:
         return
     if feature in OF_LONG_INPUTS:
         yield compared(*_at_length(bench))
+        return
+    if feature is Feature.EXPERT_REDUNDANCY:
+        yield compared(f"with {SKEWED} expert traffic", expert_traffic=SKEWED)
         return
     yield compared(WITHIN)
     if feature is Feature.MTP:
@@ -263,12 +270,14 @@ def _without_feature(bench: Bench, feature: Feature, named: MissingAnswer) -> Mi
     if feature in OF_LONG_INPUTS:
         condition, tokens = _at_length(bench)
         changes = {"isl": tokens}
+    if feature is Feature.EXPERT_REDUNDANCY:
+        condition, changes = f"with {SKEWED} expert traffic", {"expert_traffic": SKEWED}
     with_it = bench.within(condition, granted=granted, **changes).case
     gain = cost_gain(condition, with_it, bench.within(condition, **changes).case)
     if gain.worth is not None:
         found = {"measured": "if the frameworks had it there", "measured_on": here, "gain": gain}
         return named.model_copy(update=found)
-    return _elsewhere(bench, named, {}, {"disable": feature.value})
+    return _elsewhere(bench, named, changes, {"disable": feature.value, **changes})
 
 
 def _sources_of(catalog: Catalog, feature: Feature, platforms: tuple[str, ...]) -> tuple[str, ...]:

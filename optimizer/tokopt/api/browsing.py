@@ -56,6 +56,7 @@ def tables(catalog: Catalog) -> dict[str, Mapping[str, Any]]:
         "models": catalog.llms,
         "precisions": catalog.precisions,
         "kv_precisions": catalog.kv_precisions,
+        "expert_traffic": catalog.expert_traffic,
         "frameworks": catalog.frameworks,
         "workloads": catalog.workloads,
         "speculators": catalog.speculators,

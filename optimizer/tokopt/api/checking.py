@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.checking import CheckInputs, check_plan
+from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.plans import Plan
 from tokopt.errors import InputError
 
 from .columns import selected_prices
+from .expert_traffic import traffic_named
 
 
 def read_plan(source: Plan | str | Path | Mapping[str, Any]) -> Plan:
@@ -55,6 +57,7 @@ def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:
         precisions=catalog.precisions,
         kv_bits={name: kv.bits for name, kv in catalog.kv_precisions.items()},
         speculators=catalog.speculators if _speculators_named(plan) else {},
+        expert_traffic=None if request.expert_traffic == UNIFORM else traffic_named(catalog, request.expert_traffic),
         calibration=catalog.calibration.slower(request.robust),
         offers=catalog.price_list(request.prices, rates=request.rates, selection=selected_prices(request)).offers,
     )

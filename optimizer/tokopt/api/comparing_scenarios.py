@@ -232,6 +232,7 @@ def search_signature(request: PlanRequest) -> str:
         "kv_precisions",
         "modes",
         "disabled_features",
+        "expert_traffic",
         "robust",
         "power_settings",
     }

@@ -10,6 +10,7 @@ from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.caching import Reuse
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.estimates import Estimate, Interval, MemoryGib
+from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.speculators import Domain
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
@@ -28,6 +29,7 @@ from tokopt.units import GIB, REQUEST_RATE, parse_quantity
 
 from .cache_settings import CacheSettings, cache_settings, finding, waiting, with_caches
 from .estimate_words import power_of, said_of, unfit
+from .expert_traffic import popularity_spread, said_of_traffic, spreads_experts, with_spread_experts
 from .items import latency_ms
 from .loads import Figures, closed_loop_figures, prefill_fits, slots_per_worker
 from .ranges import THROUGHPUT, TPOT, TTFT, clock_unsure, factors, outside, resolved_traits
@@ -66,6 +68,8 @@ def estimate(
     dp: int = 1,
     cp: int = 1,
     dcp: int = 1,
+    redundant_experts: int = 0,
+    two_batch_overlap: bool = False,
     prefill: str | None = None,
     decode: str | None = None,
     mtp: int = 0,
@@ -78,6 +82,7 @@ def estimate(
     osl: float | None = None,
     prefix_share: float | None = None,
     reuse: str | Reuse | None = None,
+    expert_traffic: str = UNIFORM,
     router: str | None = None,
     kv_offload: str | None = None,
     replicas: float | None = None,
@@ -100,6 +105,8 @@ def estimate(
         dp: Attention-data-parallel degree.
         cp: Prefill-context-parallel degree: a prompt's tokens are split over `cp` copies of the attention ranks.
         dcp: Decode-context-parallel degree: the cache's tokens are split where tensor parallelism would copy it.
+        redundant_experts: Further copies of popular experts, a layer, of every pool that spreads experts.
+        two_batch_overlap: Whether steps may run as two halves, one exchanging while the other computes.
         prefill: Prefill pool of a disaggregated deployment, like `2xtp4`; goes with `decode`.
         decode: Decode pool.
         mtp: Draft tokens a step by multi-token prediction: `speculator="mtp"` with that `depth`.
@@ -112,6 +119,7 @@ def estimate(
         osl: Mean output tokens.
         prefix_share: Share of input tokens found in the prefix cache.
         reuse: What repeats in prompts, like `turns=8,gap=30s`: what is found then follows from the caches.
+        expert_traffic: How unlike experts are asked for: `benchmark` or `skewed`.
         router: How requests reach one of `replicas` replicas: `kv_aware`, `random`, `round_robin` or `least_loaded`;
             None = the first where the framework has it.
         kv_offload: Where caches go that accelerator memory has no room for: `none`, `host` or `ssd`.
@@ -142,9 +150,11 @@ def estimate(
         kv_precision=kv_precision,
         speculator=speculator,
         domain=shape.domain,
-    )
+    ).in_traffic(popularity_spread(loaded, expert_traffic))
     check_context(llm, shape)
-    deployment = described(resolved, (tp, pp, ep, dp, cp, dcp), prefill, decode, drafts, chunk_tokens, max_running)
+    degrees = (tp, pp, ep, dp, cp, dcp)
+    deployment = described(resolved, degrees, prefill, decode, drafts, chunk_tokens, max_running)
+    deployment = with_spread_experts(resolved, deployment, redundant=redundant_experts, two_batch=two_batch_overlap)
     if (concurrency is None) == (rate is None):
         raise InputError("give the load once: --concurrency 64 (closed loop) or --rate 8req/s (open traffic)")
     if concurrency is not None and not 1 <= concurrency < 1e9:
@@ -164,9 +174,16 @@ def estimate(
             loaded, resolved, deployment, shape, concurrency=concurrency, arrivals=arrivals, database=database
         )
 
+    if perf != MODEL and (redundant_experts or two_batch_overlap or expert_traffic != UNIFORM):
+        raise InputError(
+            "--redundant-experts, --two-batch-overlap, --expert-traffic: not in the database; use --perf model"
+        )
     if perf == SILICON:
         return from_database()
+    traffic = said_of_traffic(loaded, expert_traffic)
     own = estimate_deployment(loaded, resolved, deployment, shape, concurrency=concurrency, arrivals=arrivals)
+    if spreads_experts(deployment):
+        own = own.model_copy(update={"assumptions": (*own.assumptions, traffic)})
     return with_second_opinion(own, from_database) if perf == BOTH else own
 
 

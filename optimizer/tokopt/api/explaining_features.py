@@ -39,6 +39,8 @@ IN_USE: Mapping[Feature, Callable[[FleetItem], bool]] = {
     Feature.PIPELINE_PARALLEL: lambda item: any(layout.pp > 1 for layout in layouts_of(item)),
     Feature.PREFILL_CONTEXT_PARALLEL: lambda item: any(layout.cp > 1 for layout in layouts_of(item)),
     Feature.DECODE_CONTEXT_PARALLEL: lambda item: any(layout.dcp > 1 for layout in layouts_of(item)),
+    Feature.TWO_BATCH_OVERLAP: lambda item: any(layout.two_batch_overlap for layout in layouts_of(item)),
+    Feature.EXPERT_REDUNDANCY: lambda item: any(layout.redundant_experts for layout in layouts_of(item)),
     Feature.PREFIX_CACHING: lambda item: item.deployment.caching is not None,
     Feature.KV_ROUTING: lambda item: item.features.get("router") == Router.KV_AWARE,
     Feature.KV_OFFLOAD: lambda item: item.features.get("kv_offload", Offload.NONE) != Offload.NONE,
@@ -54,6 +56,8 @@ FEATURE_TITLES: Mapping[Feature, str] = {
     Feature.PIPELINE_PARALLEL: "pipeline parallelism",
     Feature.PREFILL_CONTEXT_PARALLEL: "prefill context parallelism",
     Feature.DECODE_CONTEXT_PARALLEL: "decode context parallelism",
+    Feature.TWO_BATCH_OVERLAP: "two-batch overlap",
+    Feature.EXPERT_REDUNDANCY: "redundant experts",
     Feature.KV_ROUTING: "KV-aware routing",
     Feature.KV_OFFLOAD: "KV offload",
 }

@@ -12,6 +12,7 @@ from tokopt.cost import tokens_per_s_per_mw, usd_per_million_tokens
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.comparisons import Frontier, FrontierPoint, Reach
 from tokopt.domain.deployments import Deployment, ServingMode
+from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.speculators import Speculator
 from tokopt.domain.workloads import Sla, Statistic, Workload
 from tokopt.errors import InputError
@@ -56,6 +57,7 @@ def frontier(
     kv_precisions: str | Sequence[str] | None = None,
     modes: str | Sequence[str] | None = None,
     disable: str | Sequence[str] | None = None,
+    expert_traffic: str = UNIFORM,
     isl: float | None = None,
     osl: float | None = None,
     prefix_share: float | None = None,
@@ -79,6 +81,7 @@ def frontier(
         kv_precisions: Cache precisions.
         modes: `agg`, `disagg`.
         disable: Features to do without, like `mtp`.
+        expert_traffic: How unlike experts are asked for: `benchmark` or `skewed`.
         isl: Mean input tokens.
         osl: Mean output tokens.
         prefix_share: Share of input tokens found in the prefix cache.
@@ -104,6 +107,7 @@ def frontier(
         kv_precisions=names(kv_precisions),
         modes=tuple(ServingMode(m) for m in _modes(modes)),
         disabled=disabled_features(disable),
+        expert_traffic=expert_traffic,
     )
     lowest, as_of = cheapest_by_accelerator(loaded, prices, parse_rates(rates))
     chosen = [loaded.accelerator(n) for n in names(gpus)] or [loaded.accelerators[n] for n in lowest]

@@ -117,8 +117,9 @@ def _group(entry: Entry, traits: Mapping[str, str]) -> str:
 
 
 def _degrees(layout: Layout) -> str:
-    """Return a layout as groups name it: degrees that few rows have only where they are above one."""
-    return " ".join(f"{name}={degree}" for name, degree in layout if degree > 1 or name not in ("cp", "dcp"))
+    """Return what measurements state of a layout: degrees that few rows have only where they are above one."""
+    degrees = ((name, getattr(layout, name)) for name in ("tp", "pp", "ep", "dp", "cp", "dcp"))
+    return " ".join(f"{name}={degree}" for name, degree in degrees if degree > 1 or name not in ("cp", "dcp"))
 
 
 def _chosen(

@@ -24,6 +24,7 @@ from tokopt.search.space import Family
 from tokopt.units import GIB, KW, MS
 
 from .bought import Bought
+from .expert_traffic import layouts_by_role
 from .found import Found
 from .power import counted_w, fleet_draw, with_peaks
 
@@ -75,6 +76,13 @@ def features(family: Family, deployment: Deployment) -> dict[str, int | float | 
         on["prefill_context_parallel"] = prompts.cp
     if layout.dcp > 1:
         on["decode_context_parallel"] = layout.dcp
+    layouts = layouts_by_role(deployment)
+    copies = max(each.redundant_experts for each in layouts.values())
+    if copies:
+        on["redundant_experts"] = copies
+    halved = [role for role, each in layouts.items() if each.two_batch_overlap]
+    if halved:
+        on["two_batch_overlap"] = " and ".join(halved)
     return on
 
 

@@ -11,7 +11,7 @@ from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
 from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_layout, decode_worker
 from tokopt.perf.describe import memory_slots
-from tokopt.perf.layouts import DEGREES, Layouts, stacked_layouts
+from tokopt.perf.layouts import SETTINGS, Layouts, stacked_layouts
 from tokopt.perf.queueing import FirstToken, lognormal_factor, normal_quantile
 from tokopt.perf.rows import Predicted, Rows, predict_aggregated, predict_disaggregated, worker_memory
 from tokopt.perf.serving import lengths
@@ -69,7 +69,7 @@ def _one_row(resolved: Resolved, deployment: Deployment, workload: Workload, con
         return np.array([float(value)])
 
     def layouts(of: Layout) -> Layouts:
-        return stacked_layouts({name: one(getattr(of, name)) for name in DEGREES})
+        return stacked_layouts({name: one(getattr(of, name)) for name in SETTINGS})
 
     depth = deployment.speculation_depth
     return Rows(

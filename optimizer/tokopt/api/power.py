@@ -213,8 +213,19 @@ def fleet_peak(draws: Sequence[Draw], chance: float, calibration: Calibration, t
     swings = [max(e - draw.mean_w, 0.0) for e, draw in zip(effective, raised, strict=True)]
     by, total = (swings, sum(swings)) if sum(swings) > 0.0 else (effective, sum(effective))
     parts = [e + aside * part / total for e, part in zip(effective, by, strict=True)]
-    scale = min(1.0, sum(draw.limit_w for draw in raised) / sum(parts))
-    return Peak(total_w=sum(parts) * scale, parts_w=tuple(part * scale for part in parts))
+    limits = [draw.limit_w for draw in raised]
+    scale = min(1.0, sum(limits) / sum(parts))
+    return Peak(total_w=sum(parts) * scale, parts_w=_within([part * scale for part in parts], limits))
+
+
+def _within(parts: Sequence[float], limits: Sequence[float]) -> tuple[float, ...]:
+    """Return parts with the same sum of which none is above its limit: the others take what is, by their room."""
+    above = sum(max(part - limit, 0.0) for part, limit in zip(parts, limits, strict=True))
+    rooms = [max(limit - part, 0.0) for part, limit in zip(parts, limits, strict=True)]
+    if above <= 0.0 or sum(rooms) <= 0.0:
+        return tuple(parts)
+    filled = min(above / sum(rooms), 1.0)
+    return tuple(min(part, limit) + filled * room for part, limit, room in zip(parts, limits, rooms, strict=True))
 
 
 def with_peaks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,10 @@ class Resolved:
     def machine_with(self, constants: Constants) -> Machine:
         """Return the sustained rates under other constants."""
         return machine(self.accelerator, self.framework, self.precision, constants)
+
+    def in_traffic(self, spread: float) -> Resolved:
+        """Return the same where experts are asked for with a spread of popularity."""
+        return replace(self, machine=replace(self.machine, popularity_spread=spread)) if spread else self
 
     def accepted(self, depth: int) -> float:
         """Return the tokens that a step yields at a speculation depth."""

@@ -127,6 +127,7 @@ def class_space(request: PlanRequest, catalog: Catalog, asked: WorkloadClass) ->
         kv_precisions=request.kv_precisions,
         modes=request.modes,
         disabled=request.disabled_features,
+        expert_traffic=request.expert_traffic,
         calibration=catalog.calibration.slower(request.robust),
     )
     if space.workload.reuse is not None:

@@ -6,12 +6,14 @@ from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import ServingMode
+from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
 from tokopt.search import SearchSpace
 
+from .expert_traffic import popularity_spread
 from .requests import limits_of
 from .reuse import without_caches
 
@@ -30,6 +32,7 @@ def search_space(
     modes: tuple[ServingMode, ...],
     disabled: tuple[Feature, ...] = (),
     calibration: Calibration | None = None,
+    expert_traffic: str = UNIFORM,
 ) -> SearchSpace:
     """Return the space of a request; empty selections mean everything that is served by default.
 
@@ -55,6 +58,7 @@ def search_space(
         calibration=calibration or catalog.calibration,
         chosen_precisions=bool(precisions),
         disabled=frozenset(disabled),
+        popularity_spread=popularity_spread(catalog, expert_traffic),
         speculators=catalog.speculators_for(llm.name, workload.domain),
     )
 

@@ -15,6 +15,7 @@ from tokopt.catalog.power_settings import AcceleratorTable
 from tokopt.domain.accelerators import Accelerator, Framework, KvPrecision, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.economics import PublishedEconomics
+from tokopt.domain.expert_traffic import ExpertTraffic
 from tokopt.domain.llms import Llm
 from tokopt.domain.measurements import MeasurementFamily, PowerReading
 from tokopt.domain.offers import Offer, OwnershipProfile, PriceList, PriceSelection
@@ -76,6 +77,11 @@ class Catalog:
     def kv_precisions(self) -> Mapping[str, KvPrecision]:
         """Precisions of the KV cache by name."""
         return self._table("kv_precisions.yaml", rows.KvPrecisionRow, hardware.kv_precision_record)
+
+    @cached_property
+    def expert_traffic(self) -> Mapping[str, ExpertTraffic]:
+        """How unlike experts are asked for, by name."""
+        return self._table("expert_traffic.yaml", rows.ExpertTrafficRow, hardware.expert_traffic_record)
 
     @cached_property
     def frameworks(self) -> Mapping[str, Framework]:

@@ -15,6 +15,7 @@ from tokopt.catalog.rows import (
     EconomicsFiguresRow,
     EconomicsLineRow,
     EconomicsRow,
+    ExpertTrafficRow,
     FrameworkRow,
     KvPrecisionRow,
     PlatformRow,
@@ -35,6 +36,7 @@ from tokopt.domain.accelerators import (
     PurchaseUnit,
 )
 from tokopt.domain.economics import EconomicsFigures, EconomicsLine, PublishedEconomics
+from tokopt.domain.expert_traffic import ExpertTraffic
 from tokopt.domain.measurements import PowerReading
 from tokopt.domain.platforms import Documented, Platform
 from tokopt.domain.provenance import Source
@@ -131,6 +133,28 @@ def precision_record(name: str, row: PrecisionRow) -> Precision:
     )
 
 
+def expert_traffic_record(name: str, row: ExpertTrafficRow) -> ExpertTraffic:
+    """Return the record of one kind of traffic.
+
+    Raises:
+        CatalogError: Experts, accelerators and load are not given together.
+    """
+    if len({row.experts is None, row.expert_parallel is None, row.fullest is None}) > 1:
+        raise CatalogError("experts, expert_parallel and fullest go together: give all of them, or none")
+    return ExpertTraffic(
+        name=name,
+        title=row.title,
+        aliases=row.aliases,
+        kind=row.kind,
+        experts=row.experts,
+        expert_parallel=row.expert_parallel,
+        fullest=row.fullest,
+        source=row.source,
+        observed_on=row.observed_on.isoformat(),
+        note=row.note,
+    )
+
+
 def kv_precision_record(name: str, row: KvPrecisionRow) -> KvPrecision:
     """Return the record of one precision of the KV cache."""
     return KvPrecision(
@@ -182,6 +206,7 @@ def framework_record(name: str, row: FrameworkRow) -> Framework:
         reserved_output=row.reserved_output,
         max_running_requests=row.max_running_requests,
         chunk_tokens=row.chunk_tokens,
+        two_batch_tokens=row.two_batch_tokens,
         support=support,
         recommended=row.recommended,
         source=row.source,

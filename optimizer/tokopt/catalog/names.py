@@ -12,6 +12,7 @@ KNOWN_ENTRIES: Final = (
     "accelerators",
     "benchmarks.yaml",
     "calibration",
+    "expert_traffic.yaml",
     "frameworks.yaml",
     "kv_precisions.yaml",
     "llms",

@@ -19,6 +19,7 @@ _SHARED = (
     "accelerators",
     "precisions",
     "kv_precisions",
+    "expert_traffic",
     "frameworks",
     "workloads",
     "sites",

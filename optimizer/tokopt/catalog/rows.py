@@ -169,6 +169,19 @@ class PrecisionRow(SourcedRow):
     default_kv_precision: Text = Field(description="Precision of the KV cache unless told otherwise")
 
 
+class ExpertTrafficRow(SourcedRow):
+    """How unlike the experts of a layer are asked for (expert_traffic.yaml)."""
+
+    title: Text = Field(description="Name in words")
+    aliases: tuple[Text, ...] = Field(default=(), description="Other names that people type")
+    kind: Literal["published", "assumed"] = Field(description="Whether the load was published")
+    experts: OptionalCount = Field(default=None, description="Experts a layer; left out: all are asked for alike")
+    expert_parallel: OptionalCount = Field(default=None, description="Accelerators that they were spread over")
+    fullest: OptionalPositive = Field(
+        default=None, description="Load of the fullest of these over the mean, nothing balanced"
+    )
+
+
 class KvPrecisionRow(SourcedRow):
     """How a KV cache is stored (kv_precisions.yaml)."""
 
@@ -217,6 +230,9 @@ class FrameworkRow(SourcedRow):
         description="Requests that one attention-data-parallel rank runs at a time, by default"
     )
     chunk_tokens: Count = Field(description="Token budget of a prefill chunk, by default")
+    two_batch_tokens: Annotated[int, Field(ge=2, strict=True)] = Field(
+        default=2, description="Tokens of an attention rank from which on two_batch_overlap may be used"
+    )
     recommended: Annotated[bool, Field(strict=True)] = Field(
         default=True, description="Whether plans and frontiers may choose it without being told to"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tokopt.checking.arithmetic import llm_sums
+from tokopt.checking.experts import popularity_sigma
 from tokopt.checking.inputs import CheckInputs
 from tokopt.checking.latency import Profile, knots, profile_of
 from tokopt.checking.rates import constants_of, drafted_tokens_per_step, sustained_rates, tokens_per_step
@@ -61,6 +62,7 @@ class _Records:
     calibration: Calibration
     speculator: Speculator | None
     kv_bits: float
+    popularity_sigma: float
 
     def _identity(self) -> tuple[int | float, ...]:
         records = (
@@ -71,7 +73,7 @@ class _Records:
             self.calibration,
             self.speculator,
         )
-        return (*map(id, records), self.kv_bits)
+        return (*map(id, records), self.kv_bits, self.popularity_sigma)
 
     def __hash__(self) -> int:
         return hash(self._identity())
@@ -89,6 +91,7 @@ def _records(deployment: Deployment, llm: Llm, inputs: CheckInputs) -> _Records:
         calibration=inputs.calibration,
         speculator=inputs.speculators[deployment.speculator] if deployment.speculator is not None else None,
         kv_bits=inputs.kv_bits[deployment.kv_precision],
+        popularity_sigma=popularity_sigma(inputs.expert_traffic),
     )
 
 
@@ -160,9 +163,12 @@ def _worker(
     if deployment.caching is not None and deployment.caching.restore_ms:
         waits_s = deployment.caching.restore_ms * MS
         constants = replace(constants, request_overhead_s=constants.request_overhead_s + waits_s)
+    rates = sustained_rates(records.accelerator, records.framework, records.precision, constants)
     return Worker(
         sums=llm_sums(records.llm, records.precision, records.kv_bits, records.speculator),
-        rates=sustained_rates(records.accelerator, records.framework, records.precision, constants),
+        rates=replace(
+            rates, popularity_sigma=records.popularity_sigma, halved_from=float(records.framework.two_batch_tokens)
+        ),
         layout=layout,
         depth=depth,
         tokens_per_step=yields,

@@ -36,6 +36,8 @@ class Rates:
     inside_bytes_per_s: float
     outside_bytes_per_s: float  # not a number where the catalog lacks it
     pipelines_chunks: bool = False  # chunks of one prompt are on several pipeline stages at a time
+    popularity_sigma: float = 0.0  # of the logarithm of how much experts are asked for; 0 = alike
+    halved_from: float = 2.0  # tokens of a rank from which on a step may run as halves
 
 
 def shifted(value: float, link: Link, shift: float) -> float:

@@ -118,16 +118,17 @@ def _stage_share(sums: LlmSums, layout: Layout) -> float:
 
 
 def _weight_bytes(sums: LlmSums, layout: Layout, depth: int) -> float:
-    """ceil(L/pp)/L · (dense/tp + ceil(E/ep) experts · ep/stage) + vocabulary tables/tp + draft module/stage. [B]
+    """ceil(L/pp)/L · (dense/tp + experts · ep/stage) + vocabulary tables/tp + draft module/stage. [B]
 
-    A stage has tp · dp · cp accelerators.
+    A stage has tp · dp · cp accelerators; of a layer's E experts and their R copies each holds ceil((E + R)/ep).
 
     A drafter that is no module of the model is split over tp.
 
     With several stages, the first holds the embedding and the last the head; with one, it holds both.
     """
     stage = layout.tp * layout.dp * layout.cp
-    experts = sums.expert_layers * math.ceil(sums.experts / layout.ep) * sums.expert_bytes * layout.ep / stage
+    held = math.ceil((sums.experts + layout.redundant_experts) / layout.ep)
+    experts = sums.expert_layers * held * sums.expert_bytes * layout.ep / stage
     dense = (sums.projection_bytes + sums.dense_bytes) / layout.tp
     vocabulary = (sums.embedding_bytes, sums.head_bytes)
     tables = max(vocabulary) if layout.pp > 1 else sum(vocabulary)

@@ -112,6 +112,8 @@ def fields_agree(case: Case) -> list[str]:
         "attention_data_parallel": layout.dp,
         "prefill_context_parallel": _prompting(deployment).cp,
         "decode_context_parallel": layout.dcp,
+        "redundant_experts": max(each.redundant_experts for _, each in _layouts(deployment)),
+        "two_batch_overlap": _overlapping(deployment),
     }
     if deployment.caching is not None:
         caching = deployment.caching
@@ -172,6 +174,11 @@ def _layouts(deployment: Deployment) -> Iterator[tuple[str, Layout]]:
         yield "decode ", deployment.decode.layout
 
 
+def _overlapping(deployment: Deployment) -> str:
+    """Return the pools whose steps run as halves, in words."""
+    return " and ".join(name.strip() or "agg" for name, layout in _layouts(deployment) if layout.two_batch_overlap)
+
+
 def _missing(case: Case, support: FrameworkSupport) -> list[str]:
     """Return the settings that need a feature that is not supported."""
     used = _settings_in_use(case.item.deployment, case.inputs.speculators)
@@ -225,6 +232,8 @@ def _settings_in_use(deployment: Deployment, speculators: Mapping[str, Speculato
         "prefix_caching": ("hit_share above 0", caching is not None and caching.hit_share > 0.0),
         "kv_routing": ("router kv_aware", caching is not None and caching.router is Router.KV_AWARE),
         "kv_offload": ("offload of its caches", caching is not None and caching.offload is not Offload.NONE),
+        "two_batch_overlap": ("two_batch_overlap", any(layout.two_batch_overlap for layout in layouts)),
+        "expert_redundancy": ("redundant_experts above 0", any(layout.redundant_experts for layout in layouts)),
         "pipeline_parallel": ("pp above 1", any(layout.pp > 1 for layout in layouts)),
         "prefill_context_parallel": ("cp above 1", any(layout.cp > 1 for layout in layouts)),
         "decode_context_parallel": ("dcp above 1", any(layout.dcp > 1 for layout in layouts)),
@@ -249,6 +258,10 @@ def layout_legal(case: Case) -> list[str]:
             faults.append(f"{pool}ep is {layout.ep}, which does not divide {spread} = {stage}")
         if layout.ep > 1 and layout.ep > experts:
             faults.append(f"{pool}ep is {layout.ep}, but {llm.name} has {experts} experts a layer")
+        if layout.redundant_experts and (layout.ep == 1 or (experts + layout.redundant_experts) % layout.ep):
+            faults.append(f"{pool}redundant_experts is {layout.redundant_experts}: slots of ep {layout.ep} are uneven")
+        if layout.two_batch_overlap and (min(layout.dp, layout.ep) == 1 or layout.pp > 1):
+            faults.append(f"{pool}two_batch_overlap needs dp and ep above 1, and pp of 1")
         if layout.pp > llm.layer_count:
             faults.append(f"{pool}pp is {layout.pp}, but {llm.name} has {llm.layer_count} layers")
         if layout.accelerators > domain and not accelerator.scale_out_bytes_per_s:

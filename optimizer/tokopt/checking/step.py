@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from tokopt.checking.arithmetic import LlmSums
 from tokopt.checking.context import cache_split, exchanges_s
+from tokopt.checking.experts import fullest_load
 from tokopt.checking.rates import Rates
 from tokopt.domain.deployments import Layout
 
@@ -32,11 +33,46 @@ class Tokens:
 
 
 def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
-    """Return the time of a step: rooflines of its parts, collectives and overheads, one after another. [s]
+    """Return the time of a step: whole, or as two halves where the layout may do that and it takes less. [s]
 
     Stages of a pipeline wait for one another: 1 + bubble · (pp - 1); all of it takes `slowdown` times as long. Of the
     prompt tokens each of `cp` ranks takes its part; sequences decode on all of them.
     """
+    seconds = _whole_s(sums, rates, layout, tokens)
+    exchanging = layout.dp * layout.cp > 1 and layout.ep > 1
+    if layout.two_batch_overlap and exchanging and tokens.total >= rates.halved_from:
+        seconds = min(seconds, _halves_s(sums, rates, layout, tokens))
+    constants = rates.constants
+    return seconds * constants.slowdown * (1.0 + constants.pipeline_bubble * (layout.pp - 1))
+
+
+def _halves_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """Time of a step as two halves: one computes while the other's tokens are on their way to experts and back. [s]
+
+    Of the computing of a half, the share of layers that exchange takes part. Over r such layers the longest decides:
+    computing twice and the last exchange; one half's chain and the other's head start; links twice and what is before
+    and after. The scheduler runs once.
+    """
+    half = replace(tokens, sequences=tokens.sequences / 2.0, prompt=tokens.prompt / 2.0)
+    constants = rates.constants
+    layers = sums.expert_layers * _layer_passes(sums, tokens)
+    arrival = layers * all_to_all_s(sums, rates, layout, 0.0)
+    sent = replace(half, prompt=half.prompt / layout.cp).total
+    carried = layers * all_to_all_s(sums, rates, layout, sent / layout.tp) - arrival
+    scheduling = half.sequences * layout.dp * layout.pp * constants.sequence_overhead_s
+    alone = _whole_s(sums, rates, layout, half) - arrival - carried - scheduling - constants.step_overhead_s
+    share = sums.expert_layers / sums.layers
+    busy = alone * share
+    longest = max(
+        2.0 * busy + (carried + arrival) / layers,
+        busy + carried + arrival + max(busy, carried) / layers,
+        2.0 * carried + (busy + arrival) / layers,
+    )
+    return constants.step_overhead_s + 2.0 * scheduling + 2.0 * alone * (1.0 - share) + longest
+
+
+def _whole_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """Time of a step of one batch: rooflines of its parts, collectives and overheads, one after another. [s]"""
     exchanged_s = exchanges_s(
         sums,
         rates,
@@ -47,7 +83,7 @@ def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float
         context=tokens.prompt_context,
     )
     tokens = replace(tokens, prompt=tokens.prompt / layout.cp)
-    parts = (
+    return (
         exchanged_s
         + _dense_s(sums, rates, layout, tokens)
         + _activations_s(sums, rates, tokens)
@@ -57,8 +93,6 @@ def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float
         + _overhead_s(sums, rates, layout, tokens)
         + _drafter_s(sums, rates, layout, tokens)
     )
-    constants = rates.constants
-    return parts * constants.slowdown * (1.0 + constants.pipeline_bubble * (layout.pp - 1))
 
 
 def _drafter_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
@@ -139,12 +173,19 @@ def _experts_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> f
     stage = layout.tp * layout.dp * layout.cp
     chosen = tokens.total * layout.dp * layout.cp
     imbalance = rates.constants.expert_imbalance if layout.ep > 1 else 1.0
-    touched = touched_experts(sums.experts, sums.active_experts, chosen) * imbalance
-    held = min(touched, float(sums.experts)) / stage
+    slots = sums.experts + layout.redundant_experts
+    touched = touched_experts(slots, sums.active_experts, chosen) * imbalance
+    held = min(touched, float(slots)) / stage
     passes = sums.expert_layers * _layer_passes(sums, tokens)
     memory = held * passes * sums.expert_bytes / rates.expert_bytes_per_s
+    imbalance *= _skew(sums, rates, layout)
     flop = chosen * imbalance * passes * 2.0 * sums.active_experts * sums.expert_parameters / stage
     return both_s(memory, flop / rates.expert_flop_per_s)
+
+
+def _skew(sums: LlmSums, rates: Rates, layout: Layout) -> float:
+    """Load of the fullest accelerator that popular experts make, over the mean."""
+    return fullest_load(sums.experts, layout.ep, layout.redundant_experts, rates.popularity_sigma)
 
 
 def _attention_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
@@ -247,7 +288,7 @@ def all_to_all_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: float) -> 
         far = _others_reached(math.ceil(group / rates.domain), choices)
         seconds = max(seconds, far * bytes_per_token / rates.outside_bytes_per_s)
         latency_s = rates.constants.scale_out_latency_s
-    return 2.0 * latency_s + seconds * tokens
+    return 2.0 * latency_s + seconds * tokens * _skew(sums, rates, layout)
 
 
 def _others_reached(members: float, choices: int) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tokopt.cli.options import framing, lengths
+from tokopt.cli.options import expert_traffic, framing, lengths
 from tokopt.cli.output import print_json, print_report, require_writable
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
@@ -37,6 +37,13 @@ DEGREE = click.IntRange(min=1)
 @click.option("--dp", type=DEGREE, metavar="N", help="Attention-data-parallel degree.  [default: 1]")
 @click.option("--cp", type=DEGREE, metavar="N", help="Prefill-context-parallel degree: prompts split.  [default: 1]")
 @click.option("--dcp", type=DEGREE, metavar="N", help="Decode-context-parallel degree: caches split.  [default: 1]")
+@click.option(
+    "--redundant-experts",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Further copies of experts, a layer.  [default: 0]",
+)
+@click.option("--two-batch-overlap", is_flag=True, help="Steps may run as halves: one exchanges while one computes.")
 @click.option("--prefill", metavar="POOL", help="Prefill pool of two, like 2xtp4 or 1xtp8cp4.")
 @click.option("--decode", metavar="POOL", help="Decode pool of two, like 1xtp8 or 1xtp1dp8ep8.")
 @click.option("--mtp", type=click.IntRange(min=0), metavar="N", help="Draft tokens a step (multi-token prediction).")
@@ -46,6 +53,7 @@ DEGREE = click.IntRange(min=1)
 @click.option("--max-running", type=DEGREE, metavar="N", help="Most requests in service.  [default: what fits]")
 @click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: chat]")
 @lengths
+@expert_traffic
 @click.option(
     "--router",
     metavar="kv_aware|random|round_robin|least_loaded",
@@ -84,7 +92,7 @@ def command(
     --rate (open traffic). --speculation-table needs no load: it shows, batch by batch, what each number of draft tokens
     a step is worth, and where speculation loses.
     """
-    request = {name: value for name, value in options.items() if value is not None}
+    request = {name: value for name, value in options.items() if value is not None and value is not False}
     if batch is not None or out is not None:
         if speculation_table:
             raise click.UsageError("--speculation-table is of one deployment: leave out --batch and --out")

@@ -53,9 +53,16 @@ def _joined(context: click.Context, parameter: click.Parameter, values: tuple[st
     return joined
 
 
+def expert_traffic(command: CommandT) -> CommandT:
+    """Add the option for how unlike experts are asked for."""
+    text = "How unlike experts are asked for: random prompts, or a data set of real texts.  [default: benchmark]"
+    return click.option("--expert-traffic", metavar="benchmark|skewed", help=text)(command)
+
+
 def space(command: CommandT) -> CommandT:
     """Add the options that narrow which deployments are searched."""
     for option in (
+        expert_traffic,
         several("--disable", metavar="FEATURE,...", help="Features to do without, like mtp, eagle3 or disagg."),
         several("--mode", "modes", metavar="agg|disagg", help="Prefill and decode together, or in pools of their own."),
         several("--kv-precision", "kv_precisions", help="Precisions of the KV cache to choose from."),

@@ -183,6 +183,7 @@ class Framework:
     reserved_output: float  # share of an output's cache that is set aside when a request is admitted
     max_running_requests: int  # per attention-data-parallel rank, by default
     chunk_tokens: int  # default token budget of a prefill chunk
+    two_batch_tokens: int  # of an attention rank, from which on a step may run as two halves
     support: Mapping[str, FrameworkSupport]  # accelerator name -> support
     source: str
     observed_on: str

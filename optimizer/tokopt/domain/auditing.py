@@ -72,7 +72,8 @@ class ExchangePoint(Record):
     """A decode step at a batch: what the all-to-alls take of it."""
 
     requests_per_gpu: float
-    exchange_ms: float
+    exchange_ms: float  # as far as the step waits for it
+    hidden_ms: float = 0.0  # what else it takes while the other half of the step computes
     step_ms: float
     share: float
     headroom: float  # time that accelerators compute over that of the all-to-alls

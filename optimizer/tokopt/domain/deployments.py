@@ -34,6 +34,8 @@ class Layout(BaseModel):
     dp: int = Field(default=1, ge=1)
     cp: int = Field(default=1, ge=1)
     dcp: int = Field(default=1, ge=1)
+    redundant_experts: int = Field(default=0, ge=0)  # further copies of the most popular experts, a layer
+    two_batch_overlap: bool = False  # steps run as two halves, one exchanging while the other computes, where that pays
 
     @property
     def accelerators(self) -> int:

@@ -25,6 +25,8 @@ class Feature(StrEnum):
     CUDA_GRAPHS = "cuda_graphs"
     KV_ROUTING = "kv_routing"  # a router that sends requests to where their prefix is cached
     KV_OFFLOAD = "kv_offload"  # caches that continue in host memory or on SSD
+    TWO_BATCH_OVERLAP = "two_batch_overlap"  # one half of a step exchanges while the other computes
+    EXPERT_REDUNDANCY = "expert_redundancy"  # copies of popular experts, placed by their load
     HEAD_PADDING = "head_padding"  # tensor parallelism that does not divide the heads
 
 
@@ -40,6 +42,8 @@ SWITCHABLE = (
     Feature.PIPELINE_PARALLEL,
     Feature.PREFILL_CONTEXT_PARALLEL,
     Feature.DECODE_CONTEXT_PARALLEL,
+    Feature.TWO_BATCH_OVERLAP,
+    Feature.EXPERT_REDUNDANCY,
     Feature.PREFIX_CACHING,
     Feature.KV_ROUTING,
     Feature.KV_OFFLOAD,

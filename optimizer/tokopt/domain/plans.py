@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokopt.domain.demand import CurrentUnits, PlanPeriod, Survive, WorkloadClass, WorkloadShape
 from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.domain.estimates import Interval, LatencyMs, MemoryGib, Record
+from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.features import Feature
 from tokopt.domain.workloads import Sla
 
@@ -87,6 +88,7 @@ class PlanRequest(BaseModel):
     kv_precisions: tuple[str, ...] = ()
     modes: tuple[ServingMode, ...] = ()
     disabled_features: tuple[Feature, ...] = ()  # to do without
+    expert_traffic: str = UNIFORM  # how unlike experts are asked for
     most_accelerator_types: int | None = Field(default=None, ge=1)
     inventory: dict[str, int] = Field(default_factory=dict)  # accelerator -> most accelerators to be had
     robust: float = Field(default=0.0, ge=0, lt=0.9)  # share by which throughput may fall short of the prediction

@@ -43,6 +43,8 @@ def _worker(layout: Layout, depth: int, accepted: float, chunk_tokens: int) -> W
         depth=depth,
         accepted=accepted,
         chunk_tokens=chunk_tokens,
+        redundant_experts=layout.redundant_experts,
+        two_batch_overlap=layout.two_batch_overlap,
     )
 
 

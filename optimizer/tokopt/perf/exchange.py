@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,15 @@ from tokopt.perf.arrays import Floats
 from tokopt.perf.collectives import expert_copies
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
-from tokopt.perf.step import COMBINE_BYTES, DISPATCH_BYTES, expert_exchange_s, step_time
+from tokopt.perf.step import COMBINE_BYTES, DISPATCH_BYTES, expert_exchange_s, worker_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """The all-to-alls of a decode step against what the accelerators do themselves, one element a deployment. [s]"""
 
-    exchange_s: Floats  # all-to-alls of expert parallelism
+    exchange_s: Floats  # all-to-alls of expert parallelism, as far as the step waits for them
+    hidden_s: Floats  # what else they take, while the other half of the step computes
     links_s: Floats  # other collectives: all-reduces, hand-overs of pipelines
     computing_s: Floats  # all that no link carries: dense parts, experts, attention, launches
     largest_other_s: Floats  # the largest other part of the step
@@ -36,12 +37,12 @@ class Exchange:
 
     @property
     def headroom(self) -> Floats:
-        """How often all-to-alls would fit into the time that the accelerators compute; infinite where there are none.
+        """How often all-to-alls, hidden or not, would fit into the time of computing; infinite without any.
 
         Other collectives are left out of that time: they slow down with the same links, and would look like room.
         """
         with np.errstate(divide="ignore"):
-            room: Floats = np.divide(self.computing_s, np.asarray(self.exchange_s, dtype=float))
+            room: Floats = np.divide(self.computing_s, np.asarray(self.exchange_s + self.hidden_s, dtype=float))
         return room
 
     @property
@@ -60,29 +61,30 @@ def exchange(
     context: Floats,
     draft_depth: Floats = 0.0,
 ) -> Exchange:
-    """Return what all-to-alls take of a decode step; nothing overlaps them. The arguments are those of `step_time`."""
-    step = step_time(
-        model,
-        machine,
-        layouts,
-        sequences=sequences,
-        width=width,
-        context=context,
-        prefill_tokens=0.0,
-        prefill_context=0.0,
-        draft_depth=draft_depth,
-    )
+    """Return what all-to-alls take of a decode step, and what of it two-batch overlap hides.
+
+    The arguments are those of `step_time`. Steps run as halves where the layouts allow it and it takes less.
+    """
+    load = {"width": width, "context": context, "prefill_context": 0.0, "draft_depth": draft_depth}
+    alone = worker_steps(model, machine, replace(layouts, two_batch_overlap=0.0), **load)
+    step = worker_steps(model, machine, layouts, **load)(sequences=sequences, prefill_tokens=0.0)
+    whole = alone(sequences=sequences, prefill_tokens=0.0)
+    half = alone(sequences=0.5 * sequences, prefill_tokens=0.0)
     waits = machine.slowdown * (1.0 + machine.pipeline_bubble * (np.asarray(layouts.pp) - 1.0))
-    exchange_s = np.minimum(
-        expert_exchange_s(model, machine, layouts, draft_depth)(sequences * width) * waits, step.collectives
-    )
-    links_s = step.collectives - exchange_s
+    carried = expert_exchange_s(model, machine, layouts, draft_depth * model.draft_modules)
+    in_whole = np.minimum(carried(sequences * width) * waits, whole.collectives)
+    in_half = np.minimum(carried(0.5 * sequences * width) * waits, half.collectives)
+    halved = step.total < whole.total
+    links_s = np.where(halved, 2.0 * (half.collectives - in_half), whole.collectives - in_whole)
+    exchange_s = np.where(halved, np.maximum(step.collectives - links_s, 0.0), in_whole)
+    hidden_s = np.where(halved, 2.0 * in_half - exchange_s, 0.0)
     parts = (step.dense, step.experts, step.attention, step.overhead)
     largest = links_s
     for part in parts:
         largest = np.maximum(largest, part)
     return Exchange(
         exchange_s=exchange_s,
+        hidden_s=hidden_s,
         links_s=links_s,
         computing_s=step.dense + step.experts + step.attention + step.overhead,
         largest_other_s=largest,

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tokopt.perf.arrays import Floats
 
 DEGREES = ("tp", "pp", "ep", "dp", "cp", "dcp")
+SETTINGS = (*DEGREES, "redundant_experts", "two_batch_overlap")
+PLAIN = {"cp": 1.0, "dcp": 1.0, "redundant_experts": 0.0, "two_batch_overlap": 0.0}  # of workers without any of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Layouts:
     dp: Floats
     cp: Floats = 1.0
     dcp: Floats = 1.0
+    redundant_experts: Floats = 0.0  # further copies of experts, a layer
+    two_batch_overlap: Floats = 0.0  # 1 where a step may run as two halves, one exchanging while the other computes
 
     @property
     def ranks(self) -> Floats:
@@ -78,10 +82,10 @@ class Layouts:
 
 
 def stacked_layouts(columns: Mapping[str, NDArray[np.float64]]) -> Layouts:
-    """Return layouts of arrays by degree; context parallelism that no worker has stays a plain 1, which costs nothing.
+    """Return layouts of arrays by setting; what no worker has stays a plain number, which costs nothing.
 
     Args:
-        columns: An array a name of `DEGREES`; `cp` and `dcp` may be left out.
+        columns: An array a name of `SETTINGS`; those of `PLAIN` may be left out.
     """
-    used = {name: column for name, column in columns.items() if name not in ("cp", "dcp") or bool((column > 1.0).any())}
+    used = {name: of for name, of in columns.items() if name not in PLAIN or bool((of != PLAIN[name]).any())}
     return Layouts(**used)

@@ -39,6 +39,7 @@ class Peaks:
     scale_up_bytes_per_s: Floats
     scale_out_bytes_per_s: Floats  # 0 = not known: nothing may span scale-up domains
     chunked_pipeline: Floats = 0.0  # 1 where chunks of one prompt are on several pipeline stages at a time
+    two_batch_tokens: Floats = 2.0  # of an attention rank, from which on a step may run as two halves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,8 @@ class Machine:
     compute_bound_power_share: Floats
     host_power_share: Floats
     chunked_pipeline: Floats = 0.0
+    popularity_spread: float = 0.0  # of experts in the traffic: see `perf.expert_balance`; 0 = all alike
+    two_batch_tokens: Floats = 2.0
 
 
 def compute_format(accelerator: Accelerator, wanted: NumberFormat, precision: Precision) -> NumberFormat:
@@ -131,6 +134,7 @@ def peaks(accelerator: Accelerator, framework: Framework, precision: Precision) 
         scale_up_bytes_per_s=accelerator.scale_up_bytes_per_s,
         scale_out_bytes_per_s=accelerator.scale_out_bytes_per_s or 0.0,
         chunked_pipeline=float(support is not None and Feature.CHUNKED_PIPELINE in support.features),
+        two_batch_tokens=framework.two_batch_tokens,
     )
 
 
@@ -189,6 +193,7 @@ def sustained(peak: Peaks, constants: Constants) -> Machine:
         compute_bound_power_share=constants.compute_bound_power_share,
         host_power_share=constants.host_power_share,
         chunked_pipeline=peak.chunked_pipeline,
+        two_batch_tokens=peak.two_batch_tokens,
     )
 
 

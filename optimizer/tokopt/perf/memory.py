@@ -42,10 +42,12 @@ def weight_bytes(model: LlmArithmetic, layouts: Layouts, draft_depth: Floats) ->
     """Weights on the fullest accelerator: layers split over stages, an end stage also holds a vocabulary table.
 
     bytes = ceil(L/pp)/L · (projections + dense)/tp + experts/(tp·dp·cp) + tables/tp + drafter  [B]
+
+    An accelerator of the E experts of a layer and their R copies holds ceil((E + R)/ep).
     """
     share = np.ceil(model.layers / np.asarray(layouts.pp, dtype=float)) / model.layers
     # Experts are placed whole: uneven counts leave one accelerator with the ceiling.
-    per_group = np.ceil(model.experts / np.asarray(layouts.ep, dtype=float))
+    per_group = np.ceil((model.experts + layouts.redundant_experts) / np.asarray(layouts.ep, dtype=float))
     experts = model.moe_layers * per_group * model.expert_bytes / layouts.expert_split
     body = (model.projection_bytes + model.dense_bytes) / layouts.tp + experts
     both = model.embedding_bytes + model.head_bytes

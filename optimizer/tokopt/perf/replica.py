@@ -14,7 +14,7 @@ from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.collectives import scale_out_rate
 from tokopt.perf.context import pipelined
-from tokopt.perf.layouts import DEGREES, Layouts, stacked_layouts
+from tokopt.perf.layouts import SETTINGS, Layouts, stacked_layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.memory import cache_bytes_per_request
 from tokopt.perf.queueing import PrefillPool, Profile
@@ -37,11 +37,13 @@ class Worker:
     chunk_tokens: int
     cp: int = 1
     dcp: int = 1
+    redundant_experts: int = 0
+    two_batch_overlap: bool = False
 
     @property
     def layouts(self) -> Layouts:
         """The worker's degrees as a layout of one element."""
-        return Layouts(**{name: float(getattr(self, name)) for name in DEGREES})
+        return Layouts(**{name: float(getattr(self, name)) for name in SETTINGS})
 
     @property
     def accelerators(self) -> int:
@@ -227,7 +229,7 @@ def _column(workers: Sequence[Worker], name: str) -> NDArray[np.float64]:
 
 
 def _layouts(workers: Sequence[Worker]) -> Layouts:
-    return stacked_layouts({name: _column(workers, name) for name in DEGREES})
+    return stacked_layouts({name: _column(workers, name) for name in SETTINGS})
 
 
 def decode_profiles(

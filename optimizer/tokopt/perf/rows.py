@@ -15,7 +15,7 @@ from tokopt.domain.calibration import Constants
 from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.closed_loop import MOST_STEPS, ClosedLoop, aggregated_closed_loop, disaggregated_closed_loop
-from tokopt.perf.layouts import DEGREES, Layouts, stacked_layouts
+from tokopt.perf.layouts import SETTINGS, Layouts, stacked_layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.memory import MemoryUse, serving_memory, weight_bytes
 from tokopt.perf.replica import prefill_times, transfer_s
@@ -54,7 +54,7 @@ class Rows:
         """Return some of the rows."""
 
         def layouts(of: Layouts) -> Layouts:
-            return stacked_layouts({name: _at(getattr(of, name), index) for name in DEGREES})
+            return stacked_layouts({name: _at(getattr(of, name), index) for name in SETTINGS})
 
         plain = {
             name: _at(getattr(self, name), index)

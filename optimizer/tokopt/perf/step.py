@@ -16,8 +16,10 @@ from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.collectives import all_reduce_s, all_to_all_s, point_to_point_s
 from tokopt.perf.context import context_exchanges
+from tokopt.perf.expert_balance import traffic_imbalance
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
+from tokopt.perf.two_batch import better_of_both, two_batch_steps
 
 ACTIVATION_BYTES = 2.0  # activations travel and reduce in 16 bits
 DISPATCH_BYTES = 1.0  # tokens are dispatched to experts in FP8 ...
@@ -146,7 +148,8 @@ def worker_steps(
     experts = _experts(model, machine, layouts, modules)
     decode_attention = _decode_attention(model, machine, layouts, width, context)
     prefill_attention_s = _prefill_attention_s(model, machine, layouts, prefill_context)
-    collectives = _collectives(model, machine, layouts, modules)
+    exchange_s = expert_exchange_s(model, machine, layouts, modules)
+    collectives = _collectives(model, machine, layouts, modules, exchange_s)
     context_exchange = context_exchanges(model, machine, layouts, width, prefill_context)
     overhead = _overhead(model, machine, layouts, modules)
     drafting = None
@@ -192,7 +195,11 @@ def worker_steps(
             compute_share=np.minimum(bound / total, 1.0),
         )
 
-    return step
+    halved = np.asarray(layouts.two_batch_overlap) * layouts.has_all_to_all
+    if not np.any(halved):
+        return step
+    halves = two_batch_steps(step, exchange_s, model, machine, layouts, width=width, modules=modules)
+    return better_of_both(step, halves, halved > 0.0, width=width, least_tokens=machine.two_batch_tokens)
 
 
 # Each part of a step is a function of the step's load; what the layout alone decides is worked out beforehand.
@@ -233,7 +240,7 @@ def _drafting(
     # A drafter's own cache is split by heads alone.
     attention = _decode_attention(drafter, machine, replace(layouts, dcp=1.0), DRAFT_WIDTH, context)
     prefill_attention_s = _prefill_attention_s(drafter, machine, layouts, prefill_context)
-    collectives = _collectives(drafter, machine, layouts, 0.0)
+    collectives = _collectives(drafter, machine, layouts, 0.0, expert_exchange_s(drafter, machine, layouts, 0.0))
     launches = _launches(drafter, machine)
     some = np.minimum(depth, 1.0)
 
@@ -309,14 +316,17 @@ def _experts(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: F
     stage = layouts.stage
     passes = model.moe_layers * (1.0 + drafts / model.layers)
     imbalance = np.where(np.asarray(layouts.ep) > 1, machine.expert_imbalance, 1.0)
-    held = model.experts / stage
+    slots = model.experts + layouts.redundant_experts
+    held = slots / stage
     read_s = passes * model.expert_bytes / machine.expert_bytes_per_s
     multiplied_s = (
         imbalance * (passes * 2.0 * model.active_experts * model.expert_parameters / machine.expert_flop_per_s) / stage
     )
+    if np.any(machine.popularity_spread):
+        multiplied_s = multiplied_s * _traffic_imbalance(model, machine, layouts)
 
     def seconds(tokens: Floats) -> tuple[Floats, Floats]:
-        local = touched_experts(model.experts, model.active_experts, tokens) / stage
+        local = touched_experts(slots, model.active_experts, tokens) / stage
         # An accelerator never reads more than the experts it holds, however unbalanced the choices.
         memory = np.minimum(local * imbalance, held) * read_s
         compute = tokens * multiplied_s
@@ -360,7 +370,7 @@ def _prefill_attention_s(model: LlmArithmetic, machine: Machine, layouts: Layout
     return flop / machine.prefill_attention_flop_per_s / layouts.tp
 
 
-def _collectives(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats) -> Part:
+def _collectives(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: Floats, exchange_s: Part) -> Part:
     """All-reduces of tensor parallelism, all-to-alls of expert parallelism, hand-overs of pipeline parallelism.
 
     A tensor-parallel layer reduces twice, after attention and after the feed-forward part (Megatron-LM, arXiv
@@ -371,7 +381,6 @@ def _collectives(model: LlmArithmetic, machine: Machine, layouts: Layouts, draft
     stages = np.asarray(layouts.pp)
     hand_overs = np.where(stages > 1, stages, 0.0)
     reduce_s = all_reduce_s(machine, layouts.tp)
-    exchange_s = expert_exchange_s(model, machine, layouts, drafts)
     hand_over_s = point_to_point_s(machine, worker=layouts.accelerators)
 
     def seconds(tokens: Floats) -> Floats:
@@ -395,4 +404,13 @@ def expert_exchange_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, 
         bytes_per_token=model.hidden_size * (DISPATCH_BYTES + COMBINE_BYTES),
         slices=layouts.expert_split,
     )
-    return lambda tokens: exchanges * exchange_s(tokens / layouts.tp)
+    slices = layouts.tp
+    if np.any(machine.popularity_spread):  # the fullest receives and sends back as much more
+        slices = layouts.tp / _traffic_imbalance(model, machine, layouts)
+    return lambda tokens: exchanges * exchange_s(tokens / slices)
+
+
+def _traffic_imbalance(model: LlmArithmetic, machine: Machine, layouts: Layouts) -> Floats:
+    """Load of the fullest accelerator over the mean that the traffic alone makes, beside `expert_imbalance`."""
+    experts = int(np.max(model.experts))
+    return traffic_imbalance(experts, layouts.ep, layouts.redundant_experts, machine.popularity_spread)

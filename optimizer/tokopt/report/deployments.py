@@ -15,13 +15,19 @@ MEANINGS = {
     "dp": "attention data parallel",
     "cp": "prefill context parallel: a prompt's tokens split over GPUs",
     "dcp": "decode context parallel: a cache's tokens split over GPUs",
+    "redundant_experts": "further copies of experts, a layer",
+    "two_batch_overlap": "steps run as two halves, one exchanging while the other computes",
 }
+WORDS = {"redundant_experts": "copies", "two_batch_overlap": "two-batch"}
 
 
 def layout_text(layout: Layout) -> str:
     """Return a layout; degrees of one are left out, but for `tp`."""
     degrees = ((name, getattr(layout, name)) for name in ("tp", "pp", "dp", "ep", "cp", "dcp"))
-    return " ".join(f"{name}{value}" for name, value in degrees if value > 1 or name == "tp")
+    words = [f"{name}{value}" for name, value in degrees if value > 1 or name == "tp"]
+    if layout.redundant_experts:
+        words.append(f"+{layout.redundant_experts} copies")
+    return " ".join([*words, *(["two-batch"] if layout.two_batch_overlap else [])])
 
 
 def pool_text(pool: Pool) -> str:
@@ -54,5 +60,5 @@ def letters_used(deployments: Iterable[Deployment]) -> str:
         pools = (deployment.prefill, deployment.decode)
         for layout in (deployment.layout, *(pool.layout for pool in pools if pool)):
             if layout is not None:
-                used |= {name for name in MEANINGS if getattr(layout, name, 1) > 1}
-    return ", ".join(f"{name} = {meaning}" for name, meaning in MEANINGS.items() if name in used)
+                used |= {name for name in MEANINGS if getattr(layout, name, 1) > (name not in WORDS)}
+    return ", ".join(f"{WORDS.get(name, name)} = {meaning}" for name, meaning in MEANINGS.items() if name in used)

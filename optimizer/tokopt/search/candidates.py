@@ -24,6 +24,7 @@ from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import Limits, Profile, capacity, capped
 from tokopt.search.caching import most_found, settled, with_restores
 from tokopt.search.leads import Aggregated, Disaggregated, Leads
+from tokopt.search.overlapping import said_of_halves
 from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, legal_layouts, setups
@@ -31,6 +32,7 @@ from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, familie
 # Set-ups of one size that are evaluated at most where prompts repeat: settling caches takes as long as a screening, and
 # bounds that take caches to be as empty as they get may leave hundreds.
 MOST_SETTLED = 32
+LEAST_HALVED = 2.0  # tokens: one of each half
 FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
@@ -183,10 +185,11 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
     prefills: dict[Hashable, Prefills] = {}
     for family in families_in(space, accelerator):
         workload = most_found(family, space)
-        decode = decode_steps(family, workload, space.widest)
+        bounding = _without_threshold(family)
+        decode = decode_steps(bounding, workload, space.widest)
         if ServingMode.AGG in space.modes:
             screened = screen(
-                family,
+                bounding,
                 setups(family, space.widest, role="agg"),
                 workload,
                 space.limits,
@@ -203,6 +206,16 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
                 prefills[key] = prefills_of(family, workload, space.limits, space.widest)
             leads.append(_paired(family, space, workload, report, decode, prefills[key]))
     return Prepared(space=space, leads=leads, screened=report, most_slots=most_slots)
+
+
+def _without_threshold(family: Family) -> Family:
+    """Return a family whose engine halves steps from two tokens on: never slower, and without a fall at a threshold.
+
+    Bounds are read off a grid of batches by lines, which a step that gets faster at a threshold would deceive.
+    """
+    if Feature.TWO_BATCH_OVERLAP not in family.features:
+        return family
+    return replace(family, machine=replace(family.machine, two_batch_tokens=LEAST_HALVED))
 
 
 def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
@@ -242,10 +255,18 @@ def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
                 report.evaluated += 1
         if best is None:
             continue
-        report.candidates.append(best)
+        report.candidates.append(_said(best, prepared.space))
         for unit, share in shares.items():
             best_per_unit[unit] = max(best_per_unit[unit], best.capacity_requests_per_s * share)
     return report
+
+
+def _said(candidate: Candidate, space: SearchSpace) -> Candidate:
+    """Return a candidate whose deployment says which of its pools run steps as two halves."""
+    workload = served(space.workload, candidate.deployment.caching)
+    slots = candidate.profile.slots
+    said = said_of_halves(candidate.family, candidate.deployment, workload, slots)
+    return candidate if said is candidate.deployment else replace(candidate, deployment=said)
 
 
 def replicas_per_unit(size: int, unit: int) -> float:
@@ -334,7 +355,7 @@ def _paired(
     prefill: Prefills,
 ) -> Disaggregated:
     every = setups(family, space.widest, role="decode")
-    decode = screen(family, every, workload, space.limits, prefill=False, decode=steps)
+    decode = screen(_without_threshold(family), every, workload, space.limits, prefill=False, decode=steps)
     report.count(decode)
     pairs = pairing(prefill, decode, space.widest)
     report.considered += pairs.considered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.perf.arrays import keep_freed_memory
+from tokopt.perf.deployed import decode_layout
 from tokopt.perf.replica import prefill_times, transfer_s
 from tokopt.perf.serving import workload_lengths
 from tokopt.search.candidates import SearchReport
+from tokopt.search.overlapping import said_of_halves
 from tokopt.search.pools import worker_counts
 from tokopt.search.screening import DecodeSteps, decode_steps, fitting, grid_state, in_blocks
 from tokopt.search.space import (
@@ -69,7 +71,15 @@ def find_frontier(accelerator: Accelerator, space: SearchSpace) -> tuple[list[Op
         return [], report
     x = np.array([1.0 / p.tpot_s for p in points])
     y = np.array([p.requests_per_s_per_accelerator for p in points])
-    return [points[k] for k in pareto(x, y)], report
+    return [_said(points[k], space) for k in pareto(x, y)], report
+
+
+def _said(point: OperatingPoint, space: SearchSpace) -> OperatingPoint:
+    """Return a point whose deployment says which of its pools run steps as two halves."""
+    _, workers = decode_layout(point.deployment)
+    slots = max((point.deployment.max_running_requests or 1) // workers, 1)
+    said = said_of_halves(point.family, point.deployment, space.workload, slots)
+    return point if said is point.deployment else replace(point, deployment=said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,14 @@ from tokopt.domain.speculators import Domain, Speculator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
-from tokopt.perf.layouts import DEGREES, Layouts, stacked_layouts
+from tokopt.perf.expert_balance import redundancies
+from tokopt.perf.layouts import SETTINGS, Layouts, stacked_layouts
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.queueing import Limits
 from tokopt.perf.replica import Worker
 from tokopt.perf.speculation import accepted_tokens, draft_chances
+
+Degrees = tuple[int, int, int, int, int, int]  # tp, pp, ep, dp, cp, dcp
 
 WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be filled by one worker
 DEEPEST_SPECULATION = 3
@@ -32,6 +35,7 @@ MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
 PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
 LONG_INPUT_TOKENS = 16384  # mean prompts from which on context parallelism is tried
 MOST_CONTEXT_RANKS = 32  # that a prompt is split over: the most that examples of frameworks show
+EXTRA_SLOTS = (1,)  # for copies of experts, an accelerator: what TensorRT LLM documents as typical
 SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
 # Sequences a rank that are tried: small numbers, then steps of about 45 %; the running cap is made exact later.
 BATCH_GRID = np.concatenate(
@@ -78,6 +82,7 @@ class SearchSpace:
     speculators: tuple[Speculator, ...] = ()  # what may draft, besides the modules that the checkpoint ships
     fleet: Fleet = Fleet()  # for how many caches the traffic is spread over, where prompts repeat
     most_quality_loss: float = math.inf  # of weights and cache together; infinite = unknown losses are fine
+    popularity_spread: float = 0.0  # of experts in the traffic; 0 = all are asked for alike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,17 +129,19 @@ class Setups:
     depth: NDArray[np.float64]
     accepted: NDArray[np.float64]
     chunk_tokens: NDArray[np.float64]
+    redundant_experts: NDArray[np.float64]
+    two_batch_overlap: NDArray[np.float64]
     decoding: NDArray[np.intp]  # number of layout and depth: set-ups that share it decode alike
 
     @property
     def layouts(self) -> Layouts:
         """The parallel degrees, as columns to broadcast against a row of batches."""
-        return stacked_layouts({name: getattr(self, name)[:, None] for name in DEGREES})
+        return stacked_layouts({name: getattr(self, name)[:, None] for name in SETTINGS})
 
     @property
     def flat_layouts(self) -> Layouts:
         """The parallel degrees, one element a set-up."""
-        return stacked_layouts({name: getattr(self, name) for name in DEGREES})
+        return stacked_layouts({name: getattr(self, name) for name in SETTINGS})
 
     @property
     def accelerators(self) -> NDArray[np.float64]:
@@ -167,12 +174,14 @@ def families(
     disabled: frozenset[Feature] = frozenset(),
     most_quality_loss: float = math.inf,
     long_inputs: bool = False,
+    popularity_spread: float = 0.0,
 ) -> Iterator[Family]:
     """Yield the families of an accelerator: what each framework supports on it for this model.
 
     Unless precisions were chosen by name, only the checkpoint's own and those that published conversions for the
     vendor's accelerators exist in are tried. Each speculator makes a family of its own, of at least one draft token;
-    `domain` is what texts are about. Context parallelism is tried with `long_inputs`.
+    `domain` is what texts are about, `popularity_spread` how unlike their experts are asked for. Context parallelism is
+    tried with `long_inputs`.
     """
     chances = acceptance_chances(calibration, llm.name)
     kinds = [
@@ -188,7 +197,7 @@ def families(
         features = frozenset(f for f in support.features if support.has(f, llm, apart=True)) - disabled
         speculates = Feature.MTP in features and llm.mtp_layers > 0
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
-        rates = machine(accelerator, framework, precision, constants)
+        rates = replace(machine(accelerator, framework, precision, constants), popularity_spread=popularity_spread)
         for kv_precision, bits in kv_bits.items():
             if kv_precision not in support.kv_precisions:
                 continue
@@ -307,14 +316,14 @@ def _layouts(
     return tuple(layouts)
 
 
-def context_layouts(family: Family, widest: int, *, role: str) -> list[tuple[int, int, int, int, int, int]]:
+def context_layouts(family: Family, widest: int, *, role: str) -> tuple[Degrees, ...]:
     """Return the layouts (tp, pp, ep, dp, cp, dcp) with context parallelism that workers of a role may have besides.
 
     cp, in prefill pools without attention data parallelism: powers of two; experts are spread over the whole stage.
     dcp, in workers that decode: powers of two that divide the copies which tensor parallelism makes of the cache.
     """
     plain, context = legal_layouts(family, widest), family.context
-    found: list[tuple[int, int, int, int, int, int]] = []
+    found: list[Degrees] = []
     if role == "prefill" and context.prompts:
         experts, largest = family.model.experts, widest_worker(family, widest)
         # Experts that are spread with dp = 1 are a layout of their own; over cp they have to be.
@@ -328,7 +337,31 @@ def context_layouts(family: Family, widest: int, *, role: str) -> list[tuple[int
         for tp, pp, ep, dp in plain:
             copies = tp // min(tp, context.kv_shards)
             found.extend((tp, pp, ep, dp, 1, dcp) for dcp in powers_of_two(copies)[1:] if copies % dcp == 0)
-    return found
+    return tuple(found)
+
+
+def legal_settings(family: Family, widest: int, *, role: str) -> NDArray[np.float64]:
+    """Return every legal setting of a worker in the order of `SETTINGS`: a row each.
+
+    Copies of experts are tried where those are not asked for alike: none, what fills the slots of every accelerator,
+    and one more slot. Halves are documented for attention ranks in front of spread experts, without pipelines; steps
+    that they do not shorten run whole, so there is no choice to make.
+    """
+    copies = Feature.EXPERT_REDUNDANCY in family.features and family.machine.popularity_spread > 0.0
+    overlaps = Feature.TWO_BATCH_OVERLAP in family.features
+    plain = tuple((*layout, 1, 1) for layout in legal_layouts(family, widest))
+    layouts = plain + context_layouts(family, widest, role=role)
+    return _settings(layouts, family.model.experts if copies else 0, overlaps=overlaps)
+
+
+@lru_cache(maxsize=256)
+def _settings(layouts: tuple[Degrees, ...], experts: int, *, overlaps: bool) -> NDArray[np.float64]:
+    found: list[tuple[int, ...]] = []
+    for layout in layouts:
+        _, pp, ep, dp, _, _ = layout
+        two_batch = int(overlaps and min(dp, ep) > 1 and pp == 1)
+        found.extend((*layout, more, two_batch) for more in (0, *redundancies(experts, ep, EXTRA_SLOTS)))
+    return np.array(found, dtype=float).reshape(-1, len(SETTINGS))
 
 
 def setups(family: Family, widest: int, *, role: str) -> Setups:
@@ -337,15 +370,14 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
     Chunks only matter where prefill runs, speculation only where decode does. Those with context parallelism come
     last, so that set-ups which decode alike have the same number in roles that differ in it.
     """
-    every = [(*layout, 1, 1) for layout in legal_layouts(family, widest)]
-    layouts = np.array(every + context_layouts(family, widest, role=role), dtype=float).reshape(-1, len(DEGREES))
+    layouts = legal_settings(family, widest, role=role)
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
     choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
     chunks = np.array(choices, dtype=float)
     decoding = np.repeat(np.arange(len(layouts) * depths.size), chunks.size)
     chosen, depth = layouts[decoding // depths.size], depths[decoding % depths.size]
     return Setups(
-        **{name: chosen[:, place] for place, name in enumerate(DEGREES)},
+        **{name: chosen[:, place] for place, name in enumerate(SETTINGS)},
         depth=depth,
         accepted=family.accepted[depth.astype(int)] if role != "prefill" else np.ones_like(depth),
         chunk_tokens=np.tile(chunks, len(layouts) * depths.size),
@@ -368,18 +400,21 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
         disabled=space.disabled,
         most_quality_loss=space.most_quality_loss,
         long_inputs=space.workload.input_tokens >= LONG_INPUT_TOKENS,
+        popularity_spread=space.popularity_spread,
     )
 
 
 def layout_of(chosen: Setups, row: int) -> Layout:
     """Return the layout of one set-up."""
-    return Layout(**{name: int(getattr(chosen, name)[row]) for name in DEGREES})
+    degrees = {name: int(getattr(chosen, name)[row]) for name in SETTINGS}
+    return Layout(**degrees | {"two_batch_overlap": bool(degrees["two_batch_overlap"])})
 
 
 def worker_of(chosen: Setups, row: int) -> Worker:
     """Return the worker of one set-up."""
+    settings: dict[str, Any] = {name: int(getattr(chosen, name)[row]) for name in SETTINGS}
     return Worker(
-        **{name: int(getattr(chosen, name)[row]) for name in DEGREES},
+        **settings,
         depth=int(chosen.depth[row]),
         accepted=float(chosen.accepted[row]),
         chunk_tokens=int(chosen.chunk_tokens[row]),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,11 @@ from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import Layout
 from tokopt.domain.features import Feature
 from tokopt.perf.exchange import Exchange, bytes_per_token, exchange
+from tokopt.perf.expert_balance import redundancies
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.memory import serving_memory
 from tokopt.perf.serving import workload_lengths
-from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, powers_of_two
+from tokopt.search.space import EXTRA_SLOTS, SEQUENCES_PER_RANK, Family, SearchSpace, families_in, powers_of_two
 
 BATCHES = 48  # of a curve, from one sequence a rank to what memory holds
 
@@ -72,15 +74,32 @@ def _layouts(family: Family, space: SearchSpace, group: int) -> Iterator[WideLay
     for tp in powers_of_two(min(domain, group // 2)):
         if group % tp or family.model.heads % tp:
             continue
-        for depth in family.depths:
-            wide = _decoding(family, space, Layout(tp=tp, ep=group, dp=group // tp), depth)
+        halved = Feature.TWO_BATCH_OVERLAP in family.features
+        copies: tuple[int, ...] = (0,)
+        if Feature.EXPERT_REDUNDANCY in family.features and family.machine.popularity_spread > 0.0:
+            copies = (0, *redundancies(family.model.experts, group, EXTRA_SLOTS))
+        for depth, more in product(family.depths, copies):
+            layout = Layout(tp=tp, ep=group, dp=group // tp, redundant_experts=more, two_batch_overlap=halved)
+            wide = _decoding(family, space, layout, depth)
             if wide is not None:
-                yield wide
+                yield wide if np.any(wide.exchange.hidden_s) else replace(wide, layout=_whole(wide.layout))
+
+
+def _whole(layout: Layout) -> Layout:
+    """Return a layout whose steps never run as halves."""
+    return layout.model_copy(update={"two_batch_overlap": False})
 
 
 def _decoding(family: Family, space: SearchSpace, layout: Layout, depth: int) -> WideLayout | None:
     """Return the decode steps of a layout at every batch that its memory holds."""
-    layouts = Layouts(tp=float(layout.tp), pp=1.0, ep=float(layout.ep), dp=float(layout.dp))
+    layouts = Layouts(
+        tp=float(layout.tp),
+        pp=1.0,
+        ep=float(layout.ep),
+        dp=float(layout.dp),
+        redundant_experts=float(layout.redundant_experts),
+        two_batch_overlap=float(layout.two_batch_overlap),
+    )
     use = serving_memory(
         family.model,
         family.machine,

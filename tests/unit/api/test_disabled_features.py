@@ -45,6 +45,8 @@ def test_a_disabled_feature_is_not_used_and_never_lowers_the_cost(
         Feature.PIPELINE_PARALLEL: any(layout.pp > 1 for layout in layouts(plan)),
         Feature.PREFILL_CONTEXT_PARALLEL: any(layout.cp > 1 for layout in layouts(plan)),
         Feature.DECODE_CONTEXT_PARALLEL: any(layout.dcp > 1 for layout in layouts(plan)),
+        Feature.TWO_BATCH_OVERLAP: any(layout.two_batch_overlap for layout in layouts(plan)),
+        Feature.EXPERT_REDUNDANCY: any(layout.redundant_experts for layout in layouts(plan)),
         # Nothing repeats in these prompts: no caches are asked for.
         **dict.fromkeys(
             (Feature.PREFIX_CACHING, Feature.KV_ROUTING, Feature.KV_OFFLOAD),

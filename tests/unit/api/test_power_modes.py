@@ -11,11 +11,12 @@ import pytest
 import tokopt
 from tokopt.api.asking import make_request
 from tokopt.api.columns import hardware_of
-from tokopt.api.power import candidate_draw, counted_w, missing_power, model_error, raised_by
+from tokopt.api.power import candidate_draw, counted_w, fleet_peak, missing_power, model_error, raised_by
 from tokopt.api.services import gather
 from tokopt.catalog import Catalog
 from tokopt.domain.plans import Plan, PowerMode, Status
 from tokopt.errors import InputError
+from tokopt.perf.fluctuation import Draw, Part
 
 BASE: dict[str, Any] = {"model": "llama-3.1-70b", "workload": "chat", "sla": "50ms", "power": "500kW"}
 
@@ -107,6 +108,17 @@ def test_the_stated_chance_holds_when_replicas_are_drawn_at_random(catalog: Cata
     peak_w = answer.peak_drawn_power_kw * 1e3  # type: ignore[operator]
     assert float(np.mean(total * error > peak_w)) <= 0.05
     assert peak_w < 1.25 * total.mean()  # a bound that says something
+
+
+def test_no_part_of_a_fleet_exceeds_its_nameplate(catalog: Catalog) -> None:
+    """Two workers that swing up to their nameplate, and twenty far from theirs, which take what is left over."""
+    near = Draw(parts=(Part(count=2, watts=np.array([1.0, 9.0]), chances=np.array([0.5, 0.5]), limit_w=10.0),))
+    wide = Draw(parts=(Part(count=20, watts=np.array([2.0, 3.0]), chances=np.array([0.5, 0.5]), limit_w=12.0),))
+    for chance in (0.2, 1e-6):
+        peak = fleet_peak([near, wide], chance, catalog.calibration, math.inf)
+        assert sum(peak.parts_w) == pytest.approx(peak.total_w)
+        for draw, part in zip((near, wide), peak.parts_w, strict=True):
+            assert draw.mean_w <= part <= draw.limit_w * (1 + 1e-12)
 
 
 def test_the_models_own_error_is_kept_back_for(catalog: Catalog) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokopt.api.expert_traffic import popularity_spread
 from tokopt.catalog import load_catalog
 from tokopt.checking import CheckInputs
 from tokopt.checking import latency as scalar_latency
@@ -31,6 +32,7 @@ from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, constants_for
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_shares, memory_slots, steady_at
+from tokopt.perf.expert_balance import redundancies
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.memory import memory_use
 from tokopt.perf.queueing import Profile, at_rate, saturation
@@ -108,6 +110,7 @@ class Pair:
     framework: Framework
     precision: Precision
     llm: Llm
+    skewed: bool  # experts are not asked for alike
 
     @property
     def speculator(self) -> Speculator | None:
@@ -122,7 +125,9 @@ class Pair:
     @property
     def machine(self) -> Machine:
         constants = constants_for(CALIBRATION, self.accelerator, self.framework, self.precision, self.llm.name)
-        return machine(self.accelerator, self.framework, self.precision, constants)
+        spread = popularity_spread(CATALOG, "skewed") if self.skewed else 0.0
+        rates = machine(self.accelerator, self.framework, self.precision, constants)
+        return replace(rates, popularity_spread=spread)
 
     @property
     def accepted(self) -> float:
@@ -157,7 +162,7 @@ class Pair:
 
 
 @cache
-def inputs_for(llm: str) -> CheckInputs:
+def inputs_for(llm: str, *, skewed: bool = False) -> CheckInputs:
     return CheckInputs(
         llms={llm: CATALOG.llms[llm]},
         accelerators=CATALOG.accelerators,
@@ -167,6 +172,7 @@ def inputs_for(llm: str) -> CheckInputs:
         calibration=CALIBRATION,
         offers=(),
         speculators=CATALOG.speculators,
+        expert_traffic=CATALOG.expert_traffic["skewed"] if skewed else None,
     )
 
 
@@ -183,7 +189,10 @@ def a_layout(choose: random.Random, accelerator: Accelerator, llm: Llm) -> Layou
     if cp > 1 and experts:
         layout = layout.model_copy(update={"ep": tp * dp * cp} if tp * dp * cp <= experts else {"ep": cp})
     dcp = choose.choice([1, 1, *(n for n in (2, 4, 8) if tp % n == 0)])
-    return layout.model_copy(update={"cp": cp, "dcp": dcp})
+    copies = choose.choice([0, *redundancies(experts, layout.ep, (1, 2))])
+    halved = choose.choice([True, False]) and min(dp, layout.ep) > 1
+    more = {"cp": cp, "dcp": dcp, "redundant_experts": copies, "two_batch_overlap": halved}
+    return layout.model_copy(update=more)
 
 
 def _on_one_stage(pool: object) -> object:
@@ -224,6 +233,7 @@ def a_pair(seed: int, llm_name: str | None = None, mode: ServingMode | None = No
     drafts = choose.choice([None, None, *CATALOG.speculators])  # whatever model it was made for
     slots = choose.choice([1, 2, 7, 47, 48, 49, 50, 100, 333, 1024, 2999])
     deepest = 4 if llm.mtp_layers else 0
+    skewed = choose.choice([True, False])
     if drafts is not None:
         deepest = CATALOG.speculators[drafts].deepest
         pools = {name: _on_one_stage(pool) for name, pool in pools.items()}
@@ -246,11 +256,12 @@ def a_pair(seed: int, llm_name: str | None = None, mode: ServingMode | None = No
         deployment=deployment,
         workload=workload,
         shape=shape,
-        inputs=inputs_for(llm.name),
+        inputs=inputs_for(llm.name, skewed=skewed),
         accelerator=accelerator,
         framework=CATALOG.frameworks[framework],
         precision=CATALOG.precisions[precision],
         llm=llm,
+        skewed=skewed,
     )
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,8 +38,6 @@ def space_of(catalog, model, workload, modes, *, precisions=(), kv=("bf16",), wi
     )
     if widest is None:
         return space
-    from dataclasses import replace
-
     return replace(space, widest=widest)
 
 
@@ -53,6 +52,7 @@ def families_of(accelerator, space):
         speculators=space.speculators,
         domain=space.workload.domain,
         chosen_precisions=space.chosen_precisions,
+        popularity_spread=space.popularity_spread,
     )
 
 
@@ -100,6 +100,8 @@ def oracle(accelerator, space):
                 depth=depth,
                 accepted=float(family.accepted[depth]),
                 chunk_tokens=chunk,
+                redundant_experts=layout.redundant_experts,
+                two_batch_overlap=layout.two_batch_overlap,
             )
             held = memory_slots(family.model, family.machine, worker, space.workload, prefill=True)
             most = int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
@@ -119,6 +121,20 @@ SLAS = [
     {"e2e_ms": 40_000.0},
     {"tpot_ms": 15.0, "statistic": "mean"},
 ]
+
+
+@pytest.mark.parametrize("sla", SLAS[:2], ids=["p99", "ttft"])
+def test_nothing_better_is_pruned_where_experts_are_spread_wide(catalog, sla) -> None:
+    """Halves that begin at a threshold, and copies of popular experts, over domains of two accelerators."""
+    space = space_of(catalog, "qwen3-30b-a3b", CHAT, AGG, precisions=("bf16",), widest=16, **sla)
+    space = replace(space, popularity_spread=1.1)
+    accelerator = replace(catalog.accelerator("h100_sxm"), scale_up_size=2)
+    truth = oracle(accelerator, space)
+    report = find_candidates(accelerator, space, (16,))
+    for candidate in report.candidates:
+        assert candidate.capacity_requests_per_s == pytest.approx(truth[candidate.accelerators], rel=1e-6)
+    served = [c.capacity_requests_per_s * replicas_per_unit(c.accelerators, 16) for c in report.candidates]
+    assert max(served) >= max(rate * replicas_per_unit(size, 16) for size, rate in truth.items()) * (1 - 1e-6)
 
 
 @pytest.mark.parametrize("sla", SLAS, ids=["p99", "ttft", "e2e", "mean"])
