@@ -199,6 +199,7 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
     ("precisions.yaml", "way to store and multiply weights", rows.PrecisionRow, ()),
     ("kv_precisions.yaml", "way to store a KV cache", rows.KvPrecisionRow, ()),
     ("frameworks.yaml", "serving framework and what it supports", rows.FrameworkRow, (rows.FrameworkSupportRow,)),
+    ("host_times.yaml", "piece of a host's work for a step, which features hide", rows.HostTimeRow, ()),
     ("llms/<name>.yaml", "language model", LlmRow, (QualityRow,)),
     ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, (rows.ReuseRow,)),
     (

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.checking import CheckInputs, check_plan
+from tokopt.domain.host_times import slower
 from tokopt.domain.plans import Plan
 from tokopt.errors import InputError
 
@@ -48,6 +49,7 @@ def read_plan(source: Plan | str | Path | Mapping[str, Any]) -> Plan:
 def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:
     """Return the records that a plan's request names."""
     request = plan.request
+    exposed = any(item.deployment.without for item in plan.fleet)
     return CheckInputs(
         llms={asked.llm: catalog.llm(asked.llm) for asked in request.served_classes()},
         accelerators=catalog.accelerators,
@@ -55,6 +57,7 @@ def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:
         precisions=catalog.precisions,
         kv_bits={name: kv.bits for name, kv in catalog.kv_precisions.items()},
         speculators=catalog.speculators if _speculators_named(plan) else {},
+        host_times=slower(catalog.host_times, request.robust) if exposed else {},
         calibration=catalog.calibration.slower(request.robust),
         offers=catalog.price_list(request.prices, rates=request.rates, selection=selected_prices(request)).offers,
     )

@@ -27,6 +27,7 @@ from .requests import disabled_features, names, resolve_workload
 from .resolved import estimate_provenance, named, resolve
 from .space import search_space, supported
 from .speculating import acceptance_said, speculation_unsure
+from .switched_off import host_unsure, switched_off_said
 
 # A first token within this makes a point one that somebody would run: beyond, throughput is bought with waiting.
 SLOWEST_FIRST_TOKEN_MS = 60_000.0
@@ -142,6 +143,7 @@ def frontier(
         factors(loaded.calibration, t, p.deployment.mode, THROUGHPUT)
         .widened(clock_unsure(a))
         .widened(speculation_unsure(p.deployment, drafters, shape.domain))
+        .widened(host_unsure(loaded, llm, p.deployment, shape, running=p.deployment.max_running_requests or 1))
         for t, (a, p) in zip(traits, found, strict=True)
     )
     widest = max(ranges, key=lambda f: f.high / f.low)
@@ -160,12 +162,14 @@ def frontier(
         prices_as_of=as_of,
         interval={"output_tokens_per_s_per_gpu": widest.around(1.0)},
         extrapolated=any(outside(loaded.calibration, t, shape.input_tokens, shape.output_tokens) for t in traits),
-        assumptions=_said(shape, [point.deployment for _, point in found], drafters),
+        assumptions=_said(shape, [point.deployment for _, point in found], drafters, loaded),
         provenance=estimate_provenance(loaded, resolved),
     )
 
 
-def _said(shape: Workload, shown: Sequence[Deployment], drafters: Mapping[str, Speculator]) -> tuple[str, ...]:
+def _said(
+    shape: Workload, shown: Sequence[Deployment], drafters: Mapping[str, Speculator], catalog: Catalog
+) -> tuple[str, ...]:
     """Return what the points take for granted."""
     drafting = sorted({each.speculator for each in shown if each.speculator})
     return (
@@ -173,6 +177,7 @@ def _said(shape: Workload, shown: Sequence[Deployment], drafters: Mapping[str, S
         f"token within {SLOWEST_FIRST_TOKEN_MS / 1e3:g} s",
         *(line for name in drafting for line in acceptance_said(drafters[name], shape.domain)),
         *([f"an endless prefix cache: {shape.prefix_share:.0%} of prompts are found"] if shape.reuse else []),
+        *switched_off_said(catalog, shown),
     )
 
 

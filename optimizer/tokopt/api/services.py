@@ -127,7 +127,7 @@ def class_space(request: PlanRequest, catalog: Catalog, asked: WorkloadClass) ->
         kv_precisions=request.kv_precisions,
         modes=request.modes,
         disabled=request.disabled_features,
-        calibration=catalog.calibration.slower(request.robust),
+        robust=request.robust,
     )
     if space.workload.reuse is not None:
         power_w = None if request.power_kw is None else request.power_kw * KW

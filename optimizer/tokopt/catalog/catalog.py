@@ -15,6 +15,7 @@ from tokopt.catalog.power_settings import AcceleratorTable
 from tokopt.domain.accelerators import Accelerator, Framework, KvPrecision, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.economics import PublishedEconomics
+from tokopt.domain.host_times import HostTime
 from tokopt.domain.llms import Llm
 from tokopt.domain.measurements import MeasurementFamily, PowerReading
 from tokopt.domain.offers import Offer, OwnershipProfile, PriceList, PriceSelection
@@ -81,6 +82,11 @@ class Catalog:
     def frameworks(self) -> Mapping[str, Framework]:
         """Serving frameworks by name."""
         return self._table("frameworks.yaml", rows.FrameworkRow, hardware.framework_record)
+
+    @cached_property
+    def host_times(self) -> Mapping[str, HostTime]:
+        """What hosts take for their part of a step, by what they do."""
+        return self._table("host_times.yaml", rows.HostTimeRow, hardware.host_time_record)
 
     @cached_property
     def workloads(self) -> Mapping[str, Workload]:

@@ -13,6 +13,7 @@ KNOWN_ENTRIES: Final = (
     "benchmarks.yaml",
     "calibration",
     "frameworks.yaml",
+    "host_times.yaml",
     "kv_precisions.yaml",
     "llms",
     "measurements",

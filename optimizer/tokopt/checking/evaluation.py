@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tokopt.checking.arithmetic import llm_sums
 from tokopt.checking.inputs import CheckInputs
 from tokopt.checking.latency import Profile, knots, profile_of
-from tokopt.checking.rates import constants_of, drafted_tokens_per_step, sustained_rates, tokens_per_step
+from tokopt.checking.rates import (
+    constants_of,
+    drafted_tokens_per_step,
+    sustained_rates,
+    tokens_per_step,
+    with_host_exposed,
+)
 from tokopt.checking.replica import (
     Lengths,
     Memory,
@@ -24,6 +31,7 @@ from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout
+from tokopt.domain.host_times import HostTime
 from tokopt.domain.llms import Llm
 from tokopt.domain.speculators import Speculator
 from tokopt.units import MS
@@ -60,6 +68,7 @@ class _Records:
     precision: Precision
     calibration: Calibration
     speculator: Speculator | None
+    host_times: Mapping[str, HostTime]
     kv_bits: float
 
     def _identity(self) -> tuple[int | float, ...]:
@@ -70,6 +79,7 @@ class _Records:
             self.precision,
             self.calibration,
             self.speculator,
+            self.host_times,
         )
         return (*map(id, records), self.kv_bits)
 
@@ -88,6 +98,7 @@ def _records(deployment: Deployment, llm: Llm, inputs: CheckInputs) -> _Records:
         precision=inputs.precisions[deployment.precision],
         calibration=inputs.calibration,
         speculator=inputs.speculators[deployment.speculator] if deployment.speculator is not None else None,
+        host_times=inputs.host_times,
         kv_bits=inputs.kv_bits[deployment.kv_precision],
     )
 
@@ -160,9 +171,10 @@ def _worker(
     if deployment.caching is not None and deployment.caching.restore_ms:
         waits_s = deployment.caching.restore_ms * MS
         constants = replace(constants, request_overhead_s=constants.request_overhead_s + waits_s)
+    rates = sustained_rates(records.accelerator, records.framework, records.precision, constants)
     return Worker(
         sums=llm_sums(records.llm, records.precision, records.kv_bits, records.speculator),
-        rates=sustained_rates(records.accelerator, records.framework, records.precision, constants),
+        rates=with_host_exposed(rates, deployment.without, records.host_times),
         layout=layout,
         depth=depth,
         tokens_per_step=yields,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
+from tokopt.domain.host_times import HostTime
 from tokopt.domain.llms import Llm
 from tokopt.domain.offers import Offer
 from tokopt.domain.speculators import Speculator
@@ -27,3 +28,4 @@ class CheckInputs:
     calibration: Calibration
     offers: Sequence[Offer]
     speculators: Mapping[str, Speculator] = field(default_factory=dict)  # empty where no deployment names one
+    host_times: Mapping[str, HostTime] = field(default_factory=dict)  # empty where no deployment exposes its host

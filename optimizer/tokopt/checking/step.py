@@ -45,7 +45,10 @@ def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float
         + _drafter_s(sums, rates, layout, tokens)
     )
     constants = rates.constants
-    return parts * constants.slowdown * (1.0 + constants.pipeline_bubble * (layout.pp - 1))
+    busy = parts * constants.slowdown * (1.0 + constants.pipeline_bubble * (layout.pp - 1))
+    launched = _launched_s(sums, rates, tokens) if tokens.sequences else 0.0
+    idle = rates.idle_step_s + tokens.sequences * layout.dp * layout.pp * rates.idle_sequence_s
+    return max(busy, launched) + idle  # launches are queued while earlier kernels run, scheduling comes between steps
 
 
 def _drafter_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
@@ -164,6 +167,14 @@ def _overhead_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> 
     scheduled = tokens.sequences * layout.dp * layout.pp
     scheduling = constants.step_overhead_s + scheduled * constants.sequence_overhead_s
     return launches * _layer_passes(sums, tokens) + scheduling
+
+
+def _launched_s(sums: LlmSums, rates: Rates, tokens: Tokens) -> float:
+    """Time of a decode step on a host that launches kernel by kernel: every layer, of the drafter too. [s]"""
+    passes = _layer_passes(sums, tokens)
+    drafter = sums.drafter.layers * tokens.drafts if sums.drafter is not None else 0.0
+    launches = (sums.layers * passes + drafter) * rates.launched_layer_s
+    return launches + sums.expert_layers * passes * rates.launched_experts_s
 
 
 def _launches_s(sums: LlmSums, rates: Rates) -> float:

@@ -19,7 +19,8 @@ class Feature(StrEnum):
     PIPELINE_PARALLEL = "pipeline_parallel"
     PREFIX_CACHING = "prefix_caching"
     CHUNKED_PREFILL = "chunked_prefill"
-    CUDA_GRAPHS = "cuda_graphs"
+    CUDA_GRAPHS = "cuda_graphs"  # launches of a decode step captured once and replayed as one
+    OVERLAP_SCHEDULING = "overlap_scheduling"  # the next step is scheduled while this one runs
     KV_ROUTING = "kv_routing"  # a router that sends requests to where their prefix is cached
     KV_OFFLOAD = "kv_offload"  # caches that continue in host memory or on SSD
     HEAD_PADDING = "head_padding"  # tensor parallelism that does not divide the heads
@@ -38,4 +39,12 @@ SWITCHABLE = (
     Feature.PREFIX_CACHING,
     Feature.KV_ROUTING,
     Feature.KV_OFFLOAD,
+    Feature.CHUNKED_PREFILL,
+    Feature.CUDA_GRAPHS,
+    Feature.OVERLAP_SCHEDULING,
 )
+
+# Those that every engine that has them runs with, so that what was measured had them: a deployment says which it lacks.
+ON_BY_DEFAULT = (Feature.CHUNKED_PREFILL, Feature.CUDA_GRAPHS, Feature.OVERLAP_SCHEDULING)
+# Those of them that spare the accelerator a wait for its host.
+HIDING_THE_HOST = (Feature.CUDA_GRAPHS, Feature.OVERLAP_SCHEDULING)

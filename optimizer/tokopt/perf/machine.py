@@ -84,6 +84,11 @@ class Machine:
     memory_bound_power_share: Floats
     compute_bound_power_share: Floats
     host_power_share: Floats
+    # What the accelerator waits for where a feature that hides the host is off (`perf.host`); 0 = hidden.
+    eager_layer_s: float = 0.0  # launching a layer's kernels one by one
+    eager_expert_layer_s: float = 0.0  # on top of it, where the layer routes to experts
+    exposed_step_s: float = 0.0  # scheduling a step
+    exposed_sequence_s: float = 0.0  # scheduling and sampling, a running sequence
 
 
 def compute_format(accelerator: Accelerator, wanted: NumberFormat, precision: Precision) -> NumberFormat:

@@ -148,6 +148,7 @@ def worker_steps(
     collectives = _collectives(model, machine, layouts, modules)
     overhead = _overhead(model, machine, layouts, modules)
     drafting = None
+    host_waits = _host_waits(model, machine, layouts, draft_depth)
     if model.drafter is not None and np.any(draft_depth):
         drafting = _drafting(model.drafter, machine, layouts, draft_depth, context, prefill_context)
     # Stages of a pipeline wait for one another where micro-batches differ: each further stage adds to it.
@@ -177,12 +178,16 @@ def worker_steps(
             overhead_s = overhead_s + drafts.overhead
             bound = bound + drafts.compute
         total = dense_s + expert_s + attention_s + collective_s + overhead_s
+        overhead_s = overhead_s * waits
+        if host_waits is not None:
+            waited = host_waits(sequences, total * waits, idle)
+            overhead_s, total = overhead_s + waited, total + waited / waits
         return StepTime(
             dense=dense_s * waits,
             experts=expert_s * waits,
             attention=attention_s * waits,
             collectives=collective_s * waits,
-            overhead=overhead_s * waits,
+            overhead=overhead_s,
             compute_share=np.minimum(bound / total, 1.0),
         )
 
@@ -283,6 +288,30 @@ def _overhead(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: 
     fixed = _launches(model, machine) * (1.0 + drafts / model.layers) + machine.step_overhead_s
     queues = layouts.queues
     return lambda sequences: fixed + sequences * queues * machine.sequence_overhead_s
+
+
+def _host_waits(
+    model: LlmArithmetic, machine: Machine, layouts: Layouts, depth: Floats
+) -> Callable[[Floats, Floats, bool], Floats] | None:
+    """Return what the accelerators wait for their host in a step, by its sequences and its own time; None if never.
+
+    What `perf.host.exposed` says: seconds of the host, to which nothing applies that was fitted to accelerators.
+    """
+    if not machine.eager_layer_s and not machine.exposed_step_s:
+        return None
+    layers = model.layers + depth * model.draft_modules
+    if model.drafter is not None:
+        layers = layers + depth * model.drafter.layers
+    experts = model.moe_layers * (1.0 + depth * model.draft_modules / model.layers)
+    launches = layers * machine.eager_layer_s + experts * machine.eager_expert_layer_s
+    queues = layouts.queues
+
+    def waits(sequences: Floats, step_s: Floats, idle: bool) -> Floats:
+        scheduled = machine.exposed_step_s + sequences * queues * machine.exposed_sequence_s
+        # Prefill steps are launched kernel by kernel in any case.
+        return scheduled if idle else scheduled + np.maximum(launches - step_s, 0.0)
+
+    return waits
 
 
 def _launches(model: LlmArithmetic, machine: Machine) -> Floats:

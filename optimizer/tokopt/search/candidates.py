@@ -26,7 +26,15 @@ from tokopt.search.caching import most_found, settled, with_restores
 from tokopt.search.leads import Aggregated, Disaggregated, Leads
 from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
-from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, legal_layouts, setups
+from tokopt.search.space import (
+    SEQUENCES_PER_RANK,
+    Family,
+    SearchSpace,
+    as_run,
+    families_in,
+    legal_layouts,
+    setups,
+)
 
 # Set-ups of one size that are evaluated at most where prompts repeat: bounds take caches to be endless, so they seldom
 # end the search before.
@@ -294,6 +302,7 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
         drafts = family.speculator.name if family.speculator else None
         if drafts != deployment.speculator or deployment.speculation_depth >= family.accepted.size:
             continue
+        deployment = as_run(family, deployment)
         if space.workload.reuse is not None:
             most = most_running(family, deployment, space.workload)
             deployment, profile = settled(family, space, deployment, most) if most else (deployment, None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.deployments import Deployment, ServingMode
+from tokopt.domain.features import Feature
 from tokopt.perf.memory import serving_memory
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import workload_lengths
@@ -35,23 +37,25 @@ def longest_input(accelerator: Accelerator, space: SearchSpace) -> LongestInput 
     most = int(space.llm.max_context_tokens - space.workload.output_tokens)
     best: LongestInput | None = None
     for family in families_in(space, accelerator):
-        chosen = setups(family, space.widest, role="agg")
+        # Every length that is tried needs a budget of its own, where prompts are whole.
+        chosen = setups(replace(family, whole_tokens=1), space.widest, role="agg")
         held = _held(family, chosen, space, most)
         if not held.size or held.max() < 1:
             continue
-        (rows,) = np.nonzero(held == held.max())
-        seconds = _prefill_s(family, chosen.pick(rows), space, int(held.max()))
+        found_tokens = int(held.max())
+        (rows,) = np.nonzero(held == found_tokens)
+        seconds = _prefill_s(family, chosen.pick(rows), space, found_tokens)
         quickest = int(np.argmin(seconds))
         found = LongestInput(
-            tokens=int(held.max()),
-            by_model=int(held.max()) == most,
+            tokens=found_tokens,
+            by_model=found_tokens == most,
             prefill_s=float(seconds[quickest]),
             deployment=deployment_of(
                 family,
                 space,
                 mode=ServingMode.AGG,
                 layout=layout_of(chosen, int(rows[quickest])),
-                chunk_tokens=int(chosen.chunk_tokens[rows[quickest]]),
+                chunk_tokens=int(_budget(family, chosen.chunk_tokens[rows[quickest]], found_tokens)),
                 max_running_requests=1,
             ),
         )
@@ -80,7 +84,7 @@ def _held(family: Family, chosen: Setups, space: SearchSpace, most: int) -> NDAr
             input_tokens=tokens.astype(float),
             output_tokens=space.workload.output_tokens,
             output_cv=0.0,
-            chunk_tokens=chosen.chunk_tokens,
+            chunk_tokens=_budget(family, chosen.chunk_tokens, tokens),
             draft_depth=chosen.depth,
         )
         return np.asarray(use.sequences) >= 1.0
@@ -94,9 +98,15 @@ def _held(family: Family, chosen: Setups, space: SearchSpace, most: int) -> NDAr
     return low
 
 
+def _budget(family: Family, chunk_tokens: Any, tokens: Any) -> Any:
+    """Return the token budgets of a step for prompts of so many tokens, which are whole where nothing cuts them."""
+    return chunk_tokens if Feature.CHUNKED_PREFILL in family.features else np.maximum(chunk_tokens, tokens)
+
+
 def _prefill_s(family: Family, chosen: Setups, space: SearchSpace, tokens: int) -> NDArray[np.float64]:
     """Return how long each set-up takes for one prompt of `tokens` tokens, nothing of it cached. [s]"""
     workload = replace(space.workload, input_tokens=float(tokens), input_cv=0.0, prefix_share=0.0)
     size = workload_lengths(workload)
-    times = prefill_times(family.model, family.machine, chosen.flat_layouts, size, chosen.chunk_tokens)
+    chunks = _budget(family, chosen.chunk_tokens, tokens)
+    times = prefill_times(family.model, family.machine, chosen.flat_layouts, size, chunks)
     return np.broadcast_to(np.asarray(times.single_s, dtype=float), chosen.tp.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
-from tokopt.domain.features import Feature
+from tokopt.domain.features import ON_BY_DEFAULT, Feature
+from tokopt.domain.host_times import HostTime
 from tokopt.domain.llms import Llm
 from tokopt.domain.speculators import Domain, Speculator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
+from tokopt.perf.chunks import whole_prompt_tokens
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
+from tokopt.perf.host import exposed, exposes, host_times
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.queueing import Limits
@@ -74,6 +77,7 @@ class SearchSpace:
     speculators: tuple[Speculator, ...] = ()  # what may draft, besides the modules that the checkpoint ships
     fleet: Fleet = Fleet()  # for how many caches the traffic is spread over, where prompts repeat
     most_quality_loss: float = math.inf  # of weights and cache together; infinite = unknown losses are fine
+    host_times: Mapping[str, HostTime] = field(default_factory=dict)  # needed where `disabled` exposes the host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,8 @@ class Family:
     speculator: Speculator | None  # None: the modules that the checkpoint ships, or nothing drafts
     depths: tuple[int, ...]  # that are tried
     accepted: NDArray[np.float64]  # tokens a step, by depth
+    without: tuple[Feature, ...] = ()  # what the framework has on by default there, and is switched off
+    whole_tokens: int = 1  # budget that prompts need which are not cut into chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +151,15 @@ def families(
     chosen_precisions: bool = False,
     disabled: frozenset[Feature] = frozenset(),
     most_quality_loss: float = math.inf,
+    published: Mapping[str, HostTime] | None = None,
+    whole_tokens: int = 1,
 ) -> Iterator[Family]:
     """Yield the families of an accelerator: what each framework supports on it for this model.
 
     Unless precisions were chosen by name, only the checkpoint's own and those that published conversions for the
     vendor's accelerators exist in are tried. Each speculator makes a family of its own, of at least one draft token;
-    `domain` is what texts are about.
+    `domain` is what texts are about, `published` what hosts take where nothing hides them, `whole_tokens` the budget of
+    a step where prompts are not cut into chunks.
     """
     chances = acceptance_chances(calibration, llm.name)
     kinds = [
@@ -164,9 +173,12 @@ def families(
     traits = [traits_of(accelerator, framework, precision, llm.name) for framework, _, precision in kinds]
     for (framework, support, precision), constants in zip(kinds, each_constants(calibration, traits), strict=True):
         features = frozenset(support.features) - disabled
+        without = tuple(f for f in ON_BY_DEFAULT if f in disabled and f in support.features)
         speculates = Feature.MTP in features and llm.mtp_layers > 0
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
         rates = machine(accelerator, framework, precision, constants)
+        if exposes(without):
+            rates = exposed(rates, without, host_times(published or {}))
         for kv_precision, bits in kv_bits.items():
             if kv_precision not in support.kv_precisions:
                 continue
@@ -183,6 +195,8 @@ def families(
                 speculator=None,
                 depths=depths,
                 accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
+                without=without,
+                whole_tokens=whole_tokens,
             )
             yield plain
             for speculator in speculators:
@@ -271,8 +285,7 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
     """
     layouts = np.array(legal_layouts(family, widest), dtype=float).reshape(-1, 4)
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
-    choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
-    chunks = np.array(choices, dtype=float)
+    chunks = np.array(_chunks(family, role), dtype=float)
     decoding = np.repeat(np.arange(len(layouts) * depths.size), chunks.size)
     chosen, depth = layouts[decoding // depths.size], depths[decoding % depths.size]
     return Setups(
@@ -285,6 +298,14 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
         chunk_tokens=np.tile(chunks, len(layouts) * depths.size),
         decoding=decoding,
     )
+
+
+def _chunks(family: Family, role: str) -> tuple[int, ...]:
+    """Return the token budgets of a prefill step that are tried for a role, rising; whole prompts need no less."""
+    choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
+    if role == "decode" or Feature.CHUNKED_PREFILL in family.features:
+        return choices
+    return tuple(sorted({max(chunk, family.whole_tokens) for chunk in choices}))
 
 
 def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family]:
@@ -301,6 +322,10 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
         chosen_precisions=space.chosen_precisions,
         disabled=space.disabled,
         most_quality_loss=space.most_quality_loss,
+        published=space.host_times,
+        whole_tokens=whole_prompt_tokens(
+            space.workload.input_tokens, space.workload.input_cv, most=space.llm.max_context_tokens
+        ),
     )
 
 
@@ -322,6 +347,13 @@ def worker_of(chosen: Setups, row: int) -> Worker:
     )
 
 
+def as_run(family: Family, deployment: Deployment) -> Deployment:
+    """Return a deployment as a family runs it: without what is switched off, and with prompts whole where they are."""
+    least = 1 if Feature.CHUNKED_PREFILL in family.features else family.whole_tokens
+    tokens = max(deployment.chunk_tokens, least)
+    return deployment.model_copy(update={"without": family.without, "chunk_tokens": tokens})
+
+
 def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deployment:
     """Return a deployment of a family with the given layout and settings."""
     return Deployment(
@@ -331,5 +363,6 @@ def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deploy
         precision=family.precision.name,
         kv_precision=family.kv_precision,
         speculator=family.speculator.name if family.speculator else None,
+        without=family.without,
         **settings,
     )

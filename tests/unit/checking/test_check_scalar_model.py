@@ -23,6 +23,7 @@ from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration, Effect, Link
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+from tokopt.domain.features import ON_BY_DEFAULT
 from tokopt.domain.llms import AttentionKind, Llm
 from tokopt.domain.provenance import Origin
 from tokopt.domain.speculators import Domain, Speculator
@@ -31,6 +32,7 @@ from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, constants_for
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_shares, memory_slots, steady_at
+from tokopt.perf.host import exposed, host_times
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.memory import memory_use
 from tokopt.perf.queueing import Profile, at_rate, saturation
@@ -122,7 +124,8 @@ class Pair:
     @property
     def machine(self) -> Machine:
         constants = constants_for(CALIBRATION, self.accelerator, self.framework, self.precision, self.llm.name)
-        return machine(self.accelerator, self.framework, self.precision, constants)
+        rates = machine(self.accelerator, self.framework, self.precision, constants)
+        return exposed(rates, self.deployment.without, host_times(CATALOG.host_times))
 
     @property
     def accepted(self) -> float:
@@ -167,6 +170,7 @@ def inputs_for(llm: str) -> CheckInputs:
         calibration=CALIBRATION,
         offers=(),
         speculators=CATALOG.speculators,
+        host_times=CATALOG.host_times,
     )
 
 
@@ -232,6 +236,7 @@ def a_pair(seed: int, llm_name: str | None = None, mode: ServingMode | None = No
         speculator=drafts,
         chunk_tokens=choose.choice([512, 2048, 8192, 16384]),
         max_running_requests=slots * decoders,
+        without=choose.choice([(), (), ON_BY_DEFAULT, *((feature,) for feature in ON_BY_DEFAULT)]),
         **pools,
     )
     names = WorkloadShape.model_fields
