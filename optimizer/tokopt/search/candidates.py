@@ -27,12 +27,12 @@ from tokopt.search.leads import Aggregated, Disaggregated, Leads
 from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import (
-    SEQUENCES_PER_RANK,
     Family,
     SearchSpace,
     as_run,
     families_in,
     legal_layouts,
+    most_per_rank,
     setups,
 )
 
@@ -284,7 +284,7 @@ def most_running(family: Family, deployment: Deployment, workload: Workload) -> 
         workload,
         prefill=deployment.mode is ServingMode.AGG,
     )
-    return int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
+    return int(min(held, most_per_rank(family.framework) * layout.dp * layout.pp))
 
 
 def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployment) -> Candidate | None:

@@ -31,12 +31,15 @@ from tokopt.perf.speculation import accepted_tokens, draft_chances
 
 WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be filled by one worker
 DEEPEST_SPECULATION = 3
-MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
+MIXED_CHUNKS = (1024, 8192, 32768)  # tokens of prompts that ride in a decode step
 PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
-SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
 # Sequences a rank that are tried: small numbers, then steps of about 45 %; the running cap is made exact later.
 BATCH_GRID = np.concatenate(
-    [np.array([1.0, 2.0, 3.0, 4.0, 6.0, 8.0]), np.rint(np.geomspace(11.0, float(SEQUENCES_PER_RANK), 13))]
+    [
+        np.array([1.0, 2.0, 3.0, 4.0, 6.0, 8.0]),
+        np.rint(np.geomspace(11.0, 1024.0, 13)),
+        np.rint(np.geomspace(1024.0, 4096.0, 5))[1:],
+    ]
 )
 
 
@@ -215,6 +218,16 @@ def _speculating(family: Family, speculator: Speculator, domain: Domain | None, 
         depths=tuple(range(1, speculator.deepest + 1)),
         accepted=accepted_tokens(draft_chances(speculator, domain), every),
     )
+
+
+def most_per_rank(framework: Framework) -> int:
+    """Return the sequences that one attention rank runs at most: the framework's limit, as far as batches are tried."""
+    return min(framework.max_running_requests, int(BATCH_GRID[-1]))
+
+
+def batches_up_to(most: float) -> int:
+    """Return how many batches of the grid are not above a number of sequences a rank."""
+    return int(np.searchsorted(BATCH_GRID, most, side="right"))
 
 
 def powers_of_two(limit: int) -> list[int]:
