@@ -207,7 +207,7 @@ def test_doing_without_never_makes_a_worker_faster(
 def test_doing_without_never_makes_two_pools_serve_more(
     ideal, experts, off, slots, degrees, input_tokens, output_tokens
 ) -> None:
-    """One pool too, up to its waits behind others' prefills: estimated, and shorter where fewer prompts come a second."""
+    """One pool too, up to its waits behind others' prefills, which are estimated, and shorter with fewer prompts."""
     settings = dict(zip(("tp", "pp", "ep", "dp"), degrees, strict=True))
     worker = Worker(**settings, depth=0, accepted=1.0, chunk_tokens=2048)
 
