@@ -205,6 +205,7 @@ SECTIONS: tuple[tuple[str, str, type[Row], tuple[type[Row], ...]], ...] = (
         rows.FrameworkRow,
         (rows.FrameworkSupportRow, rows.FeatureLimitRow),
     ),
+    ("host_times.yaml", "piece of a host's work for a step, which features hide", rows.HostTimeRow, ()),
     ("llms/<name>.yaml", "language model", LlmRow, (QualityRow,)),
     ("workloads.yaml", "distribution of request lengths", rows.WorkloadRow, (rows.ReuseRow,)),
     (

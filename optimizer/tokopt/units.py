@@ -15,6 +15,7 @@ from tokopt.errors import InputError
 GIB: Final = 2.0**30
 GB: Final = 1e9
 TFLOP: Final = 1e12
+US: Final = 1e-6
 MS: Final = 1e-3
 KW: Final = 1e3
 MW: Final = 1e6

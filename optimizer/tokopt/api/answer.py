@@ -18,6 +18,7 @@ from .margins import binding_constraints, gain_of_a_millisecond, marginal_values
 from .outlook import break_even, carbon_kg_per_hour, changes, class_plans, schedule
 from .ranges import THROUGHPUT, Factors, clock_unsure, factors, named_traits, outside, together
 from .speculating import speculation_unsure
+from .switched_off import host_unsure
 
 
 def assemble(
@@ -122,13 +123,15 @@ def _intervals(
 
 
 def _factors(found: Found, item: FleetItem) -> Factors:
-    llm = found.services[found.service_of(item)].llm
+    service = found.services[found.service_of(item)]
+    llm = service.llm
     known = factors(found.catalog.calibration, named_traits(found.catalog, item, llm.name), item.mode, THROUGHPUT)
-    sure = known.widened(clock_unsure(found.catalog.accelerators[item.accelerator]))
+    running = item.mean_running_per_replica
+    hosts = host_unsure(found.catalog, llm, item.deployment, service.workload, running=running)
+    sure = known.widened(clock_unsure(found.catalog.accelerators[item.accelerator])).widened(hosts)
     if item.deployment.speculator is None:
         return sure
-    domain = found.services[found.service_of(item)].workload.domain
-    return sure.widened(speculation_unsure(item.deployment, found.catalog.speculators, domain))
+    return sure.widened(speculation_unsure(item.deployment, found.catalog.speculators, service.workload.domain))
 
 
 def is_extrapolated(found: Found, items: tuple[FleetItem, ...]) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from tokopt.domain.demand import Survive
+from tokopt.domain.features import Feature
 from tokopt.domain.plans import FleetItem, PlanRequest, Provenance
 from tokopt.domain.workloads import Workload
 from tokopt.perf.constants import weakest_origin
@@ -17,6 +18,7 @@ from .found import Found, Service
 from .long_inputs import context_said, tried_said
 from .power import said_of_power
 from .speculating import acceptance_said
+from .switched_off import switched_off_said, whole_prompts_said
 
 SEED = 0  # nothing in a plan is random; recorded so that it stays true
 INTERRUPTIBLE = "spot"
@@ -55,6 +57,8 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
     said += context_said(item.deployment for item in items)
     llms = {service.llm.name for service in found.services}
     said += _of_speculators(found, items)
+    said += switched_off_said(found.catalog, [item.deployment for item in items])
+    said += _of_whole_prompts(found, items)
     own = (item.deployment for item in items if item.deployment.speculator is None)
     for depth in sorted({deployment.speculation_depth for deployment in own} - {0}):
         chances = llms <= found.catalog.calibration.acceptance.keys()
@@ -79,6 +83,18 @@ def _of_quality(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
         f"loss of quality is unknown, since no scores are published: {'; '.join(dict.fromkeys(unknown))} "
         "(--max-quality-loss 100% refuses what is unknown)"
     ]
+
+
+def _of_whole_prompts(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
+    """Say where prompts are not cut into chunks, and what that does to the next token of those who decode."""
+    said = []
+    for item in items:
+        if not item.features.get(Feature.CHUNKED_PREFILL.value):
+            prompt_s = found.row_of(item).candidate.profile.prompt_s
+            running = min(max(round(item.mean_running_per_replica), 1), prompt_s.size)
+            tokens = found.services[found.service_of(item)].workload.input_tokens
+            said.append(whole_prompts_said(item.deployment, tokens, float(prompt_s[running - 1])))
+    return list(dict.fromkeys(said))
 
 
 def _of_speculators(found: Found, items: tuple[FleetItem, ...]) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tokopt.domain.auditing import ArchitectureAnswer, LifeCycleAnswer, StageAnswer
 from tokopt.domain.llms import AttentionKind, Llm
-from tokopt.domain.platforms import Stage
+from tokopt.domain.platforms import Stage, platform_of
 from tokopt.domain.workloads import Workload
 from tokopt.search import SearchSpace, holds
 
@@ -26,7 +26,7 @@ TITLES = {
 
 def life_cycle(bench: Bench) -> LifeCycleAnswer:
     """Return the stages that the catalog's row about the accelerator documents; what it leaves out stays unknown."""
-    platform = bench.asked.catalog.platform_of(bench.accelerator)
+    platform = platform_of(bench.accelerator, bench.asked.catalog.platforms.values())
     if platform is None:
         stages = tuple(StageAnswer(stage=stage.value, documented="", source="") for stage in Stage)
         return LifeCycleAnswer(platform="", stages=stages, listed_models="", note="", sources=())

@@ -9,7 +9,7 @@ from typing import Any
 from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import NumberFormat
 from tokopt.domain.auditing import Case, FeatureAnswer, Gain, MissingAnswer, PrecisionAnswer
-from tokopt.domain.features import SWITCHABLE, Feature
+from tokopt.domain.features import HIDING_THE_HOST, SWITCHABLE, Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import Plan, Status
 from tokopt.errors import InputError
@@ -38,6 +38,7 @@ TITLES = {
     "prefix_caching": "prefix caching",
     "chunked_prefill": "chunked prefill",
     "cuda_graphs": "captured graphs",
+    "overlap_scheduling": "overlap scheduling",
     "kv_routing": "KV-aware routing",
     "kv_offload": "KV offload",
     "fp8": "FP8 arithmetic",
@@ -264,6 +265,9 @@ def _without_feature(bench: Bench, feature: Feature, named: MissingAnswer) -> Mi
         return named.model_copy(update=found)
     if feature not in SWITCHABLE:
         return named.model_copy(update={"note": "what doing without costs is not modelled"})
+    if feature in HIDING_THE_HOST:
+        # An engine that lacks it was measured as it is: what its host takes is in its own constants.
+        return _elsewhere(bench, named, {}, {"disable": feature.value})
     granted = NEED_EACH_OTHER if feature in NEED_EACH_OTHER else (feature,)
     condition: str = WITHIN
     changes: dict[str, Any] = {}

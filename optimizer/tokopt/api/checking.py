@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.checking import CheckInputs, check_plan
 from tokopt.domain.expert_traffic import UNIFORM
+from tokopt.domain.host_times import slower
 from tokopt.domain.plans import Plan
 from tokopt.errors import InputError
 
@@ -50,6 +51,7 @@ def read_plan(source: Plan | str | Path | Mapping[str, Any]) -> Plan:
 def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:
     """Return the records that a plan's request names."""
     request = plan.request
+    exposed = any(item.deployment.without for item in plan.fleet)
     return CheckInputs(
         llms={asked.llm: catalog.llm(asked.llm) for asked in request.served_classes()},
         accelerators=catalog.accelerators,
@@ -58,6 +60,7 @@ def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:
         kv_bits={name: kv.bits for name, kv in catalog.kv_precisions.items()},
         speculators=catalog.speculators if _speculators_named(plan) else {},
         expert_traffic=None if request.expert_traffic == UNIFORM else traffic_named(catalog, request.expert_traffic),
+        host_times=slower(catalog.host_times, request.robust) if exposed else {},
         calibration=catalog.calibration.slower(request.robust),
         offers=catalog.price_list(request.prices, rates=request.rates, selection=selected_prices(request)).offers,
     )

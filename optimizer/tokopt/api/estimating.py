@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from tokopt.domain.caching import Reuse
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
 from tokopt.domain.estimates import Estimate, Interval, MemoryGib
 from tokopt.domain.expert_traffic import UNIFORM
-from tokopt.domain.speculators import Domain
+from tokopt.domain.features import ON_BY_DEFAULT
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
+from tokopt.perf.chunks import whole_prompt_tokens
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_shares, steady_at, time_shares
 from tokopt.perf.layouts import DEGREES
@@ -22,6 +24,7 @@ from tokopt.perf.queueing import (
     at_rate,
     saturation,
 )
+from tokopt.perf.serving import Steady
 from tokopt.perf.speculation import acceptance_unsure
 from tokopt.perf.step import worker_steps
 from tokopt.silicon import SiliconSteps
@@ -33,7 +36,7 @@ from .expert_traffic import popularity_spread, said_of_traffic, spreads_experts,
 from .items import latency_ms
 from .loads import Figures, closed_loop_figures, prefill_fits, slots_per_worker
 from .ranges import THROUGHPUT, TPOT, TTFT, clock_unsure, factors, outside, resolved_traits
-from .requests import resolve_workload
+from .requests import disabled_features, resolve_workload
 from .resolved import Resolved, check_layout, estimate_provenance, named, parse_pool, resolve
 from .second_opinion import (
     BOTH,
@@ -49,6 +52,7 @@ from .second_opinion import (
 )
 from .space import check_context
 from .speculating import asked_drafts
+from .switched_off import host_unsure, switched_off_said, whole_prompts_said
 
 UNCALIBRATED = (
     "a step takes what its kernels took alone: nothing between kernels, nothing fitted to serving, so no 80 % range"
@@ -88,6 +92,7 @@ def estimate(
     replicas: float | None = None,
     concurrency: float | None = None,
     rate: str | None = None,
+    disable: str | Sequence[str] | None = None,
     perf: str = MODEL,
     catalog: str | Catalog | None = None,
 ) -> Estimate:
@@ -126,6 +131,8 @@ def estimate(
         replicas: Replicas like this one that share the traffic.
         concurrency: Requests in flight: a closed loop, as benchmarks run.
         rate: Requests a second, like `8req/s`: open traffic.
+        disable: What engines have on by default, to do without: `chunked_prefill`, `cuda_graphs`,
+            `overlap_scheduling`. Nothing where the framework does not have it there.
         perf: Where step times come from: `model`; `silicon`, NVIDIA's measured operator database (needs the extra
             `silicon`); or `both`: the model's answer, with the other one next to it in `second_opinion`.
         catalog: A catalog or an overlay directory.
@@ -150,10 +157,12 @@ def estimate(
         kv_precision=kv_precision,
         speculator=speculator,
         domain=shape.domain,
+        disabled=disabled_features(disable, ON_BY_DEFAULT),
     ).in_traffic(popularity_spread(loaded, expert_traffic))
     check_context(llm, shape)
+    budget = step_budget(resolved, shape, chunk_tokens)
     degrees = (tp, pp, ep, dp, cp, dcp)
-    deployment = described(resolved, degrees, prefill, decode, drafts, chunk_tokens, max_running)
+    deployment = described(resolved, degrees, prefill, decode, drafts, budget, max_running)
     deployment = with_spread_experts(resolved, deployment, redundant=redundant_experts, two_batch=two_batch_overlap)
     if (concurrency is None) == (rate is None):
         raise InputError("give the load once: --concurrency 64 (closed loop) or --rate 8req/s (open traffic)")
@@ -229,8 +238,17 @@ def described(
         speculator=resolved.speculator.name if resolved.speculator and drafts else None,
         chunk_tokens=chunk_tokens,
         max_running_requests=max_running,
+        without=resolved.without,
         **pools,
     )
+
+
+def step_budget(resolved: Resolved, workload: Workload, chunk_tokens: int) -> int:
+    """Return the token budget of a prefill step: as asked, or what whole prompts need where nothing cuts them."""
+    if resolved.cuts_prompts:
+        return chunk_tokens
+    most = resolved.llm.max_context_tokens
+    return max(chunk_tokens, whole_prompt_tokens(workload.input_tokens, workload.input_cv, most=most))
 
 
 def _check_drafts(resolved: Resolved, drafts: int) -> None:
@@ -368,13 +386,26 @@ def _estimate(
         accelerators=gpus,
         interval={}
         if database is not None
-        else _ranges(catalog, resolved, deployment, figures, output, total, workload.domain),
+        else _ranges(catalog, resolved, deployment, figures, output, total, workload),
         extrapolated=outside(
             catalog.calibration, resolved_traits(resolved), workload.input_tokens, workload.output_tokens
         ),
-        assumptions=(*said_of(resolved, deployment, workload), *([] if used is None else [UNCALIBRATED])),
+        assumptions=(
+            *said_of(resolved, deployment, workload),
+            *_said_of_host(catalog, resolved, deployment, workload, state),
+            *([] if used is None else [UNCALIBRATED]),
+        ),
         provenance=estimate_provenance(catalog, resolved, used),
     )
+
+
+def _said_of_host(
+    catalog: Catalog, resolved: Resolved, deployment: Deployment, workload: Workload, state: Steady
+) -> list[str]:
+    said = switched_off_said(catalog, [deployment])
+    if not resolved.cuts_prompts:
+        said.append(whole_prompts_said(deployment, workload.input_tokens, float(np.squeeze(state.prefill_s))))
+    return said
 
 
 def _ranges(
@@ -384,18 +415,19 @@ def _ranges(
     figures: Figures,
     output: float,
     total: float,
-    domain: Domain | None,
+    workload: Workload,
 ) -> dict[str, Interval]:
     """Return the 80 % ranges of what the model says with its own step times."""
     traits, mode = resolved_traits(resolved), deployment.mode
     wider = clock_unsure(resolved.accelerator)
+    hosts = host_unsure(catalog, resolved.llm, deployment, workload, running=figures.running)
     unsure = 1.0
     if resolved.speculator is not None and deployment.speculation_depth:
-        unsure = acceptance_unsure(resolved.speculator, domain, deployment.speculation_depth)
+        unsure = acceptance_unsure(resolved.speculator, workload.domain, deployment.speculation_depth)
 
     def around(figure: str, value: float) -> Interval:
         known = factors(catalog.calibration, traits, mode, figure).widened(wider)
-        return (known if figure == TTFT else known.widened(unsure)).around(value)
+        return (known if figure == TTFT else known.widened(unsure).widened(hosts)).around(value)
 
     interval = {
         "output_tokens_per_s_per_gpu": around(THROUGHPUT, output),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.demand import WorkloadClass
-from tokopt.domain.features import SWITCHABLE, Feature
+from tokopt.domain.features import ON_BY_DEFAULT, SWITCHABLE, Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import Plan, PowerSettings
 from tokopt.errors import InputError
@@ -357,7 +357,8 @@ FACTORS: tuple[FactorRow, ...] = (
         revert=lambda world, s: replace(world, usd_per_kwh=usual_usd_per_kwh(s.catalog)),
     ),
 )
-# Features that a row above takes care of, and the one that a baseline needs too: without it no large model fits.
+# Features that a row above takes care of, and those that a baseline has too: without pipelines no large model fits, and
+# what engines have on by default is no step from one fleet to another.
 _COVERED = (
     *SPECULATION,
     Feature.DISAGG,
@@ -365,6 +366,7 @@ _COVERED = (
     Feature.ATTENTION_DP,
     Feature.PIPELINE_PARALLEL,
     Feature.PREFIX_CACHING,
+    *ON_BY_DEFAULT,
 )
 
 

@@ -60,6 +60,9 @@ FEATURE_TITLES: Mapping[Feature, str] = {
     Feature.EXPERT_REDUNDANCY: "redundant experts",
     Feature.KV_ROUTING: "KV-aware routing",
     Feature.KV_OFFLOAD: "KV offload",
+    Feature.CHUNKED_PREFILL: "chunked prefill",
+    Feature.CUDA_GRAPHS: "captured graphs",
+    Feature.OVERLAP_SCHEDULING: "overlap scheduling",
 }
 
 

@@ -65,3 +65,13 @@ class Found:
         """Return the number of the class that an item serves."""
         served = next(iter(item.share_of_traffic))
         return next(number for number, asked in enumerate(self.classes) if asked.name == served)
+
+    def row_of(self, item: FleetItem) -> PricedCandidate:
+        """Return the column that an item was made of."""
+        return next(
+            row
+            for row in self.columns
+            if row.candidate.deployment == item.deployment
+            and row.offer.instance_type == item.instance_type
+            and self.classes[row.service].name in item.share_of_traffic
+        )

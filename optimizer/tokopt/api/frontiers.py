@@ -28,6 +28,7 @@ from .requests import disabled_features, names, resolve_workload
 from .resolved import estimate_provenance, named, resolve
 from .space import search_space, supported
 from .speculating import acceptance_said, speculation_unsure
+from .switched_off import host_unsure, switched_off_said
 
 # A first token within this makes a point one that somebody would run: beyond, throughput is bought with waiting.
 SLOWEST_FIRST_TOKEN_MS = 60_000.0
@@ -139,6 +140,7 @@ def frontier(
         factors(loaded.calibration, t, p.deployment.mode, THROUGHPUT)
         .widened(clock_unsure(a))
         .widened(speculation_unsure(p.deployment, drafters, shape.domain))
+        .widened(host_unsure(loaded, llm, p.deployment, shape, running=p.deployment.max_running_requests or 1))
         for t, (a, p) in zip(traits, found, strict=True)
     )
     widest = max(ranges, key=lambda f: f.high / f.low)
@@ -157,12 +159,14 @@ def frontier(
         prices_as_of=as_of,
         interval={"output_tokens_per_s_per_gpu": widest.around(1.0)},
         extrapolated=any(outside(loaded.calibration, t, shape.input_tokens, shape.output_tokens) for t in traits),
-        assumptions=_said(shape, [point.deployment for _, point in found], drafters),
+        assumptions=_said(shape, [point.deployment for _, point in found], drafters, loaded),
         provenance=estimate_provenance(loaded, resolved),
     )
 
 
-def _said(shape: Workload, shown: Sequence[Deployment], drafters: Mapping[str, Speculator]) -> tuple[str, ...]:
+def _said(
+    shape: Workload, shown: Sequence[Deployment], drafters: Mapping[str, Speculator], catalog: Catalog
+) -> tuple[str, ...]:
     """Return what the points take for granted."""
     drafting = sorted({each.speculator for each in shown if each.speculator})
     return (
@@ -172,6 +176,7 @@ def _said(shape: Workload, shown: Sequence[Deployment], drafters: Mapping[str, S
         *([f"an endless prefix cache: {shape.prefix_share:.0%} of prompts are found"] if shape.reuse else []),
         tried_said([shape.input_tokens]),
         *context_said(shown),
+        *switched_off_said(catalog, shown),
     )
 
 

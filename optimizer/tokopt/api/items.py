@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tokopt.cost import usd_per_million_tokens
 from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import LatencyMs, MemoryGib
-from tokopt.domain.features import Feature
+from tokopt.domain.features import ON_BY_DEFAULT, Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import FleetItem, ItemPeriod
 from tokopt.domain.workloads import Workload
@@ -51,6 +51,7 @@ def features(family: Family, deployment: Deployment) -> dict[str, int | float | 
         "continuous_batching": True,
         "chunk_tokens": deployment.chunk_tokens,
         "kv_precision": deployment.kv_precision,
+        **{feature.value: True for feature in ON_BY_DEFAULT if feature in family.features},
     }
     if deployment.speculation_depth:
         on["speculation"] = family.speculator.method.value if family.speculator else Feature.MTP.value

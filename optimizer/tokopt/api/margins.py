@@ -106,7 +106,7 @@ def _sizes_now(found: Found, problem: FleetProblem, solution: FleetSolution) -> 
 
 def _latencies(found: Found, item: FleetItem, gain: float) -> list[Binding]:
     """Return the main item's own limits: latency, load and memory."""
-    row = _row_of(found, item)
+    row = found.row_of(item)
     sla = found.classes[row.service].sla
     name = sla.statistic.value
     rows = []
@@ -135,16 +135,6 @@ def _latencies(found: Found, item: FleetItem, gain: float) -> list[Binding]:
         detail = f"{item.memory_gib.free:.1f} GiB a device are free on {item.accelerator} at the running cap"
         rows.append(Binding(constraint="memory", detail=detail, slack=item.memory_gib.free))
     return rows
-
-
-def _row_of(found: Found, item: FleetItem) -> PricedCandidate:
-    return next(
-        row
-        for row in found.columns
-        if row.candidate.deployment == item.deployment
-        and row.offer.instance_type == item.instance_type
-        and found.classes[row.service].name in item.share_of_traffic
-    )
 
 
 def marginal_values(
@@ -226,7 +216,7 @@ def _slower_pool(row: PricedCandidate) -> str:
 
 def gain_of_a_millisecond(found: Found, item: FleetItem) -> float:
     """Return the relative gain in capacity from one more millisecond of TPOT, the set-up unchanged but for its cap."""
-    row = _row_of(found, item)
+    row = found.row_of(item)
     sla, service = found.classes[row.service].sla, found.services[row.service]
     if sla.tpot_ms is None:
         return 0.0
@@ -239,7 +229,7 @@ def gain_of_a_millisecond(found: Found, item: FleetItem) -> float:
 
 def _latency_worth(found: Found, item: FleetItem, worth: float) -> list[Marginal]:
     """Return what one more millisecond of TPOT is worth on the main item."""
-    row = _row_of(found, item)
+    row = found.row_of(item)
     if found.classes[row.service].sla.tpot_ms is None:
         return []
     price = item.usd_per_hour / (item.output_tokens_per_s * 3600.0 / 1e6)

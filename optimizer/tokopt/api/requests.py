@@ -24,7 +24,7 @@ DEFAULT_TTFT_S_PER_INPUT_TOKEN = 1e-3
 LEAST_DEMAND_PER_S = 1e-4
 
 
-def disabled_features(chosen: str | Sequence[str] | None) -> tuple[Feature, ...]:
+def disabled_features(chosen: str | Sequence[str] | None, among: Sequence[Feature] = SWITCHABLE) -> tuple[Feature, ...]:
     """Return the features of `--disable`, in the order of the catalog.
 
     Raises:
@@ -32,9 +32,9 @@ def disabled_features(chosen: str | Sequence[str] | None) -> tuple[Feature, ...]
     """
     wanted = names(chosen)
     for name in wanted:
-        if name not in SWITCHABLE:
-            raise InputError(f"--disable: {name!r} is not one of {', '.join(SWITCHABLE)}")
-    return tuple(feature for feature in SWITCHABLE if feature in wanted)
+        if name not in among:
+            raise InputError(f"--disable: {name!r} is not one of {', '.join(among)}")
+    return tuple(feature for feature in among if feature in wanted)
 
 
 def parse_sla(text: str | Sla) -> tuple[Sla, bool]:

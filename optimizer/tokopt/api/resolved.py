@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from tokopt.domain.accelerators import Accelerator, Framework, FrameworkSupport,
 from tokopt.domain.calibration import Constants
 from tokopt.domain.deployments import Layout, Pool
 from tokopt.domain.estimates import EstimateProvenance, OperatorDatabase
-from tokopt.domain.features import Feature
+from tokopt.domain.features import ON_BY_DEFAULT, Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.speculators import OWN_MODULES, Domain, Speculator
 from tokopt.errors import InputError
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.constants import acceptance_chances, constants_for, weakest_origin
+from tokopt.perf.host import exposed, exposes, host_times
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.speculation import accepted_tokens, draft_chances
 from tokopt.version import __version__
@@ -41,6 +43,13 @@ class Resolved:
     model: LlmArithmetic
     speculator: Speculator | None  # None: the modules that the checkpoint ships
     chances: tuple[float, ...]
+    without: tuple[Feature, ...] = ()  # what the framework has on by default there, and is switched off
+
+    @property
+    def cuts_prompts(self) -> bool:
+        """Whether prompts are prefilled in chunks."""
+        support = self.framework.support[self.accelerator.hardware]
+        return Feature.CHUNKED_PREFILL in support.features and Feature.CHUNKED_PREFILL not in self.without
 
     def machine_with(self, constants: Constants) -> Machine:
         """Return the sustained rates under other constants."""
@@ -65,12 +74,13 @@ def resolve(
     kv_precision: str | None,
     speculator: str | None = None,
     domain: Domain | None = None,
+    disabled: Collection[Feature] = (),
 ) -> Resolved:
     """Return the records and rates of a deployment; what is not named is chosen and can be read off the result.
 
     Defaults: the first framework of the catalog that runs there, the checkpoint's own precision, and the cache that the
     precision asks for where the framework has it; drafts by the modules that the checkpoint ships. `domain` is what
-    texts are about.
+    texts are about; `disabled` is what to do without where the framework has it.
 
     Raises:
         InputError: An unknown name, or a combination that the catalog says is not supported.
@@ -99,6 +109,8 @@ def resolve(
         cache = support.kv_precisions[0]
     drafts = _speculator(catalog, speculator, llm, chosen, support)
     constants = constants_for(catalog.calibration, accelerator, chosen, weights, llm.name)
+    without = tuple(f for f in ON_BY_DEFAULT if f in disabled and f in support.features)
+    rates = machine(accelerator, chosen, weights, constants)
     return Resolved(
         llm=llm,
         accelerator=accelerator,
@@ -106,10 +118,11 @@ def resolve(
         precision=weights,
         kv_precision=cache,
         constants=constants,
-        machine=machine(accelerator, chosen, weights, constants),
+        machine=exposed(rates, without, host_times(catalog.host_times)) if exposes(without) else rates,
         model=llm_arithmetic(llm, weights, catalog.kv_precisions[cache].bits, drafts),
         speculator=drafts,
         chances=draft_chances(drafts, domain) if drafts else acceptance_chances(catalog.calibration, llm.name),
+        without=without,
     )
 
 

@@ -11,6 +11,7 @@ from tokopt.domain.deployments import Deployment
 from tokopt.domain.estimates import Estimate, OperatorDatabase, SecondOpinion
 from tokopt.errors import InputError, unknown_name
 from tokopt.perf.deployed import decode_layout
+from tokopt.perf.host import exposes
 from tokopt.perf.queueing import Profile
 from tokopt.silicon import SiliconSteps, require_package, step_source
 
@@ -74,6 +75,8 @@ def refuse_unknown(database: SiliconSteps, deployment: Deployment) -> None:
     """Raise InputError, saying why, where the database has no answer for a deployment's layouts."""
     if deployment.speculator is not None:
         raise InputError(f"the operator database has no times of drafts by {deployment.speculator}")
+    if exposes(deployment.without):
+        raise InputError("the operator database has kernels' own times only, not what hosts take without a feature")
     layout, _ = decode_layout(deployment)
     reason = database.reason(layout, deployment.speculation_depth)
     if not reason and deployment.prefill is not None:

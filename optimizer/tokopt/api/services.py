@@ -128,7 +128,7 @@ def class_space(request: PlanRequest, catalog: Catalog, asked: WorkloadClass) ->
         modes=request.modes,
         disabled=request.disabled_features,
         expert_traffic=request.expert_traffic,
-        calibration=catalog.calibration.slower(request.robust),
+        robust=request.robust,
     )
     if space.workload.reuse is not None:
         power_w = None if request.power_kw is None else request.power_kw * KW

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator
-from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import ServingMode
 from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.features import Feature
+from tokopt.domain.host_times import slower
 from tokopt.domain.llms import Llm
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.errors import InputError
+from tokopt.perf.host import exposes
 from tokopt.search import SearchSpace
 
 from .expert_traffic import popularity_spread
@@ -31,12 +32,12 @@ def search_space(
     kv_precisions: tuple[str, ...],
     modes: tuple[ServingMode, ...],
     disabled: tuple[Feature, ...] = (),
-    calibration: Calibration | None = None,
+    robust: float = 0.0,
     expert_traffic: str = UNIFORM,
 ) -> SearchSpace:
     """Return the space of a request; empty selections mean everything that is served by default.
 
-    `calibration` replaces the catalog's.
+    `robust` is the share by which throughput stays behind what the catalog's constants say.
 
     Raises:
         InputError: An unknown name, a precision that the model is not published in, or a context that is too long.
@@ -55,11 +56,12 @@ def search_space(
         precisions=chosen,
         kv_bits={name: catalog.kv_precision(name).bits for name in kv_precisions or KV_BY_DEFAULT},
         modes=modes or tuple(ServingMode),
-        calibration=calibration or catalog.calibration,
+        calibration=catalog.calibration.slower(robust),
         chosen_precisions=bool(precisions),
         disabled=frozenset(disabled),
         popularity_spread=popularity_spread(catalog, expert_traffic),
         speculators=catalog.speculators_for(llm.name, workload.domain),
+        host_times=slower(catalog.host_times, robust) if exposes(disabled) else {},
     )
 
 

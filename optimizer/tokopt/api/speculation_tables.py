@@ -9,7 +9,7 @@ import numpy as np
 
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.deployments import Deployment, ServingMode
-from tokopt.domain.features import Feature
+from tokopt.domain.features import ON_BY_DEFAULT, Feature
 from tokopt.domain.speculation import SpeculationCell, SpeculationRow, SpeculationTable
 from tokopt.domain.speculators import OWN_MODULES
 from tokopt.domain.workloads import Workload
@@ -18,11 +18,12 @@ from tokopt.perf.deployed import decode_layout, decode_worker
 from tokopt.perf.describe import memory_slots, steady_at
 from tokopt.units import MS
 
-from .estimating import described
-from .requests import resolve_workload
+from .estimating import described, step_budget
+from .requests import disabled_features, resolve_workload
 from .resolved import Resolved, estimate_provenance, named, resolve
 from .space import check_context
 from .speculating import acceptance_said
+from .switched_off import switched_off_said
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 DEEPEST_OWN = 3  # draft tokens by a checkpoint's own modules
@@ -49,6 +50,7 @@ def speculation_table(
     isl: float | None = None,
     osl: float | None = None,
     prefix_share: float | None = None,
+    disable: str | Sequence[str] | None = None,
     batches: Sequence[int] = BATCHES,
     catalog: str | Catalog | None = None,
 ) -> SpeculationTable:
@@ -79,6 +81,7 @@ def speculation_table(
         isl: Mean input tokens.
         osl: Mean output tokens.
         prefix_share: Share of input tokens found in the prefix cache.
+        disable: What engines have on by default, to do without, as in `estimate`.
         batches: Decoding sequences of a worker, one row each.
         catalog: A catalog or an overlay directory.
 
@@ -93,12 +96,14 @@ def speculation_table(
     check_context(llm, shape)
     drafts = speculator or _default(loaded, llm.name, llm.mtp_layers, shape)
     ask: dict[str, Any] = {"gpu": gpu, "framework": framework, "precision": precision, "kv_precision": kv_precision}
-    resolved = resolve(loaded, llm=llm, speculator=drafts, domain=shape.domain, **ask)
+    off = disabled_features(disable, ON_BY_DEFAULT)
+    resolved = resolve(loaded, llm=llm, speculator=drafts, domain=shape.domain, disabled=off, **ask)
     own = resolved.speculator
     if own is None and not llm.mtp_layers:
         raise InputError(f"{llm.name} ships no multi-token prediction: name another --speculator")
     deepest = own.deepest if own else DEEPEST_OWN
-    plain = described(resolved, (tp, pp, ep, dp, cp, dcp), prefill, decode, 0, chunk_tokens, None)
+    budget = step_budget(resolved, shape, chunk_tokens)
+    plain = described(resolved, (tp, pp, ep, dp, cp, dcp), prefill, decode, 0, budget, None)
     rows = tuple(_row(resolved, plain, shape, batch, deepest) for batch in sorted(set(batches)))
     gaining = [row.batch for row in rows if any(cell.gain > 1.0 for cell in row.cells[1:])]
     from_here = [row.batch for row in rows if not gaining or row.batch > max(gaining)]
@@ -116,6 +121,7 @@ def speculation_table(
             f"{shape.input_tokens:,.0f} tokens in, {shape.output_tokens:,.0f} out on average; a batch is what one "
             "worker decodes at a time, in a steady state",
             *(acceptance_said(own, shape.domain) if own else _own_said(loaded, llm.name)),
+            *switched_off_said(loaded, [plain]),
         ),
         provenance=estimate_provenance(loaded, resolved),
     )

@@ -16,6 +16,7 @@ from tokopt.domain.accelerators import Accelerator, Framework, KvPrecision, Prec
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.economics import PublishedEconomics
 from tokopt.domain.expert_traffic import ExpertTraffic
+from tokopt.domain.host_times import HostTime
 from tokopt.domain.llms import Llm
 from tokopt.domain.measurements import MeasurementFamily, PowerReading
 from tokopt.domain.offers import Offer, OwnershipProfile, PriceList, PriceSelection
@@ -89,6 +90,11 @@ class Catalog:
         return self._table("frameworks.yaml", rows.FrameworkRow, hardware.framework_record)
 
     @cached_property
+    def host_times(self) -> Mapping[str, HostTime]:
+        """What hosts take for their part of a step, by what they do."""
+        return self._table("host_times.yaml", rows.HostTimeRow, hardware.host_time_record)
+
+    @cached_property
     def workloads(self) -> Mapping[str, Workload]:
         """Workloads by name."""
         return self._table("workloads.yaml", rows.WorkloadRow, hardware.workload_record)
@@ -126,12 +132,6 @@ class Catalog:
     def platforms(self) -> Mapping[str, Platform]:
         """What vendors document about their accelerators beyond serving, by name."""
         return self._table("platforms.yaml", rows.PlatformRow, hardware.platform_record)
-
-    def platform_of(self, accelerator: Accelerator) -> Platform | None:
-        """Return what is documented about an accelerator: of its generation, or else of its vendor's accelerators."""
-        of_vendor = [p for p in self.platforms.values() if p.vendor == accelerator.vendor]
-        fitting = [p for p in of_vendor if not p.generations or accelerator.generation in p.generations]
-        return max(fitting, key=lambda platform: bool(platform.generations), default=None)
 
     @cached_property
     def sites(self) -> Mapping[str, Site]:

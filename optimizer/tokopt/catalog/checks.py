@@ -22,6 +22,7 @@ _TABLES: Final = (
     "kv_precisions",
     "expert_traffic",
     "frameworks",
+    "host_times",
     "workloads",
     "speculators",
     "benchmarks",
@@ -77,7 +78,7 @@ def _unknown_files(catalog: Catalog) -> Iterator[str]:
 
 
 def _unknown_sources(catalog: Catalog) -> Iterator[str]:
-    for table in (*_ALIASED, "power_readings", "platforms", "published_economics", "ownership"):
+    for table in (*_ALIASED, "host_times", "power_readings", "platforms", "published_economics", "ownership"):
         for name, record in getattr(catalog, table).items():
             for field, key in _source_keys(record):
                 if key not in catalog.sources:

@@ -17,6 +17,7 @@ from tokopt.catalog.rows import (
     EconomicsRow,
     ExpertTrafficRow,
     FrameworkRow,
+    HostTimeRow,
     KvPrecisionRow,
     PlatformRow,
     PowerReadingRow,
@@ -37,12 +38,13 @@ from tokopt.domain.accelerators import (
 )
 from tokopt.domain.economics import EconomicsFigures, EconomicsLine, PublishedEconomics
 from tokopt.domain.expert_traffic import ExpertTraffic
+from tokopt.domain.host_times import HostTime, HostWork
 from tokopt.domain.measurements import PowerReading
 from tokopt.domain.platforms import Documented, Platform
 from tokopt.domain.provenance import Source
 from tokopt.domain.workloads import Benchmark, Workload
 from tokopt.errors import CatalogError
-from tokopt.units import GB, GIB, KW, TFLOP
+from tokopt.units import GB, GIB, KW, TFLOP, US
 
 _BITS_PER_BYTE: Final = 8.0
 _SOURCED_APART: Final = frozenset(
@@ -280,6 +282,27 @@ def platform_record(name: str, row: PlatformRow) -> Platform:
         generations=row.generations,
         stages={stage: Documented(words=each.tools, source=each.source) for stage, each in row.stages.items()},
         listed_models=None if listed is None else Documented(words=listed.names, source=listed.source),
+        source=row.source,
+        sources=_sources(row),
+        observed_on=row.observed_on.isoformat(),
+        note=row.note,
+    )
+
+
+def host_time_record(name: str, row: HostTimeRow) -> HostTime:
+    """Return the record of one piece of a host's work, in SI.
+
+    Raises:
+        CatalogError: There is no such work.
+    """
+    if name not in HostWork.__members__.values():
+        raise CatalogError(f"not a host's work: the entries are {', '.join(HostWork)}")
+    return HostTime(
+        name=name,
+        title=row.title,
+        value_s=row.value_us * US,
+        low_s=row.low_us * US,
+        high_s=row.high_us * US,
         source=row.source,
         sources=_sources(row),
         observed_on=row.observed_on.isoformat(),

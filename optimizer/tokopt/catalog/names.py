@@ -14,6 +14,7 @@ KNOWN_ENTRIES: Final = (
     "calibration",
     "expert_traffic.yaml",
     "frameworks.yaml",
+    "host_times.yaml",
     "kv_precisions.yaml",
     "llms",
     "measurements",

@@ -7,9 +7,9 @@ Values that are not known are left out: `null` is refused.
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from tokopt.catalog.files import Row
@@ -240,6 +240,21 @@ class FrameworkRow(SourcedRow):
         default={}, description="Keys in sources.yaml of features that have sources of their own, wherever it has them"
     )
     support: tuple[FrameworkSupportRow, ...] = Field(min_length=1, description="One entry a group of accelerators")
+
+
+class HostTimeRow(SourcedRow):
+    """How long a host takes for a piece of its work for a step, where nothing hides it (host_times.yaml)."""
+
+    title: Text = Field(description="What the host does, in words")
+    value_us: Positive = Field(description="Time that it takes [us]")
+    low_us: Positive = Field(description="Least of the published figures, on the fastest engine [us]")
+    high_us: Positive = Field(description="Most of the published figures, on the slowest engine [us]")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low_us <= self.value_us <= self.high_us:
+            raise PydanticCustomError("unordered", "low_us, value_us and high_us rise in this order")
+        return self
 
 
 class ReuseRow(Row):

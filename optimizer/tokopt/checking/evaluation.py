@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -9,7 +10,13 @@ from tokopt.checking.arithmetic import llm_sums
 from tokopt.checking.experts import popularity_sigma
 from tokopt.checking.inputs import CheckInputs
 from tokopt.checking.latency import Profile, knots, profile_of
-from tokopt.checking.rates import constants_of, drafted_tokens_per_step, sustained_rates, tokens_per_step
+from tokopt.checking.rates import (
+    constants_of,
+    drafted_tokens_per_step,
+    sustained_rates,
+    tokens_per_step,
+    with_host_exposed,
+)
 from tokopt.checking.replica import (
     Lengths,
     Memory,
@@ -25,6 +32,7 @@ from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout
+from tokopt.domain.host_times import HostTime
 from tokopt.domain.llms import Llm
 from tokopt.domain.speculators import Speculator
 from tokopt.units import MS
@@ -61,6 +69,7 @@ class _Records:
     precision: Precision
     calibration: Calibration
     speculator: Speculator | None
+    host_times: Mapping[str, HostTime]
     kv_bits: float
     popularity_sigma: float
 
@@ -72,6 +81,7 @@ class _Records:
             self.precision,
             self.calibration,
             self.speculator,
+            self.host_times,
         )
         return (*map(id, records), self.kv_bits, self.popularity_sigma)
 
@@ -90,6 +100,7 @@ def _records(deployment: Deployment, llm: Llm, inputs: CheckInputs) -> _Records:
         precision=inputs.precisions[deployment.precision],
         calibration=inputs.calibration,
         speculator=inputs.speculators[deployment.speculator] if deployment.speculator is not None else None,
+        host_times=inputs.host_times,
         kv_bits=inputs.kv_bits[deployment.kv_precision],
         popularity_sigma=popularity_sigma(inputs.expert_traffic),
     )
@@ -167,7 +178,9 @@ def _worker(
     return Worker(
         sums=llm_sums(records.llm, records.precision, records.kv_bits, records.speculator),
         rates=replace(
-            rates, popularity_sigma=records.popularity_sigma, halved_from=float(records.framework.two_batch_tokens)
+            with_host_exposed(rates, deployment.without, records.host_times),
+            popularity_sigma=records.popularity_sigma,
+            halved_from=float(records.framework.two_batch_tokens),
         ),
         layout=layout,
         depth=depth,

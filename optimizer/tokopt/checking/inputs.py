@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.expert_traffic import ExpertTraffic
+from tokopt.domain.host_times import HostTime
 from tokopt.domain.llms import Llm
 from tokopt.domain.offers import Offer
 from tokopt.domain.speculators import Speculator
@@ -29,3 +30,4 @@ class CheckInputs:
     offers: Sequence[Offer]
     speculators: Mapping[str, Speculator] = field(default_factory=dict)  # empty where no deployment names one
     expert_traffic: ExpertTraffic | None = None  # of the request; None = experts are asked for alike
+    host_times: Mapping[str, HostTime] = field(default_factory=dict)  # empty where no deployment exposes its host

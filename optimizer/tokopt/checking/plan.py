@@ -37,6 +37,7 @@ from tokopt.checking.setups import (
     names_known,
     supported,
 )
+from tokopt.checking.switches import prompts_fit_a_step, switches_agree
 from tokopt.checking.totals import (
     context_fits,
     demand_met,
@@ -55,7 +56,7 @@ Rule = Callable[[Case], list[str]]
 # Each group of rules needs that those before it found nothing.
 DEPLOYMENT_RULES: tuple[tuple[Rule, ...], ...] = (
     (names_known, mode_complete),
-    (fields_agree, supported, layout_legal, cap_legal),
+    (fields_agree, supported, switches_agree, prompts_fit_a_step, layout_legal, cap_legal),
     (fits_in_memory, memory_stated, caches_settled, served_within_limits, capacity_within_limits),
 )
 PURCHASE_RULES: tuple[Rule, ...] = (

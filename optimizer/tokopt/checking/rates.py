@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from tokopt.domain.accelerators import Accelerator, Framework, NumberFormat, Precision, Topology
 from tokopt.domain.calibration import Calibration, Constants, Link
+from tokopt.domain.features import Feature
+from tokopt.domain.host_times import HostTime, HostWork
 from tokopt.domain.speculators import Domain, Speculator
 from tokopt.errors import InputError
 
@@ -38,6 +41,10 @@ class Rates:
     pipelines_chunks: bool = False  # chunks of one prompt are on several pipeline stages at a time
     popularity_sigma: float = 0.0  # of the logarithm of how much experts are asked for; 0 = alike
     halved_from: float = 2.0  # tokens of a rank from which on a step may run as halves
+    launched_layer_s: float = 0.0  # by the host, kernel by kernel; 0 = graphs are replayed
+    launched_experts_s: float = 0.0  # on top of it, where a layer has experts
+    idle_step_s: float = 0.0  # while a step is scheduled; 0 = that overlaps the step before
+    idle_sequence_s: float = 0.0  # the same for each sequence in it
 
 
 def shifted(value: float, link: Link, shift: float) -> float:
@@ -134,6 +141,20 @@ def sustained_rates(
         outside_bytes_per_s=outside or math.nan,
         pipelines_chunks=support is not None and "chunked_pipeline" in support.features,
     )
+
+
+def with_host_exposed(rates: Rates, without: Collection[str], host_times: Mapping[str, HostTime]) -> Rates:
+    """Return the rates of an accelerator that waits for its host where a deployment lacks what hides it."""
+
+    def seconds(work: HostWork) -> float:
+        return host_times[work.value].value_s
+
+    if Feature.CUDA_GRAPHS in without:
+        layer, experts = seconds(HostWork.LAYER), seconds(HostWork.EXPERT_LAYER)
+        rates = replace(rates, launched_layer_s=layer, launched_experts_s=experts)
+    if Feature.OVERLAP_SCHEDULING in without:
+        rates = replace(rates, idle_step_s=seconds(HostWork.STEP), idle_sequence_s=seconds(HostWork.SEQUENCE))
+    return rates
 
 
 def tokens_per_step(calibration: Calibration, llm_name: str, depth: int) -> float:

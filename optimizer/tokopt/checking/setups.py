@@ -14,7 +14,6 @@ from tokopt.domain.llms import AttentionKind, Llm
 from tokopt.domain.speculators import Method, Speculator
 from tokopt.units import GIB
 
-SEQUENCES_PER_RANK = 1024  # most requests in service for each attention rank and pipeline stage
 MOST_CHECKED = 1 << 20  # requests in service of one worker that a check goes through one by one
 
 
@@ -298,7 +297,8 @@ def cap_legal(case: Case) -> list[str]:
     cap = deployment.max_running_requests
     if cap is None:
         return [case.fault("concurrency_per_replica is not stated in the deployment (max_running_requests)")]
-    most = min(SEQUENCES_PER_RANK * layout.dp * layout.pp, MOST_CHECKED)
+    each = case.inputs.frameworks[deployment.framework].max_running_requests  # of an attention rank and pipeline stage
+    most = min(each * layout.dp * layout.pp, MOST_CHECKED)
     if cap % workers:
         return [case.fault(f"concurrency_per_replica {cap:,} does not split over {workers} decode workers")]
     if cap // workers > most:

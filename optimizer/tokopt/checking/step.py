@@ -38,12 +38,15 @@ def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float
     Stages of a pipeline wait for one another: 1 + bubble · (pp - 1); all of it takes `slowdown` times as long. Of the
     prompt tokens each of `cp` ranks takes its part; sequences decode on all of them.
     """
-    seconds = _whole_s(sums, rates, layout, tokens)
+    constants = rates.constants
+    slower = constants.slowdown * (1.0 + constants.pipeline_bubble * (layout.pp - 1))
+    launched = _launched_s(sums, rates, tokens) if tokens.sequences else 0.0
+    # Launches are queued while earlier kernels run, scheduling comes between steps; halves are launched one by one.
+    seconds = max(_whole_s(sums, rates, layout, tokens) * slower, launched)
     exchanging = layout.dp * layout.cp > 1 and layout.ep > 1
     if layout.two_batch_overlap and exchanging and tokens.total >= rates.halved_from:
-        seconds = min(seconds, _halves_s(sums, rates, layout, tokens))
-    constants = rates.constants
-    return seconds * constants.slowdown * (1.0 + constants.pipeline_bubble * (layout.pp - 1))
+        seconds = min(seconds, max(_halves_s(sums, rates, layout, tokens) * slower, 2.0 * launched))
+    return seconds + rates.idle_step_s + tokens.sequences * layout.dp * layout.pp * rates.idle_sequence_s
 
 
 def _halves_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
@@ -221,6 +224,14 @@ def _overhead_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> 
     scheduled = tokens.sequences * layout.dp * layout.pp
     scheduling = constants.step_overhead_s + scheduled * constants.sequence_overhead_s
     return launches * _layer_passes(sums, tokens) + scheduling
+
+
+def _launched_s(sums: LlmSums, rates: Rates, tokens: Tokens) -> float:
+    """Time of a decode step on a host that launches kernel by kernel: every layer, of the drafter too. [s]"""
+    passes = _layer_passes(sums, tokens)
+    drafter = sums.drafter.layers * tokens.drafts if sums.drafter is not None else 0.0
+    launches = (sums.layers * passes + drafter) * rates.launched_layer_s
+    return launches + sums.expert_layers * passes * rates.launched_experts_s
 
 
 def _launches_s(sums: LlmSums, rates: Rates) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tokopt.cli.options import expert_traffic, framing, lengths
+from tokopt.cli.options import expert_traffic, framing, lengths, several
 from tokopt.cli.output import print_json, print_report, require_writable
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
@@ -63,6 +63,7 @@ DEGREE = click.IntRange(min=1)
 @click.option(
     "--replicas", type=float, metavar="N", help="Replicas that share the traffic, for --router.  [default: 1]"
 )
+@several("--disable", metavar="FEATURE,...", help="To do without: chunked_prefill, cuda_graphs or overlap_scheduling.")
 @click.option("--concurrency", type=float, metavar="N", help="Load: requests in flight, as benchmarks run.")
 @click.option("--rate", metavar="RATE", help="Load: open traffic, like 8req/s.")
 @click.option(

@@ -7,6 +7,7 @@ from enum import StrEnum, unique
 from pydantic import BaseModel, ConfigDict, Field
 
 from tokopt.domain.caching import Caching
+from tokopt.domain.features import Feature
 
 
 @unique
@@ -76,6 +77,7 @@ class Deployment(BaseModel):
     chunk_tokens: int = Field(default=8192, ge=1)
     max_running_requests: int | None = Field(default=None, ge=1)  # of one replica; None = what memory allows
     caching: Caching | None = None  # None = nothing repeats, or the share that is found is given
+    without: tuple[Feature, ...] = ()  # of `features.ON_BY_DEFAULT`: those that are there, and switched off
 
     @property
     def accelerators(self) -> int:

@@ -22,7 +22,8 @@ class Feature(StrEnum):
     DECODE_CONTEXT_PARALLEL = "decode_context_parallel"  # the cache's tokens split where tp would copy it
     PREFIX_CACHING = "prefix_caching"
     CHUNKED_PREFILL = "chunked_prefill"
-    CUDA_GRAPHS = "cuda_graphs"
+    CUDA_GRAPHS = "cuda_graphs"  # launches of a decode step captured once and replayed as one
+    OVERLAP_SCHEDULING = "overlap_scheduling"  # the next step is scheduled while this one runs
     KV_ROUTING = "kv_routing"  # a router that sends requests to where their prefix is cached
     KV_OFFLOAD = "kv_offload"  # caches that continue in host memory or on SSD
     TWO_BATCH_OVERLAP = "two_batch_overlap"  # one half of a step exchanges while the other computes
@@ -47,4 +48,12 @@ SWITCHABLE = (
     Feature.PREFIX_CACHING,
     Feature.KV_ROUTING,
     Feature.KV_OFFLOAD,
+    Feature.CHUNKED_PREFILL,
+    Feature.CUDA_GRAPHS,
+    Feature.OVERLAP_SCHEDULING,
 )
+
+# Those that every engine that has them runs with, so that what was measured had them: a deployment says which it lacks.
+ON_BY_DEFAULT = (Feature.CHUNKED_PREFILL, Feature.CUDA_GRAPHS, Feature.OVERLAP_SCHEDULING)
+# Those of them that spare the accelerator a wait for its host.
+HIDING_THE_HOST = (Feature.CUDA_GRAPHS, Feature.OVERLAP_SCHEDULING)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
+
+from tokopt.domain.accelerators import Accelerator
 
 
 @unique
@@ -38,3 +40,10 @@ class Platform:
     sources: Mapping[str, str] = field(default_factory=dict)  # field name -> source key
     observed_on: str = ""
     note: str = ""
+
+
+def platform_of(accelerator: Accelerator, platforms: Iterable[Platform]) -> Platform | None:
+    """Return what is documented about an accelerator: of its generation, or else of its vendor's accelerators."""
+    of_vendor = [p for p in platforms if p.vendor == accelerator.vendor]
+    fitting = [p for p in of_vendor if not p.generations or accelerator.generation in p.generations]
+    return max(fitting, key=lambda platform: bool(platform.generations), default=None)

@@ -90,6 +90,11 @@ class Machine:
     chunked_pipeline: Floats = 0.0
     popularity_spread: float = 0.0  # of experts in the traffic: see `perf.expert_balance`; 0 = all alike
     two_batch_tokens: Floats = 2.0
+    # What the accelerator waits for where a feature that hides the host is off (`perf.host`); 0 = hidden.
+    eager_layer_s: float = 0.0  # launching a layer's kernels one by one
+    eager_expert_layer_s: float = 0.0  # on top of it, where the layer routes to experts
+    exposed_step_s: float = 0.0  # scheduling a step
+    exposed_sequence_s: float = 0.0  # scheduling and sampling, a running sequence
 
 
 def compute_format(accelerator: Accelerator, wanted: NumberFormat, precision: Precision) -> NumberFormat:

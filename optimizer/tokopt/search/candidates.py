@@ -27,7 +27,15 @@ from tokopt.search.leads import Aggregated, Disaggregated, Leads
 from tokopt.search.overlapping import said_of_halves
 from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
-from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, legal_layouts, setups
+from tokopt.search.space import (
+    Family,
+    SearchSpace,
+    as_run,
+    families_in,
+    legal_layouts,
+    most_per_rank,
+    setups,
+)
 
 # Set-ups of one size that are evaluated at most where prompts repeat: settling caches takes as long as a screening, and
 # bounds that take caches to be as empty as they get may leave hundreds.
@@ -311,7 +319,7 @@ def most_running(family: Family, deployment: Deployment, workload: Workload) -> 
         workload,
         prefill=deployment.mode is ServingMode.AGG,
     )
-    return int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
+    return int(min(held, most_per_rank(family.framework) * layout.dp * layout.pp))
 
 
 def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployment) -> Candidate | None:
@@ -329,6 +337,7 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
         drafts = family.speculator.name if family.speculator else None
         if drafts != deployment.speculator or deployment.speculation_depth >= family.accepted.size:
             continue
+        deployment = as_run(family, deployment)
         if space.workload.reuse is not None:
             most = most_running(family, deployment, space.workload)
             deployment, profile = settled(family, space, deployment, most) if most else (deployment, None)

@@ -17,15 +17,24 @@ from tokopt.perf.serving import workload_lengths
 from tokopt.search.candidates import SearchReport
 from tokopt.search.overlapping import said_of_halves
 from tokopt.search.pools import worker_counts
-from tokopt.search.screening import DecodeSteps, decode_steps, fitting, grid_state, in_blocks
+from tokopt.search.screening import (
+    DecodeSteps,
+    batches_for,
+    decode_steps,
+    fitting,
+    grid_state,
+    in_blocks,
+    needless,
+)
 from tokopt.search.space import (
-    BATCH_GRID,
     Family,
     SearchSpace,
     Setups,
+    batches_up_to,
     deployment_of,
     families_in,
     layout_of,
+    most_per_rank,
     setups,
 )
 
@@ -100,17 +109,20 @@ def _grid(
 ) -> _Grid | None:
     role = "agg" if prefill else "decode"
     chosen = setups(family, space.widest, role=role)
-    report.considered += len(chosen) * BATCH_GRID.size
+    tried = batches_up_to(most_per_rank(family.framework))
+    report.considered += len(chosen) * tried
     fits, slots = fitting(family, chosen, space.workload, role=role)
-    report.did_not_fit += int((~fits).sum()) * BATCH_GRID.size
+    report.did_not_fit += int((~fits).sum()) * tried
+    if prefill:
+        fits = fits & ~needless(chosen, slots, space.workload)
     chosen, slots = chosen.pick(fits), slots[fits]
     if not len(chosen):
         return None
-    size = workload_lengths(space.workload)
+    size, batches = workload_lengths(space.workload), batches_for(slots, chosen)
     columns: list[tuple[NDArray[np.float64], ...]] = []
     for part in in_blocks(chosen):
         block = chosen.pick(part)
-        running, state = grid_state(family, block, size, prefill=prefill, decode=decode)
+        running, state = grid_state(family, block, size, batches, prefill=prefill, decode=decode)
         first = state.prefill_s + state.prefill_wait_s + 0.5 * state.decode_step_s + family.machine.request_overhead_s
         tpot, first, rate = (np.asarray(column) for column in (state.tpot_s, first, state.requests_per_s))
         held = np.asarray(state.in_service)

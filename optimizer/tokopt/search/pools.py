@@ -186,11 +186,12 @@ def _undominated(sizes: NDArray[np.float64], *columns: NDArray[Any]) -> NDArray[
     best: list[NDArray[np.intp]] = []
     for size in np.unique(sizes[rows], return_index=True)[0]:
         (own,) = np.nonzero(sizes[rows] == size)
-        each = np.stack([np.asarray(figure)[rows[own]] for figure in figures], axis=1)
-        no_worse = (each[:, None, :] <= each[None, :, :]).all(axis=2)  # row i against row j
-        same = no_worse & no_worse.T
-        earlier = np.arange(own.size)[:, None] < np.arange(own.size)[None, :]
-        beaten = (no_worse & (~same | earlier) & ~np.eye(own.size, dtype=bool)).any(axis=0)
+        no_worse = np.ones((own.size, own.size), dtype=bool)  # row i against row j
+        for figure in figures:
+            each = np.asarray(figure)[rows[own]]
+            no_worse &= each[:, None] <= each[None, :]
+        # Of rows that are the same the first is kept: beaten by an earlier one, or by one that it is not as good as.
+        beaten = np.triu(no_worse, 1).any(axis=0) | np.tril(no_worse & ~no_worse.T, -1).any(axis=0)
         best.append(own[~beaten])
     return np.sort(np.concatenate(best)) if best else np.zeros(0, dtype=np.intp)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,9 @@ def longest_input(accelerator: Accelerator, space: SearchSpace) -> LongestInput 
     long = replace(space, workload=replace(space.workload, input_tokens=float(max(most, LONG_INPUT_TOKENS))))
     best: LongestInput | None = None
     for family in families_in(long, accelerator):
-        for found in (_together(family, space, most), _apart(family, space, most)):
+        # Every length that is tried needs a budget of its own, where prompts are whole.
+        tried = replace(family, whole_tokens=1)
+        for found in (_together(tried, space, most), _apart(tried, space, most)):
             if found is not None and (best is None or _rank(found) > _rank(best)):
                 best = found
     return best
@@ -74,7 +77,7 @@ def _together(family: Family, space: SearchSpace, most: int) -> LongestInput | N
         space,
         mode=ServingMode.AGG,
         layout=layout_of(chosen, row),
-        chunk_tokens=int(chosen.chunk_tokens[row]),
+        chunk_tokens=int(_budget(family, chosen.chunk_tokens[row], tokens)),
         max_running_requests=1,
     )
     return LongestInput(
@@ -118,7 +121,7 @@ def _apart(family: Family, space: SearchSpace, most: int) -> LongestInput | None
         mode=ServingMode.DISAGG,
         prefill=Pool(workers=1, layout=layout_of(prefills, row)),
         decode=Pool(workers=1, layout=layout_of(decodes, column)),
-        chunk_tokens=int(prefills.chunk_tokens[row]),
+        chunk_tokens=int(_budget(family, prefills.chunk_tokens[row], tokens)),
         max_running_requests=1,
     )
     return LongestInput(
@@ -149,7 +152,7 @@ def _held(family: Family, chosen: Setups, space: SearchSpace, most: int, *, role
             input_tokens=tokens.astype(float),
             output_tokens=space.workload.output_tokens,
             output_cv=0.0,
-            chunk_tokens=chosen.chunk_tokens,
+            chunk_tokens=_budget(family, chosen.chunk_tokens, tokens),
             draft_depth=chosen.depth,
         )
         return np.asarray(use.sequences) >= 1.0
@@ -163,9 +166,15 @@ def _held(family: Family, chosen: Setups, space: SearchSpace, most: int, *, role
     return low
 
 
+def _budget(family: Family, chunk_tokens: Any, tokens: Any) -> Any:
+    """Return the token budgets of a step for prompts of so many tokens, which are whole where nothing cuts them."""
+    return chunk_tokens if Feature.CHUNKED_PREFILL in family.features else np.maximum(chunk_tokens, tokens)
+
+
 def _prefill_s(family: Family, chosen: Setups, space: SearchSpace, tokens: int) -> NDArray[np.float64]:
     """Return how long each set-up takes for one prompt of `tokens` tokens, nothing of it cached. [s]"""
     workload = replace(space.workload, input_tokens=float(tokens), input_cv=0.0, prefix_share=0.0)
     size = workload_lengths(workload)
-    times = prefill_times(family.model, family.machine, chosen.flat_layouts, size, chosen.chunk_tokens)
+    chunks = _budget(family, chosen.chunk_tokens, tokens)
+    times = prefill_times(family.model, family.machine, chosen.flat_layouts, size, chunks)
     return np.broadcast_to(np.asarray(times.single_s, dtype=float), chosen.tp.shape)

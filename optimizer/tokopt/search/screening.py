@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from tokopt.domain.workloads import Workload
 from tokopt.perf.memory import serving_memory
 from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
+from tokopt.perf.replica import KNOT_SHARE
 from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
 from tokopt.perf.step import StepTime
-from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, Family, Setups, setups
+from tokopt.search.space import BATCH_GRID, Family, Setups, batches_up_to, most_per_rank, setups
 
 # The bound is read off a grid by lines that stay below the curve; this much is added for where it bends twice.
 INTERPOLATION_MARGIN = 1.025
@@ -34,9 +35,15 @@ class Screened:
     fastest_first_token_s: float  # at the limits' statistic, with one request a rank, on any set-up that fits
 
 
-def slot_limit(memory_slots: NDArray[np.float64], setups: Setups) -> NDArray[np.float64]:
-    """Return the requests in service that memory and the cap on sequences a rank allow."""
-    return np.minimum(memory_slots, SEQUENCES_PER_RANK * setups.dp * setups.pp)
+def slot_limit(family: Family, memory_slots: NDArray[np.float64], setups: Setups) -> NDArray[np.float64]:
+    """Return the requests in service that memory and the framework's cap on sequences a rank allow."""
+    return np.minimum(memory_slots, most_per_rank(family.framework) * setups.dp * setups.pp)
+
+
+def batches_for(slots: NDArray[np.float64], setups: Setups) -> int:
+    """Return how many batches of the grid to try: up to what set-ups hold, and the two points that bounds lean on."""
+    most = float((slots / (setups.dp * setups.pp)).max(initial=1.0))
+    return min(batches_up_to(most) + 3, BATCH_GRID.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +53,23 @@ class DecodeSteps:
     numbers: NDArray[np.intp]  # `Setups.decoding` of each row
     steps: StepTime
 
-    def of(self, setups: Setups) -> StepTime:
-        """Return the decode steps of set-ups x the batch grid."""
+    def of(self, setups: Setups, batches: int) -> StepTime:
+        """Return the decode steps of set-ups x the first batches of the grid."""
         rows = np.searchsorted(self.numbers, setups.decoding)
-        return StepTime(**{name: np.asarray(getattr(self.steps, name))[rows] for name in StepTime.__slots__})
+        return StepTime(**{name: np.asarray(getattr(self.steps, name))[rows, :batches] for name in StepTime.__slots__})
 
 
 def decode_steps(family: Family, workload: Workload, widest: int) -> DecodeSteps | None:
     """Return the decode steps of all set-ups of a family that fit in memory; None if none does."""
     chosen = setups(family, widest, role="decode")
-    fits, _ = fitting(family, chosen, workload, role="decode")
+    fits, slots = fitting(family, chosen, workload, role="decode")
     kept = chosen.pick(fits)
     if not len(kept):
         return None
-    size = workload_lengths(workload)
-    blocks = [grid_state(family, block, size, prefill=False)[1].decode for block in map(kept.pick, in_blocks(kept))]
+    size, batches = workload_lengths(workload), batches_for(slots[fits], kept)
+    blocks = [
+        grid_state(family, block, size, batches, prefill=False)[1].decode for block in map(kept.pick, in_blocks(kept))
+    ]
     return DecodeSteps(
         numbers=kept.decoding,
         steps=StepTime(**{name: np.concatenate([getattr(b, name) for b in blocks]) for name in StepTime.__slots__}),
@@ -88,11 +97,14 @@ def screen(
     queueing model later grants is below it. `decode` spares decode steps that are known already.
     """
     size = workload_lengths(workload)
-    considered = len(chosen) * BATCH_GRID.size
+    tried = batches_up_to(most_per_rank(family.framework))
+    considered = len(chosen) * tried
     fits, slots = fitting(family, chosen, workload, role="agg" if prefill else "decode")
+    missing = int(len(chosen) - fits.sum()) * tried
+    if prefill:
+        fits = fits & ~needless(chosen, slots, workload)
     kept, slots = chosen.pick(fits), slots[fits]
     none = np.zeros(0)
-    missing = (len(chosen) - len(kept)) * BATCH_GRID.size
     if not len(kept):
         return Screened(
             setups=kept,
@@ -104,8 +116,9 @@ def screen(
             fastest_tpot_s=float("inf"),
             fastest_first_token_s=float("inf"),
         )
+    batches = batches_for(slots, kept)
     blocks = [
-        _screen_block(family, kept.pick(part), slots[part], size, limits, prefill=prefill, decode=decode)
+        _screen_block(family, kept.pick(part), slots[part], size, limits, batches, prefill=prefill, decode=decode)
         for part in in_blocks(kept)
     ]
     bound, cap, first, full, served, idle = (np.concatenate(column) for column in zip(*blocks, strict=True))
@@ -116,7 +129,7 @@ def screen(
         most=np.minimum(np.floor(slots), np.ceil(cap * CAP_MARGIN) + 1.0)[usable],
         considered=considered,
         did_not_fit=missing,
-        missed_limits=int(served.size * BATCH_GRID.size - served[usable].sum()),
+        missed_limits=int(served.size * tried - served[usable].sum()),
         fastest_tpot_s=float(full.min()),
         fastest_first_token_s=float(idle.min()) if prefill else float("inf"),
     )
@@ -131,19 +144,38 @@ def saturation_bounds(family: Family, chosen: Setups, workload: Workload, limits
         return np.zeros(0)
     size = workload_lengths(workload)
     slots = fitting(family, chosen, workload, role="agg")[1]
+    batches = batches_for(slots, chosen)
     blocks = [
-        _screen_block(family, chosen.pick(part), slots[part], size, limits, prefill=True, decode=None)
+        _screen_block(family, chosen.pick(part), slots[part], size, limits, batches, prefill=True, decode=None)
         for part in in_blocks(chosen)
     ]
     bound, _, first, *_ = (np.concatenate(column) for column in zip(*blocks, strict=True))
     return np.where(first <= limits.ttft_s, bound, 0.0)
 
 
+def needless(chosen: Setups, slots: NDArray[np.float64], workload: Workload) -> NDArray[np.bool_]:
+    """Return which set-ups have a larger token budget than their prompts ever fill, and a smaller one beside them.
+
+    A step holds at most the prompts that follow `slots` requests, or one prompt, whichever is longer: the twin whose
+    budget is no less serves exactly the same, and has more room for caches. Cached prefixes only shorten prompts.
+    """
+    decoded = float(workload_lengths(workload).decoded)
+    # Profiles are interpolated up to the first knot that is not below `slots`.
+    running = np.maximum(slots * (1.0 + KNOT_SHARE[0] / KNOT_SHARE[1]), slots + 1.0)
+    each = running / (chosen.dp * chosen.pp) * chosen.accepted / decoded  # prompts a step, a rank
+    most = np.maximum(each, 1.0) * workload.input_tokens
+    # Budgets rise within a set-up, so its twin with the next smaller one stands before it.
+    twin = np.concatenate([[False], chosen.decoding[1:] == chosen.decoding[:-1]])
+    smaller = np.concatenate([[0.0], chosen.chunk_tokens[:-1]])
+    full: NDArray[np.bool_] = twin & (smaller >= most)
+    return full
+
+
 def grid_state(
-    family: Family, block: Setups, size: Lengths, *, prefill: bool, decode: DecodeSteps | None = None
+    family: Family, block: Setups, size: Lengths, batches: int, *, prefill: bool, decode: DecodeSteps | None = None
 ) -> tuple[NDArray[np.float64], Steady]:
-    """Return the running batches of set-ups x the batch grid, and the steady state at each."""
-    running = (block.dp * block.pp)[:, None] * BATCH_GRID
+    """Return the running batches of set-ups x the first batches of the grid, and the steady state at each."""
+    running = (block.dp * block.pp)[:, None] * BATCH_GRID[:batches]
     state = steady_state(
         family.model,
         family.machine,
@@ -154,7 +186,7 @@ def grid_state(
         accepted=block.accepted[:, None],
         chunk_tokens=block.chunk_tokens[:, None],
         prefill=prefill,
-        decode=None if decode is None else decode.of(block),
+        decode=None if decode is None else decode.of(block, batches),
     )
     return running, state
 
@@ -165,12 +197,13 @@ def _screen_block(
     slots: NDArray[np.float64],
     size: Lengths,
     limits: Limits,
+    batches: int,
     *,
     prefill: bool,
     decode: DecodeSteps | None,
 ) -> tuple[NDArray[np.float64], ...]:
     """Return, by set-up: bound, running cap, least prefill, TPOT at the smallest batch, batches served, first token."""
-    running, state = grid_state(family, block, size, prefill=prefill, decode=decode)
+    running, state = grid_state(family, block, size, batches, prefill=prefill, decode=decode)
     full_tpot = state.tpot_s + limits.safety * state.stall_s * np.sqrt(running)
     held = np.asarray(state.in_service)
     first = first_token_floor(np.asarray(state.prefill_s)[:, 0], size, limits)
@@ -210,7 +243,7 @@ def fitting(
         chunk_tokens=setups.chunk_tokens,
         draft_depth=setups.depth,
     )
-    slots = slot_limit(np.asarray(use.sequences), setups)
+    slots = slot_limit(family, np.asarray(use.sequences), setups)
     return slots >= setups.dp * setups.pp, slots
 
 

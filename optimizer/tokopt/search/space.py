@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from tokopt.domain.accelerators import Accelerator, Framework, FrameworkSupport, Precision
 from tokopt.domain.calibration import Calibration
 from tokopt.domain.deployments import Deployment, Layout, ServingMode
-from tokopt.domain.features import Feature
+from tokopt.domain.features import ON_BY_DEFAULT, Feature
+from tokopt.domain.host_times import HostTime
 from tokopt.domain.llms import Llm
 from tokopt.domain.speculators import Domain, Speculator
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
+from tokopt.perf.chunks import whole_prompt_tokens
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
 from tokopt.perf.expert_balance import redundancies
+from tokopt.perf.host import exposed, exposes, host_times
 from tokopt.perf.layouts import SETTINGS, Layouts, stacked_layouts
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.queueing import Limits
@@ -31,15 +34,18 @@ Degrees = tuple[int, int, int, int, int, int]  # tp, pp, ep, dp, cp, dcp
 
 WIDEST_WORKER = 64  # accelerators; a scale-up domain that is larger may be filled by one worker
 DEEPEST_SPECULATION = 3
-MIXED_CHUNKS = (2048, 8192)  # tokens of prompts that ride in a decode step
+MIXED_CHUNKS = (1024, 8192, 32768)  # tokens of prompts that ride in a decode step
 PREFILL_CHUNKS = (2048, 8192, 16384)  # tokens of a pass in a prefill pool
 LONG_INPUT_TOKENS = 16384  # mean prompts from which on context parallelism is tried
 MOST_CONTEXT_RANKS = 32  # that a prompt is split over: the most that examples of frameworks show
 EXTRA_SLOTS = (1,)  # for copies of experts, an accelerator: what TensorRT LLM documents as typical
-SEQUENCES_PER_RANK = 1024  # most that one attention rank is allowed to run
 # Sequences a rank that are tried: small numbers, then steps of about 45 %; the running cap is made exact later.
 BATCH_GRID = np.concatenate(
-    [np.array([1.0, 2.0, 3.0, 4.0, 6.0, 8.0]), np.rint(np.geomspace(11.0, float(SEQUENCES_PER_RANK), 13))]
+    [
+        np.array([1.0, 2.0, 3.0, 4.0, 6.0, 8.0]),
+        np.rint(np.geomspace(11.0, 1024.0, 13)),
+        np.rint(np.geomspace(1024.0, 4096.0, 5))[1:],
+    ]
 )
 
 
@@ -83,6 +89,7 @@ class SearchSpace:
     fleet: Fleet = Fleet()  # for how many caches the traffic is spread over, where prompts repeat
     most_quality_loss: float = math.inf  # of weights and cache together; infinite = unknown losses are fine
     popularity_spread: float = 0.0  # of experts in the traffic; 0 = all are asked for alike
+    host_times: Mapping[str, HostTime] = field(default_factory=dict)  # needed where `disabled` exposes the host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +121,8 @@ class Family:
     speculator: Speculator | None  # None: the modules that the checkpoint ships, or nothing drafts
     depths: tuple[int, ...]  # that are tried
     accepted: NDArray[np.float64]  # tokens a step, by depth
+    without: tuple[Feature, ...] = ()  # what the framework has on by default there, and is switched off
+    whole_tokens: int = 1  # budget that prompts need which are not cut into chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +184,16 @@ def families(
     most_quality_loss: float = math.inf,
     long_inputs: bool = False,
     popularity_spread: float = 0.0,
+    published: Mapping[str, HostTime] | None = None,
+    whole_tokens: int = 1,
 ) -> Iterator[Family]:
     """Yield the families of an accelerator: what each framework supports on it for this model.
 
     Unless precisions were chosen by name, only the checkpoint's own and those that published conversions for the
     vendor's accelerators exist in are tried. Each speculator makes a family of its own, of at least one draft token;
-    `domain` is what texts are about, `popularity_spread` how unlike their experts are asked for. Context parallelism is
-    tried with `long_inputs`.
+    `domain` is what texts are about, `popularity_spread` how unlike their experts are asked for, `published` what hosts
+    take where nothing hides them, `whole_tokens` the budget of a step where prompts are not cut into chunks. Context
+    parallelism is tried with `long_inputs`.
     """
     chances = acceptance_chances(calibration, llm.name)
     kinds = [
@@ -195,9 +207,12 @@ def families(
     traits = [traits_of(accelerator, framework, precision, llm.name) for framework, _, precision in kinds]
     for (framework, support, precision), constants in zip(kinds, each_constants(calibration, traits), strict=True):
         features = frozenset(f for f in support.features if support.has(f, llm, apart=True)) - disabled
+        without = tuple(f for f in ON_BY_DEFAULT if f in disabled and f in support.features)
         speculates = Feature.MTP in features and llm.mtp_layers > 0
         depths = tuple(range(DEEPEST_SPECULATION + 1)) if speculates else (0,)
         rates = replace(machine(accelerator, framework, precision, constants), popularity_spread=popularity_spread)
+        if exposes(without):
+            rates = exposed(rates, without, host_times(published or {}))
         for kv_precision, bits in kv_bits.items():
             if kv_precision not in support.kv_precisions:
                 continue
@@ -215,6 +230,8 @@ def families(
                 speculator=None,
                 depths=depths,
                 accepted=np.asarray(accepted_tokens(chances, np.asarray(depths, dtype=float))),
+                without=without,
+                whole_tokens=whole_tokens,
             )
             yield plain
             for speculator in speculators:
@@ -247,6 +264,16 @@ def _speculating(family: Family, speculator: Speculator, domain: Domain | None, 
         depths=tuple(range(1, speculator.deepest + 1)),
         accepted=accepted_tokens(draft_chances(speculator, domain), every),
     )
+
+
+def most_per_rank(framework: Framework) -> int:
+    """Return the sequences that one attention rank runs at most: the framework's limit, as far as batches are tried."""
+    return min(framework.max_running_requests, int(BATCH_GRID[-1]))
+
+
+def batches_up_to(most: float) -> int:
+    """Return how many batches of the grid are not above a number of sequences a rank."""
+    return int(np.searchsorted(BATCH_GRID, most, side="right"))
 
 
 def powers_of_two(limit: int) -> list[int]:
@@ -372,8 +399,7 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
     """
     layouts = legal_settings(family, widest, role=role)
     depths = np.array(family.depths if role != "prefill" else (0,), dtype=float)
-    choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
-    chunks = np.array(choices, dtype=float)
+    chunks = np.array(_chunks(family, role), dtype=float)
     decoding = np.repeat(np.arange(len(layouts) * depths.size), chunks.size)
     chosen, depth = layouts[decoding // depths.size], depths[decoding % depths.size]
     return Setups(
@@ -383,6 +409,14 @@ def setups(family: Family, widest: int, *, role: str) -> Setups:
         chunk_tokens=np.tile(chunks, len(layouts) * depths.size),
         decoding=decoding,
     )
+
+
+def _chunks(family: Family, role: str) -> tuple[int, ...]:
+    """Return the token budgets of a prefill step that are tried for a role, rising; whole prompts need no less."""
+    choices = {"agg": MIXED_CHUNKS, "prefill": PREFILL_CHUNKS, "decode": MIXED_CHUNKS[:1]}[role]
+    if role == "decode" or Feature.CHUNKED_PREFILL in family.features:
+        return choices
+    return tuple(sorted({max(chunk, family.whole_tokens) for chunk in choices}))
 
 
 def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family]:
@@ -401,6 +435,10 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
         most_quality_loss=space.most_quality_loss,
         long_inputs=space.workload.input_tokens >= LONG_INPUT_TOKENS,
         popularity_spread=space.popularity_spread,
+        published=space.host_times,
+        whole_tokens=whole_prompt_tokens(
+            space.workload.input_tokens, space.workload.input_cv, most=space.llm.max_context_tokens
+        ),
     )
 
 
@@ -421,6 +459,13 @@ def worker_of(chosen: Setups, row: int) -> Worker:
     )
 
 
+def as_run(family: Family, deployment: Deployment) -> Deployment:
+    """Return a deployment as a family runs it: without what is switched off, and with prompts whole where they are."""
+    least = 1 if Feature.CHUNKED_PREFILL in family.features else family.whole_tokens
+    tokens = max(deployment.chunk_tokens, least)
+    return deployment.model_copy(update={"without": family.without, "chunk_tokens": tokens})
+
+
 def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deployment:
     """Return a deployment of a family with the given layout and settings."""
     return Deployment(
@@ -430,5 +475,6 @@ def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deploy
         precision=family.precision.name,
         kv_precision=family.kv_precision,
         speculator=family.speculator.name if family.speculator else None,
+        without=family.without,
         **settings,
     )

@@ -17,7 +17,7 @@ from tokopt.perf.expert_balance import redundancies
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.memory import serving_memory
 from tokopt.perf.serving import workload_lengths
-from tokopt.search.space import EXTRA_SLOTS, SEQUENCES_PER_RANK, Family, SearchSpace, families_in, powers_of_two
+from tokopt.search.space import EXTRA_SLOTS, Family, SearchSpace, families_in, most_per_rank, powers_of_two
 
 BATCHES = 48  # of a curve, from one sequence a rank to what memory holds
 
@@ -111,7 +111,7 @@ def _decoding(family: Family, space: SearchSpace, layout: Layout, depth: int) ->
         chunk_tokens=0.0,
         draft_depth=float(depth),
     )
-    held = min(float(use.sequences) / layout.dp, float(SEQUENCES_PER_RANK))
+    held = min(float(use.sequences) / layout.dp, float(most_per_rank(family.framework)))
     if held < 1.0:
         return None
     sequences = np.unique(np.rint(np.geomspace(1.0, np.floor(held), BATCHES)))

@@ -229,7 +229,12 @@ def test_what_is_lacking_is_measured_there_or_where_it_is_best_used(dense: Audit
     assert missing["disagg"].measured_on == "gaudi3" and missing["disagg"].gain is not None
     assert missing["fp4"].measured_on in missing["fp4"].platforms
     assert "h200_sxm" in missing["mtp"].platforms and missing["mtp"].gain is None
-    assert missing["chunked_prefill"].measured == "" and "not modelled" in missing["chunked_prefill"].note
+    chunks = missing["chunked_prefill"]
+    assert chunks.measured_on == "gaudi3" and chunks.gain is not None and chunks.gain.worth is not None
+    # Its engine was measured as it is, so what its host takes cannot be taken from it: asked where the feature is used.
+    overlap = missing["overlap_scheduling"]
+    assert overlap.measured_on in overlap.platforms and overlap.gain is not None
+    assert overlap.gain.worth is not None and overlap.gain.worth > 0.0
 
 
 # --- several, none, and bad input ---

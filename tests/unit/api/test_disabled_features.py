@@ -9,7 +9,7 @@ import pytest
 import tokopt
 from tokopt.catalog import Catalog
 from tokopt.domain.deployments import Layout, ServingMode
-from tokopt.domain.features import SWITCHABLE, Feature
+from tokopt.domain.features import ON_BY_DEFAULT, SWITCHABLE, Feature
 from tokopt.domain.plans import Plan
 from tokopt.errors import InputError
 
@@ -52,6 +52,10 @@ def test_a_disabled_feature_is_not_used_and_never_lowers_the_cost(
             (Feature.PREFIX_CACHING, Feature.KV_ROUTING, Feature.KV_OFFLOAD),
             any(item.deployment.caching is not None for item in plan.fleet),
         ),
+        **{
+            feature: any(feature not in item.deployment.without or feature in item.features for item in plan.fleet)
+            for feature in ON_BY_DEFAULT
+        },
     }
     assert not used[feature]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tokopt.catalog import Catalog, load_catalog
-from tokopt.domain.platforms import Stage
+from tokopt.domain.platforms import Stage, platform_of
 
 ROW = """\
 mine:
@@ -22,7 +22,7 @@ mine:
 
 def test_every_accelerator_has_a_platform_that_documents_inference(catalog: Catalog) -> None:
     for accelerator in catalog.accelerators.values():
-        platform = catalog.platform_of(accelerator)
+        platform = platform_of(accelerator, catalog.platforms.values())
         assert platform is not None, accelerator.name
         assert platform.vendor == accelerator.vendor
         assert Stage.INFERENCE in platform.stages
@@ -32,14 +32,14 @@ def test_rows_of_a_generation_come_before_those_of_a_vendor(catalog: Catalog, tm
     text = ROW.format(vendor="nvidia", generation="blackwell", stage="training", source="maxtext")
     (tmp_path / "platforms.yaml").write_text(text)
     mine = load_catalog(tmp_path)
-    found = mine.platform_of(mine.accelerator("gb300_nvl72"))
+    found = platform_of(mine.accelerator("gb300_nvl72"), mine.platforms.values())
     assert found is not None and found.name == "mine" and found.stages[Stage.TRAINING].words == "something"
-    other = mine.platform_of(mine.accelerator("h200_sxm"))
+    other = platform_of(mine.accelerator("h200_sxm"), mine.platforms.values())
     assert other is not None and other.name == "nvidia"
 
 
 def test_unknown_stays_unknown(catalog: Catalog) -> None:
-    arc = catalog.platform_of(catalog.accelerator("arc_pro_b60"))
+    arc = platform_of(catalog.accelerator("arc_pro_b60"), catalog.platforms.values())
     assert arc is not None and Stage.TRAINING not in arc.stages
 
 

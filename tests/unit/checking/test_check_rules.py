@@ -432,7 +432,7 @@ DEPLOYMENT_TAMPERING: dict[str, tuple[dict[str, Any], str]] = {
     "dcp that does not divide": ({"layout": Layout(tp=2, dcp=3)}, "dcp is 3"),
     "caches split where nothing splits them": ({"layout": Layout(tp=8, dcp=2)}, "dcp above 1"),
     "cap that is not stated": ({"max_running_requests": None}, "concurrency_per_replica"),
-    "cap beyond what an engine runs": ({"max_running_requests": 1025, "layout": SINGLE_LAYOUT}, "1,024"),
+    "cap beyond what an engine runs": ({"max_running_requests": 4097, "layout": SINGLE_LAYOUT}, "run at a time"),
     "cap beyond memory": ({"max_running_requests": 1024, "layout": SINGLE_LAYOUT}, "memory"),
     "absurd cap": ({"max_running_requests": 10**12}, "concurrency_per_replica"),
     "cap that changes latencies": ({"max_running_requests": 3, "layout": SINGLE_LAYOUT}, "requests_per_s"),

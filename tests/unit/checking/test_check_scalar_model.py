@@ -24,6 +24,7 @@ from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.calibration import Calibration, Effect, Link
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+from tokopt.domain.features import ON_BY_DEFAULT
 from tokopt.domain.llms import AttentionKind, Llm
 from tokopt.domain.provenance import Origin
 from tokopt.domain.speculators import Domain, Speculator
@@ -33,6 +34,7 @@ from tokopt.perf.constants import acceptance_chances, constants_for
 from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
 from tokopt.perf.describe import memory_shares, memory_slots, steady_at
 from tokopt.perf.expert_balance import redundancies
+from tokopt.perf.host import exposed, host_times
 from tokopt.perf.machine import Machine, machine
 from tokopt.perf.memory import memory_use
 from tokopt.perf.queueing import Profile, at_rate, saturation
@@ -127,6 +129,7 @@ class Pair:
         constants = constants_for(CALIBRATION, self.accelerator, self.framework, self.precision, self.llm.name)
         spread = popularity_spread(CATALOG, "skewed") if self.skewed else 0.0
         rates = machine(self.accelerator, self.framework, self.precision, constants)
+        rates = exposed(rates, self.deployment.without, host_times(CATALOG.host_times))
         return replace(rates, popularity_spread=spread)
 
     @property
@@ -173,6 +176,7 @@ def inputs_for(llm: str, *, skewed: bool = False) -> CheckInputs:
         offers=(),
         speculators=CATALOG.speculators,
         expert_traffic=CATALOG.expert_traffic["skewed"] if skewed else None,
+        host_times=CATALOG.host_times,
     )
 
 
@@ -248,6 +252,7 @@ def a_pair(seed: int, llm_name: str | None = None, mode: ServingMode | None = No
         speculator=drafts,
         chunk_tokens=choose.choice([512, 2048, 8192, 16384]),
         max_running_requests=slots * decoders,
+        without=choose.choice([(), (), ON_BY_DEFAULT, *((feature,) for feature in ON_BY_DEFAULT)]),
         **pools,
     )
     names = WorkloadShape.model_fields

@@ -13,25 +13,26 @@ from tokopt.domain.workloads import Sla, Workload
 from tokopt.perf.deployed import replica_profile
 from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import at_rate, capacity
-from tokopt.perf.replica import Worker
+from tokopt.perf.replica import Worker, aggregated_profile
+from tokopt.perf.serving import workload_lengths
 from tokopt.search import find_candidates
 from tokopt.search.candidates import capped_profile, replicas_per_unit
 from tokopt.search.pools import MOST_WORKERS, pairing, prefills_of
-from tokopt.search.screening import Crossing, decode_steps, fitting, screen
-from tokopt.search.space import BATCH_GRID, SEQUENCES_PER_RANK, deployment_of, families, layout_of, setups
+from tokopt.search.screening import Crossing, batches_for, decode_steps, fitting, grid_state, needless, screen
+from tokopt.search.space import BATCH_GRID, batches_up_to, deployment_of, families, layout_of, setups, worker_of
 
 AGG, DISAGG = (ServingMode.AGG,), (ServingMode.DISAGG,)
 CHAT = Workload(name="chat", input_tokens=1024, output_tokens=512, input_cv=1.0, output_cv=0.8)
 LONG = Workload(name="long", input_tokens=8192, output_tokens=256, input_cv=0.5, output_cv=0.5)
 
 
-def space_of(catalog, model, workload, modes, *, precisions=(), kv=("bf16",), widest=None, **sla):
+def space_of(catalog, model, workload, modes, *, frameworks=("vllm",), precisions=(), kv=("bf16",), widest=None, **sla):
     space = search_space(
         catalog,
         llm=catalog.llm(model),
         workload=workload,
         sla=Sla(**sla),
-        frameworks=("vllm",),
+        frameworks=frameworks,
         precisions=precisions,
         kv_precisions=kv,
         modes=modes,
@@ -104,7 +105,7 @@ def oracle(accelerator, space):
                 two_batch_overlap=layout.two_batch_overlap,
             )
             held = memory_slots(family.model, family.machine, worker, space.workload, prefill=True)
-            most = int(min(held, SEQUENCES_PER_RANK * layout.dp * layout.pp))
+            most = int(min(held, family.framework.max_running_requests * layout.dp * layout.pp))
             if most < layout.dp * layout.pp:
                 continue
             deployment = deployment_of(
@@ -428,3 +429,55 @@ def test_what_does_not_fit_is_counted(catalog) -> None:
 def test_replicas_a_unit(size: int, unit: int, share: float) -> None:
     assert replicas_per_unit(size, unit) == share
     assert np.isfinite(share)
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "workload"),
+    [("qwen3-8b", "h100_sxm", CHAT), ("qwen3-30b-a3b", "h100_sxm", LONG), ("deepseek-r1", "h200_sxm", CHAT)],
+)
+def test_budgets_that_prompts_never_fill_have_a_twin_that_serves_the_same(catalog, model, gpu, workload) -> None:
+    space = space_of(catalog, model, workload, AGG, widest=8, tpot_ms=50, ttft_ms=3000)
+    dropped = 0
+    for family in families_of(catalog.accelerator(gpu), space):
+        chosen = setups(family, 8, role="agg")
+        fits, slots = fitting(family, chosen, workload, role="agg")
+        (rows,) = np.nonzero(needless(chosen, slots, workload) & fits)
+        dropped += rows.size
+        for row in rows[:: max(rows.size // 6, 1)]:
+            same, twin = (worker_of(chosen, each) for each in (row, row - 1))
+            assert replace(same, chunk_tokens=twin.chunk_tokens) == twin and twin.chunk_tokens < same.chunk_tokens
+            assert slots[row - 1] >= slots[row]
+            profiles = [
+                aggregated_profile(family.model, family.machine, each, workload, slots=int(slots[row]))
+                for each in (same, twin)
+            ]
+            for figure in ("requests_per_s", "tpot_s", "stall_s", "prompt_s"):
+                np.testing.assert_allclose(*(getattr(each, figure) for each in profiles), rtol=1e-12)
+    assert dropped > 0
+
+
+def test_batches_beyond_what_set_ups_hold_are_not_tried(catalog) -> None:
+    """Nor does leaving them out change a bound, a cap or what is found."""
+    space = space_of(catalog, "deepseek-r1", LONG, AGG, widest=8, tpot_ms=50, ttft_ms=3000)
+    (family, *_) = families_of(catalog.accelerator("h200_sxm"), space)
+    chosen = setups(family, 8, role="agg")
+    fits, slots = fitting(family, chosen, LONG, role="agg")
+    kept, held = chosen.pick(fits), slots[fits]
+    few = batches_for(held, kept)
+    assert few < batches_up_to(family.framework.max_running_requests)
+    assert BATCH_GRID[few - 3] >= (held / (kept.dp * kept.pp)).max()
+    _, state = grid_state(family, kept, workload_lengths(LONG), BATCH_GRID.size, prefill=True)
+    assert (np.asarray(state.in_service)[:, few - 2 :] > held[:, None]).all()
+
+
+def test_frameworks_run_as_many_sequences_as_they_say(catalog) -> None:
+    short = Workload(name="short", input_tokens=64, output_tokens=64, input_cv=0.0, output_cv=0.0)
+    names = ("vllm", "tensorrt-llm", "sglang")
+    space = space_of(catalog, "qwen3-0.6b", short, AGG, frameworks=names, widest=1, tpot_ms=1000, ttft_ms=60_000)
+    limits = set()
+    for family in families_of(catalog.accelerator("h200_sxm"), space):
+        chosen = setups(family, 1, role="agg")
+        _, slots = fitting(family, chosen, short, role="agg")
+        assert slots.max() <= family.framework.max_running_requests
+        limits.add(slots.max())
+    assert limits == {1024.0, 2048.0, 4096.0}

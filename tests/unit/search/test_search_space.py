@@ -7,6 +7,7 @@ import pytest
 
 from tokopt.api.resolved import check_layout
 from tokopt.domain.deployments import Layout
+from tokopt.domain.features import Feature
 from tokopt.search.space import BATCH_GRID, families, legal_layouts, powers_of_two, setups
 
 PAIRS = [
@@ -107,7 +108,7 @@ def test_setups_are_the_product_of_their_choices(catalog, role: str) -> None:
     family = first_family(catalog, "deepseek-r1", "h200_sxm")
     chosen = setups(family, 16, role=role)
     depths = 1 if role == "prefill" else len(family.depths)
-    chunks = {"agg": 2, "prefill": 3, "decode": 1}[role]
+    chunks = {"agg": 3, "prefill": 3, "decode": 1}[role]
     assert len(chosen) == len(legal_layouts(family, 16)) * depths * chunks
     rows = list(zip(chosen.tp, chosen.pp, chosen.ep, chosen.dp, chosen.depth, chosen.chunk_tokens, strict=True))
     assert len(rows) == len(set(rows))
@@ -139,6 +140,15 @@ def test_chosen_precisions_widen_the_space(catalog) -> None:
     assert "int4" in chosen - usual
 
 
+@pytest.mark.parametrize(("role", "budgets"), [("agg", {20_000, 32_768}), ("prefill", {20_000}), ("decode", {1024})])
+def test_prompts_that_are_not_cut_need_room_in_a_step(catalog, role: str, budgets: set[int]) -> None:
+    family = replace(first_family(catalog, "deepseek-r1", "h200_sxm"), whole_tokens=20_000)
+    assert Feature.CHUNKED_PREFILL in family.features
+    assert min(setups(family, 16, role=role).chunk_tokens) <= 2048
+    whole = replace(family, features=family.features - {Feature.CHUNKED_PREFILL})
+    assert set(setups(whole, 16, role=role).chunk_tokens) == budgets
+
+
 def test_batches_rise() -> None:
     assert (np.diff(BATCH_GRID) > 0).all()
-    assert (BATCH_GRID[0], BATCH_GRID[-1]) == (1.0, 1024.0)
+    assert (BATCH_GRID[0], BATCH_GRID[-1]) == (1.0, 4096.0)
