@@ -58,6 +58,7 @@ def tables(catalog: Catalog) -> dict[str, Mapping[str, Any]]:
         "kv_precisions": catalog.kv_precisions,
         "expert_traffic": catalog.expert_traffic,
         "frameworks": catalog.frameworks,
+        "host_times": catalog.host_times,
         "workloads": catalog.workloads,
         "speculators": catalog.speculators,
         "benchmarks": catalog.benchmarks,
@@ -172,10 +173,9 @@ def entry(catalog: Catalog, name: str) -> Details:
         except InputError:
             continue
         return _details(catalog, table, record)
-    if name in catalog.measurement_families:
-        return _details(catalog, "measurements", catalog.measurement_families[name])
-    if name in catalog.platforms:
-        return _details(catalog, "platforms", catalog.platforms[name])
+    for table in ("measurements", "platforms", "expert_traffic", "host_times"):
+        if name in tables(catalog)[table]:
+            return _details(catalog, table, tables(catalog)[table][name])
     if name in catalog.price_list_names:
         return _price_list(catalog, name)
     if SEPARATOR in name:
@@ -323,9 +323,10 @@ def _written(field: str, value: Any) -> str:
         ("_flop_per_s", 1e12, "TFLOPS"),
         ("_bytes", 2**30, "GiB"),
         ("_w", 1.0, "W"),
+        ("_s", 1e-6, "µs"),
     )
     for suffix, scale, unit in scales:
-        if field.endswith(suffix):
+        if field.endswith(suffix) and not (suffix == "_s" and field.endswith("_per_s")):
             return f"{value / scale:,.4g} {unit}" if scale == 1.0 else f"{value / scale:,.6g} {unit}"
     if isinstance(value, float) and abs(value) >= 1e6:
         return f"{value:,.0f}"
