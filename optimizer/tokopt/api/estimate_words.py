@@ -32,8 +32,8 @@ def said_of(resolved: Resolved, deployment: Deployment, workload: Workload) -> t
     ]
     if deployment.mixed:
         said.append(
-            f"prefills on {deployment.prefill_accelerator}, decodes on {deployment.accelerator}: caches move over links "
-            "between nodes, as fast as the slower end; that the framework moves them between the two is taken for granted"
+            f"prefills on {deployment.prefill_accelerator}, decodes on {deployment.accelerator}: caches move over "
+            "links between nodes, as fast as the slower end; that the framework can do so is taken for granted"
         )
     if deployment.caching is not None:
         caching = deployment.caching
