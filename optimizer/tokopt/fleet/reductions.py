@@ -49,6 +49,8 @@ def _worth_their_price(table: Table, bound: Bools) -> Bools:
     shared = np.isin(table.labels["offer"], table.parts.labels["offer"][several]) & limited[table.labels["offer"]]
     kept = several.copy()
     alone = table.take(~several)
+    if not alone.count:
+        return kept
     kept[~several] = _cheap_enough(alone, (bound | shared)[~several]) | shared[~several]
     return kept
 
