@@ -93,12 +93,12 @@ def _sizes_now(found: Found, problem: FleetProblem, solution: FleetSolution) -> 
         if left < min(c.usd_per_hour for c, n in bought if n):
             rows.append(Binding(constraint="budget", detail=f"${left:,.2f}/h is left", slack=left))
     for offer, units in problem.offer_units.items():
-        used_units = sum(c.units_per_block * n for c, n in bought if c.offer == offer)
+        used_units = sum(c.units_of(offer) * n for c, n in bought if n)
         if used_units >= units:
             rows.append(Binding(constraint="stock", detail=f"all {units} units of {offer} are used", slack=0.0))
     for accelerator, stock in problem.accelerator_stock.items():
-        used_here = sum(c.accelerators_per_block * n for c, n in bought if c.accelerator == accelerator)
-        smallest = min((c.accelerators_per_block for c in problem.columns if c.accelerator == accelerator), default=1)
+        used_here = sum(c.accelerators_of(accelerator) * n for c, n in bought if n)
+        smallest = min((each for c in problem.columns if (each := c.accelerators_of(accelerator))), default=1)
         if stock - used_here < smallest:
             rows.append(Binding(constraint="inventory", detail=f"{used_here} of {stock} {accelerator} used", slack=0.0))
     return rows

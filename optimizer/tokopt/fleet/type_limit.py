@@ -90,8 +90,11 @@ def _branch(
 
 def _solved(table: Table, goal: Goal, search: Search, types: frozenset[int]) -> Outcome:
     """Return the best fleet of some types; one that was not found in time has only the bound of none."""
+    some = table.take(_of(table, types))
+    if not some.count:  # blocks of several types alone may leave none for one type
+        return nothing(table, "HiGHS")
     try:
-        return best(table.take(_of(table, types)), goal, search)
+        return best(some, goal, search)
     except InputError:
         return replace(nothing(table, "HiGHS"), bound=-math.inf)
 
@@ -113,6 +116,8 @@ def _used(table: Table, blocks: Floats) -> Floats:
 def _relaxed(table: Table, goal: Goal, search: Search, types: frozenset[int]) -> tuple[float, Floats, float] | None:
     """Return the relaxation's bound over some types, how much it uses of each, and its blocks; None if infeasible."""
     some = table.take(_of(table, types))
+    if not some.count:
+        return None
     groups = grouped(some)
     if groups is not None and len(table.hours) > 1:
         priced = relax(some, goal, search.failures, cheapest(some), search.effort(share=0.3, relaxed=True))

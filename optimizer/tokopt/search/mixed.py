@@ -125,7 +125,7 @@ def _most(sizes: NDArray[np.float64], rates: NDArray[np.float64], widest: int) -
         return most
     best = np.zeros(int(sizes.max()) + 1)
     np.maximum.at(best, sizes.astype(np.intp), rates)
-    for size in np.flatnonzero(best):
+    for size in np.flatnonzero(best).tolist():
         workers = np.arange(1, min(MOST_WORKERS, widest // size) + 1)
         most[workers * size] = np.maximum(most[workers * size], workers * best[size])
     return most
@@ -149,8 +149,9 @@ def _sizes(
         light = [(w.prefill * first + w.decode * second) / w.reached for w in weights]
         needed = np.maximum(needed, np.minimum.reduce(light))
     a, b = np.nonzero((total > needed) & (first + second <= widest))
-    found = zip(a.tolist(), b.tolist(), needed[a, b].tolist(), strict=True)
-    return sorted(found, key=lambda size: (size[0] + size[1], size))
+    by_size = np.lexsort((a, a + b))
+    a, b = a[by_size], b[by_size]
+    return list(zip(a.tolist(), b.tolist(), needed[a, b].tolist(), strict=True))
 
 
 def _best(
