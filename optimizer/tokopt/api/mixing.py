@@ -19,11 +19,12 @@ from tokopt.domain.deployments import Pool, ServingMode
 from tokopt.domain.offers import Market, Offer
 from tokopt.domain.plans import Objective, PlanRequest, PowerMode
 from tokopt.fleet import Column, Part
-from tokopt.search import Alone, Candidate, SearchReport, SearchSpace, Side, Weight, find_mixed
+from tokopt.search import Alone, Candidate, SearchReport, SearchSpace, Side, Weight, find_mixed, standing_mixed
 
 from .columns import PartOffer, PricedCandidate, hardware_of, offer_key
 from .electricity import carbon_matters
 from .power import counted_w
+from .standing import same_setup
 
 MOST_REPLICAS = 12  # of one block
 Place = tuple[str, str, str, str, str]
@@ -63,10 +64,11 @@ def only_cost_decides(request: PlanRequest) -> bool:
     """
     filling = all(asked.demand_requests_per_s is None for asked in request.served_classes())
     alone = request.objective is Objective.COST and not request.then
-    limits = (request.budget_usd_per_hour, request.most_accelerator_types, request.most_spot_share)
+    limits = (request.most_accelerator_types, request.most_spot_share)
     return (
         alone
-        and (request.power_kw is None or filling)
+        and (filling if request.power_kw is not None else not filling)
+        and not (filling and request.budget_usd_per_hour is not None)
         and all(limit is None for limit in limits)
         and not (request.periods or request.current or request.site_power_kw or request.spot_reserve)
         and not carbon_matters(request)
@@ -167,6 +169,27 @@ def mixed_candidates(search: MixedSearch, machines: Sequence[Machines]) -> Itera
         )
         for candidate, (first, second) in itertools.product(report.candidates, options):
             yield from _blocks(search, candidate, first, second)
+        # What runs today may stay as it is, wherever it is.
+        for candidate in _standing(search, sides[first_name], sides[second_name], report.candidates):
+            for first, second in every:
+                yield from _blocks(search, candidate, first, second, worth=False)
+
+
+def _standing(search: MixedSearch, prefill: Side, decode: Side, found: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Yield the set-ups of today's fleet on one pair of accelerators that were not found anyway."""
+    known = [candidate.deployment for candidate in found]
+    for unit in search.request.current:
+        stated = unit.deployment
+        if stated is None or not stated.mixed or any(same_setup(stated, each) for each in known):
+            continue
+        if stated.llm == search.space.llm.name and (stated.prefill_accelerator, stated.accelerator) == (
+            prefill.name,
+            decode.name,
+        ):
+            known.append(stated)
+            candidate = standing_mixed(prefill, decode, search.space, stated)
+            if candidate is not None:
+                yield candidate
 
 
 def _cheapest(options: Sequence[tuple[Machines, Machines]]) -> list[tuple[Machines, Machines]]:
@@ -185,8 +208,13 @@ def _cheapest(options: Sequence[tuple[Machines, Machines]]) -> list[tuple[Machin
     return kept
 
 
-def _blocks(search: MixedSearch, candidate: Candidate, first: Machines, second: Machines) -> Iterator[PricedCandidate]:
-    """Yield the columns of a replica on two offers that are worth having, by the number of replicas in a block."""
+def _blocks(
+    search: MixedSearch, candidate: Candidate, first: Machines, second: Machines, *, worth: bool = True
+) -> Iterator[PricedCandidate]:
+    """Yield the columns of a replica on two offers, by the number of replicas in a block: those `worth` having, or all.
+
+    Of numbers of replicas those count that leave less of either kind of unit empty than all smaller ones.
+    """
     deployment = candidate.deployment
     assert deployment.prefill is not None and deployment.decode is not None
     best = math.inf, math.inf
@@ -200,7 +228,7 @@ def _blocks(search: MixedSearch, candidate: Candidate, first: Machines, second: 
         row = _column(search, candidate, (first, prompts), (second, decodes), replicas)
         rate = row.column.requests_per_s[search.service]
         own = sum(m.alone * n * m.offer.accelerator_count for m, n in ((first, prompts), (second, decodes)))
-        if rate > own and row.column.usd_per_hour < search.reached * rate:
+        if not worth or (rate > own and row.column.usd_per_hour < search.reached * rate):
             yield row
 
 

@@ -186,6 +186,8 @@ def _with_standing(request: PlanRequest, catalog: Catalog, service: Service) -> 
         deployment = unit.deployment
         if deployment is None or deployment.llm != service.llm.name or unit.accelerator not in reports:
             continue
+        if deployment.mixed:
+            continue  # belongs to two accelerators: see `api/mixing.py`
         report = reports[unit.accelerator]
         if any(same_setup(candidate.deployment, deployment) for candidate in report.candidates):
             continue

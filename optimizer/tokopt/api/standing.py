@@ -123,7 +123,9 @@ def _standing_mixed(request: PlanRequest, rows: Sequence[PricedCandidate]) -> li
     """Return how many blocks of several offers stand today: as many as units of each of their offers make."""
     blocks = [0] * len(rows)
     left = [unit.units for unit in request.current]
-    for n, row in enumerate(rows):
+    # Blocks of many replicas fill units best: what was bought as such is not read as blocks of fewer.
+    for n in sorted(range(len(rows)), key=lambda n: -rows[n].column.replicas_per_block):
+        row = rows[n]
         own = [k for k, unit in enumerate(request.current) if _is_part(unit, row)]
         if not own:
             continue

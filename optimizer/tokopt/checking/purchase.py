@@ -82,7 +82,7 @@ def hardware_of(name: str) -> str:
 
 
 def matching(item: FleetItem, part: ItemPart, offers: Iterable[Offer]) -> list[Offer]:
-    """Return the offers of an item's place and market and a part's instance type and accelerator, whatever the price."""
+    """Return the offers of an item's place and market and a part's instance type and accelerator, at any price."""
     wanted = (item.provider, item.region, item.market, part.instance_type, hardware_of(part.accelerator))
     return [
         offer

@@ -36,6 +36,13 @@ def shape_text(deployment: Deployment) -> str:
     return f"disagg {pool_text(deployment.prefill)} + {pool_text(deployment.decode)}"
 
 
+def accelerators_text(deployment: Deployment) -> str:
+    """Return the accelerator of a deployment, or both where the pools are on different ones: what prefills first."""
+    return (
+        f"{deployment.prefill_accelerator} + {deployment.accelerator}" if deployment.mixed else deployment.accelerator
+    )
+
+
 def machines_text(deployment: Deployment, accelerators: int | None = None) -> str:
     """Return the accelerators of a replica: `16 × h200_sxm`, or of both pools where they are on different ones."""
     if deployment.mixed and deployment.prefill is not None and deployment.decode is not None:

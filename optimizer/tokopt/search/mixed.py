@@ -18,18 +18,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tokopt.perf.queueing import LOAD_LIMIT, capacity, capped
-from tokopt.search.candidates import Apart, Candidate
+from tokopt.domain.deployments import Deployment
+from tokopt.perf.queueing import LOAD_LIMIT, Profile, capacity, capped
+from tokopt.search.candidates import Apart, Candidate, fullest
 from tokopt.search.leads import Disaggregated
 from tokopt.search.pools import MOST_WORKERS, pairing
-from tokopt.search.space import SearchSpace
+from tokopt.search.space import Family, SearchSpace
 
 FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weight:
-    """What an accelerator of each pool weighs in something that a fleet has too little of, such as money or power."""
+    """What an accelerator of each pool weighs in something that a fleet has too little of, such as money.
+
+    Several of them are alternatives: of places with prices of their own, any may do.
+    """
 
     prefill: float
     decode: float
@@ -68,6 +72,7 @@ class Side:
     def __init__(self, apart: Sequence[Apart], widest: int) -> None:
         """Add up whole workers; families whose caches cannot leave the node have no pools for others."""
         self.kinds: dict[Hashable, _Side] = {}
+        self.name = apart[0].family.accelerator.name if apart else ""
         for each in apart:
             if each.family.machine.scale_out_bytes_per_s:
                 workers, decodes = each.prefills.setups, each.decodes
@@ -90,7 +95,7 @@ def find_mixed(
     """Return the best replica for each number of prefill and decode accelerators that earns its place.
 
     A size earns it that serves more than its accelerators would by themselves and, where weights are given, at less
-    than what is reached elsewhere in one of them at least.
+    than what is reached elsewhere by one of them at least.
 
     Args:
         prefill: What prefills.
@@ -111,6 +116,37 @@ def find_mixed(
         if found is not None:
             report.candidates.append(found)
     return report
+
+
+def standing_mixed(prefill: Side, decode: Side, space: SearchSpace, deployment: Deployment) -> Candidate | None:
+    """Return a set-up that is given, with the running cap and capacity that it has within the space's limits.
+
+    None where the space has nothing like it, or the limits allow not one request.
+    """
+    kind = deployment.framework, deployment.precision, deployment.kv_precision, deployment.speculator
+    if kind not in prefill.kinds or kind not in decode.kinds:
+        return None
+    family, sending = decode.kinds[kind].apart.family, prefill.kinds[kind].apart.family
+    if deployment.speculation_depth >= family.accepted.size:
+        return None
+    profile = fullest(family, deployment, space.workload, space.limits, sending=sending)
+    rate = 0.0 if profile is None else capacity(profile, space.limits)
+    if profile is None or rate <= 0.0:
+        return None
+    return _candidate(family, sending, deployment, profile, rate)
+
+
+def _candidate(
+    family: Family, sending: Family | None, deployment: Deployment, profile: Profile, rate: float
+) -> Candidate:
+    cap = profile.slots * profile.workers
+    return Candidate(
+        family=family,
+        sending=sending,
+        deployment=deployment.model_copy(update={"max_running_requests": cap}),
+        profile=profile,
+        capacity_requests_per_s=rate,
+    )
 
 
 def _paired(sender: Apart, receiver: Apart, space: SearchSpace) -> Disaggregated:
@@ -190,12 +226,4 @@ def _evaluated(pairs: Disaggregated, row: int, above: float, space: SearchSpace)
     rate = 0.0 if profile is None else capacity(profile, space.limits, above=above)
     if profile is None or not above < rate < math.inf:
         return None
-    deployment, _ = pairs.setup(row)
-    cap = profile.slots * profile.workers
-    return Candidate(
-        family=pairs.family,
-        sending=pairs.sending,
-        deployment=deployment.model_copy(update={"max_running_requests": cap}),
-        profile=profile,
-        capacity_requests_per_s=rate,
-    )
+    return _candidate(pairs.family, pairs.sending, pairs.setup(row)[0], profile, rate)
