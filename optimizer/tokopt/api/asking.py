@@ -133,10 +133,7 @@ def make_request(
         exceed=parse_exceed(exceed),
         pue=parse_pue(pue, catalog),
         power_settings=PowerSettings(_choice("--power-settings", power_settings, tuple(PowerSettings))),
-        site_power_kw={
-            site: parse_quantity(text, POWER, what=f"--site-power {site}") / KW
-            for site, text in (site_power or {}).items()
-        },
+        site_power_kw=_site_power_kw(site_power or {}),
         budget_usd_per_hour=budget_usd_per_hour,
         objective=objectives[0],
         then=objectives[1:],
@@ -167,6 +164,10 @@ def make_request(
         **({"gap_target": GAP_OF_MANY} if workloads is not None or survive != "none" else {}),
         catalog=None if catalog_directory is None else str(Path(catalog_directory).resolve()),
     )
+
+
+def _site_power_kw(site_power: Mapping[str, str]) -> dict[str, float]:
+    return {site: parse_quantity(text, POWER, what=f"--site-power {site}") / KW for site, text in site_power.items()}
 
 
 def _only_class(
