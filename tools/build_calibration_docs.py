@@ -249,28 +249,26 @@ def biased(facts: Facts) -> str:
 def economics(facts: Facts) -> str:
     """Return the published comparison of cost per token beside tokopt's own points."""
     answer = tokopt.economics(catalog=facts.catalog)
-    published, own = (
-        {each.accelerator: each for each in answer.rows if each.basis.value == basis}
-        for basis in ("published", "model")
+    published, own, held = (
+        {each.accelerator: each.tokens_per_s_per_gpu for each in answer.rows if each.basis.value == basis}
+        for basis in ("published", "model", "model_as_named")
     )
     lines = [
-        "| accelerator, precision | published tok/s/GPU | tokopt | predicted / published |",
-        "| --- | ---: | ---: | ---: |",
+        "| accelerator | published tok/s/GPU | tokopt | over published | without features not named | over published |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    found = []
-    for name, line in published.items():
-        predicted = own[name].tokens_per_s_per_gpu if name in own else None
-        if predicted is None or line.tokens_per_s_per_gpu is None:
+    sides = []
+    for name, speed in published.items():
+        if name not in own or name not in held:
             continue
-        found.append((line.tokens_per_s_per_gpu, predicted))
-        ratio = predicted / line.tokens_per_s_per_gpu
-        cells = [f"{name}, {line.precision}", f"{line.tokens_per_s_per_gpu:,.4g}", f"{predicted:,.0f}", f"{ratio:.2f}"]
-        lines.append(row(cells))
-    if len(found) > 1:
-        between = [found[-1][side] / found[0][side] for side in (0, 1)]
-        lines.append(
-            row(["last over first", f"{between[0]:.1f}", f"{between[1]:.1f}", f"{between[1] / between[0]:.2f}"])
-        )
+        sides.append((speed, own[name], held[name]))
+        cells = [f"{speed:,.4g}"]
+        cells += [cell for each in sides[-1][1:] for cell in (f"{each:,.0f}", f"{each / speed:.2f}")]
+        lines.append(row([name, *cells]))
+    if len(sides) > 1:
+        first, *others = (last / base for last, base in zip(sides[-1], sides[0], strict=True))
+        cells = [cell for each in others for cell in (f"{each:.1f}", f"{each / first:.2f}")]
+        lines.append(row(["last over first", f"{first:.1f}", *cells]))
     return "\n".join(lines)
 
 

@@ -40,18 +40,40 @@ def rate(found: Frontier, gpu: str, speed: float) -> float:
 def test_the_rack_wins_at_moderate_speed_and_less_at_high_speed(frontier: Find) -> None:
     """GB200 NVL72 against B200 on DeepSeek-R1: nearly three times at 60 tokens/s/user, almost nothing at 130.
 
-    Source: InferenceMAX v1 (2025-10), without speculation. The model has the direction, 1.9 and 1.4 times at most.
+    Source: InferenceMAX v1 (2025-10), without speculation; B200 on one node without pools of their own, as that
+    benchmark's scripts ran it. With all set-ups for both the rack still wins, by less.
     """
-    asked = {"gpus": "gb200_nvl72,b200_sxm", "isl": 1024, "osl": 1024, "disable": "mtp"}
-    ratios = {}
+    asked = {"isl": 1024, "osl": 1024, "disable": "mtp"}
+    ratios, free = {}, {}
     for precisions in ("nvfp4", "fp8"):
-        found = frontier(precisions=precisions, **asked)
+        found = frontier(gpus="gb200_nvl72,b200_sxm", precisions=precisions, **asked)
+        node = frontier(gpus="b200_sxm", modes="agg", precisions=precisions, **asked)
         for speed in (60.0, 90.0):
-            ratios[precisions, speed] = rate(found, "gb200_nvl72", speed) / rate(found, "b200_sxm", speed)
-    assert 1.5 < ratios["nvfp4", 60.0] < 3.0
-    assert 1.5 < ratios["fp8", 60.0] < 3.0
+            rack = rate(found, "gb200_nvl72", speed)
+            ratios[precisions, speed] = rack / rate(node, "b200_sxm", speed)
+            free[precisions, speed] = rack / rate(found, "b200_sxm", speed)
+    assert 2.3 < ratios["nvfp4", 60.0] < 3.0
+    assert 2.3 < ratios["fp8", 60.0] < 3.0
     assert ratios["fp8", 90.0] < 1.1  # so few requests run that nothing is shared
     assert ratios["nvfp4", 90.0] < ratios["nvfp4", 60.0]
+    assert all(1.5 < free[each, 60.0] < ratios[each, 60.0] for each in ("nvfp4", "fp8"))
+
+
+def test_with_speculation_and_pools_on_both_the_rack_wins_most_in_the_middle(frontier: Find) -> None:
+    """GB200 NVL72 against B200 with MTP and pools of their own: little apart at the peak, most between.
+
+    Source: InferenceX (2026-05), Dynamo with TensorRT-LLM, FP4, 1,024 in and out: 14,659 and 12,515 tokens/s/GPU at the
+    peak. At 125 tokens/s/user 4,130 and 941 are published; there the model is 1.3 and 4 times as fast, so its ratio is
+    far lower (docs/accuracy.md).
+    """
+    found = frontier(
+        gpus="gb200_nvl72,b200_sxm", isl=1024, osl=1024, precisions="nvfp4", frameworks="tensorrt-llm", modes="disagg"
+    )
+    for gpu, published in (("gb200_nvl72", 14_659.0), ("b200_sxm", 12_515.0)):
+        assert 2.0 * rate(found, gpu, 0.0) == pytest.approx(published, rel=0.15)  # input and output tokens
+    ratios = [rate(found, "gb200_nvl72", speed) / rate(found, "b200_sxm", speed) for speed in (20.0, 125.0, 200.0)]
+    assert ratios[0] < 1.25 < ratios[1] < ratios[2]
+    assert 2.0 * rate(found, "gb200_nvl72", 125.0) == pytest.approx(4_130.0, rel=0.35)
 
 
 @pytest.mark.parametrize("gpu", ["gb200_nvl72", "b200_sxm", "h200_sxm"])
@@ -102,11 +124,12 @@ def test_attention_data_parallelism_wins_for_latent_attention_at_high_batch(fron
 def test_ratios_of_the_economics_table_at_the_matched_point(catalog: Catalog) -> None:
     """GB300 NVL72 against H200: 65 times the tokens per GPU, 50 times per megawatt, a 35th of the cost, as published.
 
-    Source: the published comparison (2026-04) in catalogs/published_economics.yaml. Published with FP8 on H200 without
-    the features that the model may use there, so the model's ratios are lower.
+    Source: the published comparison (2026-04) in catalogs/published_economics.yaml. With no features on H200 but those
+    that it names, the model is a fifth to a third above it; where the model may use all of them there, far below.
     """
     table: Economics = tokopt.economics(catalog=catalog)
     for figure, published in table.published_ratios.items():
         modelled = table.ratios["model"][figure]
         assert table.ratios["published"][figure] == pytest.approx(published, rel=0.1)
-        assert (modelled > 1.0) == (published > 1.0)
+        assert 1.0 < modelled < table.ratios["model_as_named"][figure] * (1.0 + 1e-9)
+        assert table.ratios["model_as_named"][figure] == pytest.approx(published, rel=0.35)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from .calibrating import calibrate
     from .checking import check, read_plan
     from .comparing import compare
+    from .cost_sheet import economics
     from .estimating import estimate
     from .explaining import explain
-    from .frontiers import economics, frontier
+    from .frontiers import frontier
     from .owning import ownership_cost
     from .prices import check_prices, show_prices
     from .speculation_tables import speculation_table
@@ -58,7 +59,7 @@ _HOMES = {
     "compare": "comparing",
     "read_plan": "checking",
     "estimate": "estimating",
-    "economics": "frontiers",
+    "economics": "cost_sheet",
     "explain": "explaining",
     "frontier": "frontiers",
     "ownership_cost": "owning",

@@ -60,6 +60,7 @@ def tables(catalog: Catalog) -> dict[str, Mapping[str, Any]]:
         "workloads": catalog.workloads,
         "speculators": catalog.speculators,
         "benchmarks": catalog.benchmarks,
+        "platforms": catalog.platforms,
         "sites": catalog.sites,
         "ownership": catalog.ownership,
         "prices": dict.fromkeys(catalog.price_list_names),
@@ -127,18 +128,24 @@ def _ownership_line(record: Any) -> str:
     return f"computed from components of {len(record.lots)} accelerators, {record.market.value}"
 
 
+def _platform_line(record: Any) -> str:
+    generations = f" ({', '.join(record.generations)})" if record.generations else ""
+    return f"{record.vendor}{generations}: {', '.join(s.value.replace('_', '-') for s in record.stages)}"
+
+
 SUMMARIES: dict[str, Callable[[Any], str]] = {
     "accelerators": _accelerator_line,
     "models": _llm_line,
     "workloads": _workload_line,
     "speculators": _speculator_line,
+    "platforms": _platform_line,
     "sites": _site_line,
     "ownership": _ownership_line,
 }
 
 
 def entry(catalog: Catalog, name: str) -> Details:
-    """Return one entry of whatever table has it.
+    """Return one entry of the first table that has it, or of the table that is named: `kv_precisions/fp8`.
 
     Raises:
         InputError: No table has it.
@@ -155,6 +162,9 @@ def entry(catalog: Catalog, name: str) -> Details:
         "ownership": catalog.ownership_profile,
         "kv_precisions": catalog.kv_precision,
     }
+    table, slash, rest = name.partition("/")
+    if slash and table in lookups:
+        return _details(catalog, table, lookups[table](rest))
     for table, find in lookups.items():
         try:
             record = find(name)
@@ -163,6 +173,8 @@ def entry(catalog: Catalog, name: str) -> Details:
         return _details(catalog, table, record)
     if name in catalog.measurement_families:
         return _details(catalog, "measurements", catalog.measurement_families[name])
+    if name in catalog.platforms:
+        return _details(catalog, "platforms", catalog.platforms[name])
     if name in catalog.price_list_names:
         return _price_list(catalog, name)
     if SEPARATOR in name:
@@ -174,7 +186,7 @@ def entry(catalog: Catalog, name: str) -> Details:
 def _details(catalog: Catalog, table: str, record: Any) -> Details:
     sources: Mapping[str, str] = getattr(record, "sources", {}) or {}
     default = getattr(record, "source", "")
-    facts = []
+    facts: list[Fact] = []
     for field in type(record).__dataclass_fields__:
         if field in ("name", "title", "sources", "source", "note", "throttle", "power_settings", "power_curve"):
             continue
@@ -182,7 +194,8 @@ def _details(catalog: Catalog, table: str, record: Any) -> Details:
         if value in (None, (), "", {}):
             continue
         if field in NESTED:
-            facts.extend(NESTED[field](value))
+            nested = NESTED[field](value)
+            facts.extend(f.model_copy(update={"source_title": _title(catalog, f.source)}) for f in nested)
             continue
         key = _source_of(field, sources) or default
         facts.append(Fact(field=field, value=_written(field, value), source=key, source_title=_title(catalog, key)))
@@ -265,6 +278,11 @@ NESTED: dict[str, Callable[[Any], list[Fact]]] = {
     "drafter": _drafter_facts,
     "precision": lambda precision: [Fact(field="precision", value=precision.name)],
     "acceptance": _acceptance_facts,
+    "stages": lambda stages: [
+        Fact(field=f"{stage.value.replace('_', ' ')}", value=said.words, source=said.source)
+        for stage, said in stages.items()
+    ],
+    "listed_models": lambda listed: [Fact(field="listed models", value=listed.words, source=listed.source)],
 }
 
 

@@ -91,7 +91,7 @@ def explain(
     unproven = sum(not outcome.proven for outcome in outcomes)
     return Explanation(
         baseline=_baseline(setting, coalitions[0], why),
-        plan=_explained(read, usd, per_mw),
+        plan=_explained(read, stated),
         factors=_factors(setting, rows, coalitions),
         what_if=tuple(answers(asked, outcomes[len(sets) :], usd, per_mw)),
         coalitions=len(coalitions),
@@ -163,17 +163,19 @@ def _baseline(setting: Setting, outcome: Outcome, why: str) -> Baseline:
         fleet=outcome.fleet,
         usd_per_million_output_tokens=outcome.usd or 0.0,
         tokens_per_s_per_mw=outcome.per_mw,
+        interval=dict(outcome.interval),
     )
 
 
-def _explained(plan: Plan, usd: float, per_mw: float | None) -> ExplainedPlan:
+def _explained(plan: Plan, stated: Outcome) -> ExplainedPlan:
     classes = plan.request.served_classes()
     return ExplainedPlan(
         model=" and ".join(dict.fromkeys(item.model for item in plan.fleet)),
         workload=" and ".join(dict.fromkeys(asked.name for asked in classes)),
         fleet=fleet_words(plan.fleet),
-        usd_per_million_output_tokens=usd,
-        tokens_per_s_per_mw=per_mw,
+        usd_per_million_output_tokens=stated.usd or 0.0,
+        tokens_per_s_per_mw=stated.per_mw,
+        interval=dict(stated.interval),
     )
 
 

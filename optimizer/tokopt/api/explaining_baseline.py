@@ -13,7 +13,7 @@ from tokopt.search import SharedSearch
 from .columns import allowed_offers, hardware_of
 from .explaining_factors import FactorRow, Setting, chosen_factors
 from .explaining_features import hardware_in
-from .explaining_worlds import Ground, Outcome, World, solved
+from .explaining_worlds import Ground, Outcome, World, outcome_of, solved
 
 
 def coalition_world(setting: Setting, rows: Sequence[FactorRow], coalition: int) -> World:
@@ -94,7 +94,7 @@ def _tried(plan: Plan, ground: Ground, name: str, factors: Sequence[str], search
     rows = chosen_factors(setting, factors)
     setting = replace(setting, factors=frozenset(part for row in rows for part in (row.parts or (row.name,))))
     if not rows:  # the plan is as plain as it gets
-        return setting, rows, Outcome(usd=plan.usd_per_million_output_tokens, per_mw=plan.tokens_per_s_per_mw, fleet="")
+        return setting, rows, outcome_of(plan)
     return setting, rows, solved(coalition_world(setting, rows, 0), ground, search)
 
 

@@ -71,6 +71,7 @@ def _case(change: str, outcome: Outcome, usd: float, per_mw: float | None) -> Wh
         tokens_per_s_per_mw_difference=(outcome.per_mw or 0.0) - (per_mw or 0.0) if both else None,
         relative_difference=None if outcome.usd is None else outcome.usd / usd - 1.0,
         fleet=outcome.fleet,
+        interval=dict(outcome.interval),
         infeasible=outcome.infeasible,
     )
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from tokopt.catalog import Catalog
 from tokopt.catalog.replacing import ReplacedCatalog
 from tokopt.domain.accelerators import Accelerator
+from tokopt.domain.estimates import Interval
+from tokopt.domain.explaining import PER_MW, USD
 from tokopt.domain.llms import Llm
 from tokopt.domain.offers import Market, Offer, PriceList
 from tokopt.domain.plans import FleetItem, Plan, PlanRequest, Status
@@ -68,6 +70,7 @@ class Outcome:
     usd: float | None  # per million output tokens; None = infeasible
     per_mw: float | None
     fleet: str
+    interval: Mapping[str, Interval] = field(default_factory=dict)  # 80 % range by figure
     proven: bool = True
     infeasible: str = ""  # why there is none
 
@@ -124,6 +127,7 @@ def outcome_of(plan: Plan) -> Outcome:
         usd=plan.usd_per_million_output_tokens,
         per_mw=plan.tokens_per_s_per_mw,
         fleet=fleet_words(plan.fleet),
+        interval={name: plan.interval[name] for name in (USD, PER_MW) if name in plan.interval},
         proven=plan.status is Status.OPTIMAL,
     )
 

@@ -1,4 +1,4 @@
-"""`frontier` and `economics`: operating points side by side."""
+"""`frontier`: throughput against interactivity, by accelerator."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tokopt.catalog import Catalog, load_catalog
-from tokopt.cost import pflops_per_usd, tokens_per_s_per_mw, usd_per_million_tokens
-from tokopt.domain.accelerators import Accelerator, NumberFormat
-from tokopt.domain.comparisons import Basis, Economics, EconomicsComparisonRow, Frontier, FrontierPoint, Reach
+from tokopt.cost import tokens_per_s_per_mw, usd_per_million_tokens
+from tokopt.domain.accelerators import Accelerator
+from tokopt.domain.comparisons import Frontier, FrontierPoint, Reach
 from tokopt.domain.deployments import Deployment, ServingMode
-from tokopt.domain.economics import EconomicsLine, PublishedEconomics
 from tokopt.domain.speculators import Speculator
 from tokopt.domain.workloads import Sla, Statistic, Workload
 from tokopt.errors import InputError
@@ -30,13 +29,6 @@ from .speculating import acceptance_said, speculation_unsure
 
 # A first token within this makes a point one that somebody would run: beyond, throughput is bought with waiting.
 SLOWEST_FIRST_TOKEN_MS = 60_000.0
-FIGURES = (
-    "usd_per_gpu_hour",
-    "pflops_per_usd",
-    "tokens_per_s_per_gpu",
-    "tokens_per_s_per_mw",
-    "usd_per_million_tokens",
-)
 
 
 def cheapest_by_accelerator(
@@ -227,131 +219,3 @@ def _point(
         tokens_per_s_per_mw=None if watts is None else float(tokens_per_s_per_mw(output, watts)),
         on_overall_frontier=overall,
     )
-
-
-def economics(*, catalog: str | Catalog | None = None, progress: Progress = silent) -> Economics:
-    """Return the published comparison of cost per token, recomputed from the catalog, and tokopt's own next to it.
-
-    The cost side is exact arithmetic on catalog data. The throughput side comes twice: as published, and from tokopt's
-    model at the published operating point, with the difference.
-    """
-    loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
-    name, published = next(iter(loaded.published_economics.items()))
-    profile = loaded.ownership_profile(published.ownership)
-    rows: list[EconomicsComparisonRow] = []
-    for number, line in enumerate(published.lines):
-        accelerator = loaded.accelerator(line.accelerator)
-        price = profile.usd_per_accelerator_hour[accelerator.name]
-        rows.append(_published_row(published, line, accelerator, price))
-        progress(f"modelling {accelerator.title}", number / len(published.lines))
-        modelled = _model_row(loaded, published, line, accelerator, price, rows[-1])
-        if modelled is not None:
-            rows.append(modelled)
-    return Economics(
-        title=published.title,
-        published_on=published.published_on,
-        token_basis=published.token_basis,
-        rows=tuple(sorted(rows, key=lambda r: r.basis is Basis.MODEL)),
-        ratios={basis.value: _ratios([r for r in rows if r.basis is basis]) for basis in Basis},
-        published_ratios={figure: getattr(published.ratios, figure) for figure in FIGURES},
-        prices=f"ownership-{profile.name}",
-        prices_as_of=profile.observed_on,
-        notes=(published.note, *(line.note for line in published.lines), f"catalog entry {name}"),
-    )
-
-
-def _costs(accelerator: Accelerator, line: EconomicsLine, price: float, tokens_per_s: float) -> dict[str, float]:
-    """Return the five figures of an accelerator, unrounded."""
-    if accelerator.all_in_w is None:
-        raise InputError(f"{accelerator.name}: the catalog has no all-in power, which tokens/s/MW needs")
-    table = accelerator.sparse_flop_per_s if line.peak_sparse else accelerator.dense_flop_per_s
-    peak = table[NumberFormat(line.peak_format)]
-    return {
-        "usd_per_gpu_hour": price,
-        "pflops_per_usd": float(pflops_per_usd(peak, price)),
-        "tokens_per_s_per_gpu": tokens_per_s,
-        "tokens_per_s_per_mw": float(tokens_per_s_per_mw(tokens_per_s, accelerator.all_in_w)),
-        "usd_per_million_tokens": float(usd_per_million_tokens(price, tokens_per_s)),
-    }
-
-
-def _peak_name(line: EconomicsLine) -> str:
-    return f"{line.peak_format.value} {'sparse' if line.peak_sparse else 'dense'}"
-
-
-def _published_row(
-    published: PublishedEconomics, line: EconomicsLine, accelerator: Accelerator, price: float
-) -> EconomicsComparisonRow:
-    return EconomicsComparisonRow(
-        accelerator=accelerator.name,
-        basis=Basis.PUBLISHED,
-        model=line.llm,
-        precision=line.precision,
-        operating_point=f"{line.features}; about {line.tokens_per_s_per_user:g} tok/s/user, "
-        f"{line.input_tokens:,.0f} in, {line.output_tokens:,.0f} out (best reading)",
-        pflops_basis=_peak_name(line),
-        published={figure: getattr(line.published, figure) for figure in FIGURES},
-        difference={},
-        deployment=None,
-        source=published.source,
-        **_costs(accelerator, line, price, line.unrounded_tokens_per_s_per_gpu),
-    )
-
-
-def _model_row(
-    catalog: Catalog,
-    published: PublishedEconomics,
-    line: EconomicsLine,
-    accelerator: Accelerator,
-    price: float,
-    reference: EconomicsComparisonRow,
-) -> EconomicsComparisonRow | None:
-    """Return tokopt's own best point at the published interactivity, or None where it finds none that fast."""
-    llm = catalog.llm(line.llm)
-    shape = Workload(name="published point", input_tokens=line.input_tokens, output_tokens=line.output_tokens)
-    space = search_space(
-        catalog,
-        llm=llm,
-        workload=shape,
-        sla=Sla(ttft_ms=SLOWEST_FIRST_TOKEN_MS, statistic=Statistic.MEAN),
-        frameworks=(),
-        precisions=(line.precision,),
-        kv_precisions=(),
-        modes=(),
-    )
-    points, _ = find_frontier(accelerator, space)
-    fast = [p for p in points if 1.0 / p.tpot_s >= line.tokens_per_s_per_user]
-    if not fast:
-        return None
-    best = max(fast, key=lambda p: p.requests_per_s_per_accelerator)
-    tokens = best.requests_per_s_per_accelerator * (
-        line.output_tokens if published.token_basis == "output" else line.input_tokens + line.output_tokens
-    )
-    costs = _costs(accelerator, line, price, tokens)
-    return EconomicsComparisonRow(
-        accelerator=accelerator.name,
-        basis=Basis.MODEL,
-        model=line.llm,
-        precision=line.precision,
-        operating_point=f"{1.0 / best.tpot_s:.0f} tok/s/user, {line.input_tokens:,.0f} in, "
-        f"{line.output_tokens:,.0f} out",
-        pflops_basis=_peak_name(line),
-        published={},
-        difference={
-            figure: costs[figure] / getattr(reference, figure) - 1.0
-            for figure in ("tokens_per_s_per_gpu", "tokens_per_s_per_mw", "usd_per_million_tokens")
-        },
-        deployment=best.deployment,
-        source=f"tokopt, calibration {catalog.calibration.version}",
-        **costs,
-    )
-
-
-def _ratios(rows: list[EconomicsComparisonRow]) -> dict[str, float]:
-    """Return the last row over the first one; cost per token the other way round, as the sheet prints it."""
-    if len(rows) < 2:
-        return {}
-    first, last = rows[0], rows[-1]
-    ratios = {figure: getattr(last, figure) / getattr(first, figure) for figure in FIGURES[:-1]}
-    ratios["usd_per_million_tokens"] = first.usd_per_million_tokens / last.usd_per_million_tokens
-    return ratios

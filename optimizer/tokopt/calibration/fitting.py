@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tokopt.calibration.observations import FIGURES, Observations, Predictor
 from tokopt.calibration.refitting import between_clusters, held, traits_to_fit
+from tokopt.calibration.threads import one_thread
 from tokopt.domain.calibration import POWER_SHARES, Calibration
 from tokopt.perf.closed_loop import MOST_STEPS
 from tokopt.perf.constants import level_of, scaled_columns, unlinked
@@ -160,11 +161,7 @@ class Fit:
         Effects of one constant that act on the same rows (a model that ran on one system only) are one unknown whose
         variance is the sum of theirs: the most likely share of each in it is its share of the variance.
         """
-        import scipy.linalg  # noqa: F401  # brings linear algebra of its own, which is to be limited, too
-        from threadpoolctl import threadpool_limits
-
-        # Sums in another order end in other digits, and a search that stops early carries them on.
-        with threadpool_limits(1, user_api="blas"):
+        with one_thread():
             return self._solved(_Problem(self, chosen, report, rounds), sure)
 
     def _solved(self, problem: _Problem, sure: bool) -> Solution:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tokopt.calibration.composing import rounded
 from tokopt.calibration.refitting import held
+from tokopt.calibration.threads import one_thread
 from tokopt.domain.calibration import POWER_SHARES, Calibration, Entry
 from tokopt.domain.provenance import Origin
 from tokopt.perf.arrays import Floats
@@ -111,9 +112,10 @@ def fit_power(base: Calibration, readings: Readings) -> PowerFit:
     def misfit(z: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.concatenate([readings.residuals(_shares(entries, z)) / readings.sd, (z - start) / spreads])
 
-    found = least_squares(misfit, start, x_scale=spreads)
-    slopes = np.asarray(found.jac, dtype=float)
-    covariance = np.linalg.inv(slopes.T @ slopes)
+    with one_thread():
+        found = least_squares(misfit, start, x_scale=spreads)
+        slopes = np.asarray(found.jac, dtype=float)
+        covariance = np.linalg.inv(slopes.T @ slopes)
     return PowerFit(
         values=tuple(float(unlinked(z, entry.link)) for z, entry in zip(found.x, entries, strict=True)),
         sd=tuple(float(sd) for sd in np.sqrt(np.diag(covariance))),

@@ -283,6 +283,7 @@ def _line(row: EconomicsLineRow) -> EconomicsLine:
         peak_format=row.peak_format,
         peak_sparse=row.peak_sparse,
         published=_figures(row.published),
+        not_named=row.not_named,
         note=row.note,
     )
 

@@ -379,6 +379,9 @@ class EconomicsLineRow(Row):
         description="Whether that peak is with structured sparsity"
     )
     published: EconomicsFiguresRow = Field(description="Figures as published, rounded")
+    not_named: tuple[Feature, ...] = Field(
+        default=(), description="Features that the comparison does not say that it used there"
+    )
     note: str = Field(default="", description="Doubts")
 
 

@@ -123,7 +123,7 @@ def _recomputed(case: Case, caching: Caching) -> tuple[float, float, float, floa
         worker, memory, workers = replica.prefiller, replica.prefill_memory, replica.prefillers
         resident = worker.layout.pp * max(math.floor(worker.chunk_tokens / replica.size.computed), 1.0)
     context = replica.size.prompt + replica.size.output
-    each = max(sequence_bytes(worker.sums, worker.layout, context, 0) / context, 1e-9)
+    each = max(sequence_bytes(worker.sums, worker.layout, context, worker.depth) / context, 1e-9)
     room = max(memory.cache_room - resident * memory.per_sequence, 0.0) / each
     rate = profile.saturation / (workers * worker.layout.dp)
     caches = math.inf if caching.router is not Router.KV_AWARE else float(workers * worker.layout.dp)

@@ -61,7 +61,8 @@ class Basis(StrEnum):
     """Where an economics row's throughput comes from."""
 
     PUBLISHED = "published"
-    MODEL = "model"
+    MODEL = "model"  # the best at the published speed, with all features
+    MODEL_AS_NAMED = "model_as_named"  # without the features that the published line does not name
 
 
 class EconomicsComparisonRow(Record):

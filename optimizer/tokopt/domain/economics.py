@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tokopt.domain.accelerators import NumberFormat
+from tokopt.domain.features import Feature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class EconomicsLine:
     peak_format: NumberFormat
     peak_sparse: bool
     published: EconomicsFigures
+    not_named: tuple[Feature, ...] = ()  # features that the comparison does not say that it used there
     note: str = ""
 
 

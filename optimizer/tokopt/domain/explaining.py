@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tokopt.domain.estimates import Record
+from tokopt.domain.estimates import Interval, Record
 
 USD: Final = "usd_per_million_output_tokens"
 PER_MW: Final = "tokens_per_s_per_mw"
@@ -49,6 +49,7 @@ class Baseline(Record):
     fleet: str
     usd_per_million_output_tokens: float
     tokens_per_s_per_mw: float | None
+    interval: dict[str, Interval]  # 80 % range by figure; the errors of set-ups that are alike go the same way
 
 
 class ExplainedPlan(Record):
@@ -59,6 +60,7 @@ class ExplainedPlan(Record):
     fleet: str
     usd_per_million_output_tokens: float
     tokens_per_s_per_mw: float | None
+    interval: dict[str, Interval]  # 80 % range by figure, as the plan states it
 
 
 class WhatIfCase(Record):
@@ -71,6 +73,7 @@ class WhatIfCase(Record):
     tokens_per_s_per_mw_difference: float | None
     relative_difference: float | None  # of the cost; 0.1 = 10 % dearer
     fleet: str  # what it becomes, in a few words
+    interval: dict[str, Interval]  # 80 % range by figure
     infeasible: str = ""  # why there is no plan
 
 

@@ -79,7 +79,7 @@ def pattern_of(workload: Workload) -> Pattern:
     )
 
 
-def fleet_caches(replicas: float | None, a_replica: float, router: Router) -> float:
+def fleet_caches(replicas: Floats | None, a_replica: Floats, router: Router) -> Floats:
     """Return how many caches the traffic is spread over; where replicas are unknown, the worst for the router.
 
     A router that knows what is cached does no worse with more replicas, so one; any other, endlessly many.
@@ -160,13 +160,16 @@ class Tiers:
     """Room of one cache beside what runs, by tier, and what a token takes to come back from behind."""
 
     device_tokens: Floats
-    offload_tokens: float
-    restore_s_per_token: float
+    offload_tokens: Floats
+    restore_s_per_token: Floats
 
 
-def token_bytes(model: LlmArithmetic, layouts: Layouts, tokens: float) -> Floats:
-    """Return the cache of one token on each accelerator of its rank, mean over a context of `tokens`. [B]"""
-    return np.maximum(sequence_bytes(model, layouts, tokens) / tokens, 1e-9)
+def token_bytes(model: LlmArithmetic, layouts: Layouts, tokens: float, draft_depth: Floats = 0.0) -> Floats:
+    """Return the cache of one token on each accelerator of its rank, mean over a context of `tokens`. [B]
+
+    With that of a drafter where one drafts (`draft_depth`): what it has not cached, it would have to take in again.
+    """
+    return np.maximum(sequence_bytes(model, layouts, tokens, draft_depth) / tokens, 1e-9)
 
 
 def offload_of(accelerator: Accelerator, tier: Offload) -> tuple[float | None, float | None]:
@@ -185,6 +188,7 @@ def tiers(
     *,
     running: Floats,
     context_tokens: float,
+    draft_depth: Floats = 0.0,
     behind: tuple[float | None, float | None] = (0.0, float("inf")),
 ) -> Tiers:
     """Return the room of one cache: what is left in memory beside `running` requests of its rank, and what is behind.
@@ -195,19 +199,20 @@ def tiers(
         use: Memory of the worker in its role.
         running: Requests of the rank that are in service.
         context_tokens: Prompt and answer of a mean request.
+        draft_depth: Depth of speculation of the worker.
         behind: Memory behind one accelerator and the bandwidth to it. [B, B/s]
     """
-    each = token_bytes(model, layouts, context_tokens)
+    each = token_bytes(model, layouts, context_tokens, draft_depth)
     left = np.maximum(np.asarray(use.available) - running * np.asarray(use.per_sequence), 0.0)
     held, bandwidth = behind
     return Tiers(
         device_tokens=left / each,
-        offload_tokens=OFFLOAD_SHARE * (held or 0.0) / float(np.squeeze(each)),
-        restore_s_per_token=float(np.squeeze(each)) / (bandwidth or float("inf")),
+        offload_tokens=OFFLOAD_SHARE * (held or 0.0) / each,
+        restore_s_per_token=each / (bandwidth or float("inf")),
     )
 
 
-def restore_s(found_tokens: Floats, s_per_token: float, rate: Floats) -> Floats:
+def restore_s(found_tokens: Floats, s_per_token: Floats, rate: Floats) -> Floats:
     """Return what fetching a request's offloaded tokens takes, waits for the link included; endless where it is full.
 
     t / (1 - λ·t): processor sharing of a link (Kleinrock, Queueing Systems II, §4.4). [s]

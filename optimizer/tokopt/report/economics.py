@@ -25,26 +25,33 @@ FIGURES: Mapping[str, Callable[[float], str]] = {
 def economics_report(table: Economics) -> RenderableType:
     """Return the three tables one under the other, with ratios, operating points and notes."""
     published = [row for row in table.rows if row.basis is Basis.PUBLISHED]
-    modelled = [row for row in table.rows if row.basis is Basis.MODEL]
     tokens = "input and output tokens together" if table.token_basis == "total" else f"{table.token_basis} tokens"
     as_said = [
         *((row.accelerator, *(_as_published(name, row.published[name]) for name in FIGURES)) for row in published),
         ("ratio", *(f"{table.published_ratios[name]:g}×" for name in FIGURES)),
     ]
     computed = [*map(_cells, published), _ratios(table, Basis.PUBLISHED)]
-    model = [line for row in modelled for line in (_cells(row), _differences(row))]
-    if len(modelled) > 1:
-        model.append(_ratios(table, Basis.MODEL))
-    if not model:
-        model = [("no deployment is fast enough", *("" for _ in FIGURES))]
     return Group(
         Text(f"{table.title} (tokens: {tokens})", style="bold"),
         section(f"As published {table.published_on}, with the digits given", columns(HEADINGS, as_said)),
         section("The same, computed from catalog data and the published throughput", columns(HEADINGS, computed)),
-        section("tokopt's own model at the published speed per user", columns(HEADINGS, model)),
+        section("tokopt's own model at the published speed per user", columns(HEADINGS, _modelled(table, Basis.MODEL))),
+        section(
+            "The same model, without the features that are not named for an accelerator",
+            columns(HEADINGS, _modelled(table, Basis.MODEL_AS_NAMED)),
+        ),
         section("Operating points", bullets(map(_point, table.rows))),
         section("Notes", bullets([*table.notes, *_ends(table)])),
     )
+
+
+def _modelled(table: Economics, basis: Basis) -> list[Sequence[str]]:
+    """Return the model's rows with their differences to what is published, and the ratios of the ends."""
+    rows = [row for row in table.rows if row.basis is basis]
+    if not rows:
+        return [("no deployment is fast enough", *("" for _ in FIGURES))]
+    lines = [line for row in rows for line in (_cells(row), _differences(row))]
+    return [*lines, _ratios(table, basis)] if len(rows) > 1 else lines
 
 
 def _as_published(name: str, value: float) -> str:
@@ -73,7 +80,7 @@ def _point(row: EconomicsComparisonRow) -> str:
     said = [f"{row.model} in {row.precision}", row.operating_point, f"PFLOPS: {row.pflops_basis}", row.source]
     if row.deployment is not None:
         said.insert(2, short_text(row.deployment))
-    return f"{row.accelerator}, {row.basis.value}: {'; '.join(said)}"
+    return f"{row.accelerator}, {row.basis.value.replace('_', ' ')}: {'; '.join(said)}"
 
 
 def _ends(table: Economics) -> list[str]:

@@ -7,9 +7,20 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tokopt.domain.explaining import PER_MW, USD, Explanation, Factor, Figures, Step, WhatIf, WhatIfCase
+from tokopt.domain.explaining import (
+    PER_MW,
+    USD,
+    Baseline,
+    ExplainedPlan,
+    Explanation,
+    Factor,
+    Figures,
+    Step,
+    WhatIf,
+    WhatIfCase,
+)
 from tokopt.report.blocks import bullets, columns, pairs, section
-from tokopt.report.figures import plural, short, signed_share, times, usd
+from tokopt.report.figures import plural, short, signed_share, times, usd, usd_range
 
 LEAST_BAR, MOST_BAR = 10, 60
 BESIDE_BARS = 28  # columns that a waterfall's figures and gaps take, besides its names
@@ -43,11 +54,12 @@ def _answer(found: Explanation) -> RenderableType:
     """Return one sentence with the answer."""
     old, new = found.baseline, found.plan
     text = Text.assemble((f"{new.model}, {new.workload}: {usd(new.usd_per_million_output_tokens)}", "bold green"))
-    text.append(" per M output tokens")
+    text.append(f" per M output tokens{_around(new)}")
     if not found.factors:
         return text.append(f" is what a plain {old.title} costs: the plan uses nothing beyond it")
     ratio = old.usd_per_million_output_tokens / new.usd_per_million_output_tokens
-    text.append(f"; the baseline, on {old.title}, costs {usd(old.usd_per_million_output_tokens)}, {times(ratio)} that")
+    cost = f"{usd(old.usd_per_million_output_tokens)}{_around(old)}"
+    text.append(f"; the baseline, on {old.title}, costs {cost}, {times(ratio)} that")
     if old.tokens_per_s_per_mw and new.tokens_per_s_per_mw:
         more = new.tokens_per_s_per_mw / old.tokens_per_s_per_mw
         text.append(f", and the plan makes {times(more)} its tokens per MW")
@@ -56,6 +68,10 @@ def _answer(found: Explanation) -> RenderableType:
         shares = [f"{f.title} {usd(-f.usd_per_million_output_tokens.share)}" for f in saving]
         text.append(f". What saves most: {', '.join(shares)}")
     return text.append(".")
+
+
+def _around(end: Baseline | ExplainedPlan) -> str:
+    return f" (80 %: {usd_range(end.interval[USD])})" if USD in end.interval else ""
 
 
 # --- waterfall ---

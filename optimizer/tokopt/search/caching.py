@@ -55,6 +55,12 @@ def offloads_of(family: Family) -> tuple[Offload, ...]:
     return tuple(tier for tier in OFFLOADS if None not in offload_of(family.accelerator, tier))
 
 
+def largest_tier(family: Family) -> tuple[float | None, float | None]:
+    """Return memory and bandwidth of the largest tier behind an accelerator; zero and endless without one. [B, B/s]"""
+    behind = [offload_of(family.accelerator, tier) for tier in offloads_of(family)]
+    return max(behind, key=lambda each: each[0] or 0.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What caches find and what that takes; arrays of one shape."""
@@ -89,7 +95,7 @@ class Caches:
         """Return the requests of a rank that are in service beside the cache: running, or in a prefill pool's work."""
         if not self._apart:
             return caps / self._worker.dp + 0.0 * shares
-        batch = prompts_a_batch(_lengths(self.workload, shares), float(self._worker.chunk_tokens))
+        batch = prompts_a_batch(lengths_with(self.workload, shares), float(self._worker.chunk_tokens))
         return np.asarray(self._worker.pp * batch + 0.0 * caps, dtype=float)
 
     def found(
@@ -107,6 +113,7 @@ class Caches:
             self._use,
             running=self.resident(caps, shares),
             context_tokens=context,
+            draft_depth=float(self._worker.depth),
             behind=offload_of(self.family.accelerator, tier),
         )
         replicas = self._fleet.replicas(rates, self._watts)
@@ -139,7 +146,7 @@ class Caches:
 
     def loads(self, caps: Array, shares: Array) -> tuple[Array, Array]:
         """Return saturation rates of a replica and times of a prefill, shares x caps."""
-        size = _lengths(self.workload, shares[:, None])
+        size = lengths_with(self.workload, shares[:, None])
         machine, model = self.family.machine, self.family.model
         decoder, (_, decoders) = self._decoder, decode_layout(self.deployment)
         running = knots(int(caps.max() // decoders))
@@ -329,7 +336,8 @@ def _memory(family: Family, worker: Worker, workload: Workload, *, role: str) ->
     )
 
 
-def _lengths(workload: Workload, shares: Array) -> Lengths:
+def lengths_with(workload: Workload, shares: Array) -> Lengths:
+    """Return the lengths of requests where `shares` of prompts are found."""
     return lengths(
         workload.input_tokens,
         workload.output_tokens,

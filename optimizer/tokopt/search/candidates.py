@@ -28,9 +28,6 @@ from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
 from tokopt.search.space import SEQUENCES_PER_RANK, Family, SearchSpace, families_in, legal_layouts, setups
 
-# Set-ups of one size that are evaluated at most where prompts repeat: bounds take caches to be endless, so they seldom
-# end the search before.
-MOST_SETTLED = 32
 FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
@@ -115,6 +112,18 @@ class Prepared:
             rows = [k for k in row[owner == number].tolist() if (number, k) not in self.kept]
             if rows:
                 self.leads[number].foresee(rows)
+
+    def bounded(
+        self, owner: NDArray[np.intp], row: NDArray[np.intp], bounds: NDArray[np.float64], above: float
+    ) -> NDArray[np.float64]:
+        """Return bounds of set-ups that serve more than `above`: lower ones where caches hold less. [requests/s]"""
+        if not self.repeats:
+            return bounds
+        lower = bounds.copy()
+        for number in sorted(set(owner.tolist())):
+            own = owner == number
+            lower[own] = self.leads[number].with_caches(row[own], bounds[own], above)
+        return lower
 
     def profiled(self, owner: int, row: int, above: float) -> tuple[Deployment, Profile | None]:
         """Return a set-up with its profile under the largest running cap that meets the TPOT limit.
@@ -223,27 +232,29 @@ def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
         owner = np.repeat(np.arange(len(leads)), [rows.size for rows, _ in found])
         row = np.concatenate([rows for rows, _ in found])
         bounds = np.concatenate([bound for _, bound in found])
-        # Equal bounds keep the order of enumeration, so that runs agree to the last digit.
-        order = np.argsort(-bounds, kind="stable")
         best: Candidate | None = None
         seen: set[Hashable] = set()
-        most = MOST_SETTLED if prepared.repeats else order.size
-        for place, index in enumerate(order.tolist()):
+        left = np.arange(bounds.size)
+        while left.size:
             reached = max(floor, best.capacity_requests_per_s if best else 0.0)
-            if bounds[index] <= reached or place >= most:
-                break
-            if place % FORESEEN == 0:
-                ahead = order[place : place + FORESEEN]
-                ahead = ahead[bounds[ahead] > reached]
-                prepared.foresee(owner[ahead], row[ahead])
-            number, k = int(owner[index]), int(row[index])
-            # Frameworks with the same constants offer the same set-up twice.
-            key = (number, k) if prepared.repeats else (bounds[index], leads[number].twin(k))
-            if key in seen:
-                continue
-            seen.add(key)
-            best = prepared.candidate(number, k, reached) or best
-            report.evaluated += 1
+            bounds[left] = prepared.bounded(owner[left], row[left], bounds[left], reached)
+            left = left[bounds[left] > reached]
+            # Equal bounds keep the order of enumeration, so that runs agree to the last digit.
+            left = left[np.argsort(-bounds[left], kind="stable")]
+            ahead, left = left[:FORESEEN], left[FORESEEN:]
+            prepared.foresee(owner[ahead], row[ahead])
+            for index in ahead.tolist():
+                reached = max(floor, best.capacity_requests_per_s if best else 0.0)
+                if bounds[index] <= reached:
+                    break
+                number, k = int(owner[index]), int(row[index])
+                # Frameworks with the same constants offer the same set-up twice.
+                key = (number, k) if prepared.repeats else (bounds[index], leads[number].twin(k))
+                if key in seen:
+                    continue
+                seen.add(key)
+                best = prepared.candidate(number, k, reached) or best
+                report.evaluated += 1
         if best is None:
             continue
         report.candidates.append(best)

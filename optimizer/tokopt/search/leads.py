@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.perf.queueing import LOAD_LIMIT, Profile, at_rate, capped, saturation
 from tokopt.perf.replica import aggregated_profiles, behind_pool, decode_profiles, moved_s
+from tokopt.search.cache_bounds import CachesApart, CachesTogether
 from tokopt.search.pools import MOST_WORKERS, Pairing, PairRows, in_time
 from tokopt.search.screening import Screened
 from tokopt.search.space import Family, SearchSpace, deployment_of, layout_of, worker_of
@@ -35,6 +36,9 @@ class Leads(Protocol):
 
     def of_size(self, size: int, above: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Return the rows of a size whose bound is above a rate, and the bounds. [requests/s]"""
+
+    def with_caches(self, rows: NDArray[np.intp], bounds: NDArray[np.float64], above: float) -> NDArray[np.float64]:
+        """Return bounds of rows that serve more than `above` with no more found than caches hold. [requests/s]"""
 
     def promising(self, row: int, above: float) -> bool:
         """Whether a row may serve more than `above` within the limits, as far as is seen at once."""
@@ -76,6 +80,14 @@ class Aggregated:
         rows = self._of_size.get(size, NO_ROWS)
         bounds = self._bounds[rows]
         return rows[bounds > above], bounds[bounds > above]
+
+    def with_caches(self, rows: NDArray[np.intp], bounds: NDArray[np.float64], above: float) -> NDArray[np.float64]:
+        """See `Leads.with_caches`."""
+        return self._cached.of(rows, bounds, above)
+
+    @cached_property
+    def _cached(self) -> CachesTogether:
+        return CachesTogether(self.family, self._space, self._setups)
 
     def promising(self, _row: int, _above: float) -> bool:
         """See `Leads.promising`."""
@@ -142,6 +154,18 @@ class Disaggregated:
     def _coded(self, rows: PairRows) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         codes = (rows.prefill * max(len(self._pairs.decodes), 1) + rows.decode) * WORKER_CODES + rows.prefill_workers
         return codes * WORKER_CODES + rows.decode_workers, rows.bound_requests_per_s
+
+    def with_caches(self, rows: NDArray[np.intp], bounds: NDArray[np.float64], above: float) -> NDArray[np.float64]:
+        """See `Leads.with_caches`."""
+        codes, y = np.divmod(rows, WORKER_CODES)
+        codes, x = np.divmod(codes, WORKER_CODES)
+        p, d = np.divmod(codes, max(len(self._pairs.decodes), 1))
+        pairs = PairRows(prefill=p, decode=d, prefill_workers=x, decode_workers=y, bound_requests_per_s=bounds)
+        return self._cached.of(pairs, above)
+
+    @cached_property
+    def _cached(self) -> CachesApart:
+        return CachesApart(self.family, self._space, self._pairs)
 
     def _row(self, code: int) -> tuple[int, int, int, int]:
         code, y = divmod(code, WORKER_CODES)

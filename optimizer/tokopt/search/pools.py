@@ -144,7 +144,10 @@ def prefills_of(family: Family, workload: Workload, limits: Limits, widest: int)
     )
     (prompt,) = np.nonzero(first_token_floor(single, size, limits) <= limits.ttft_s)
     servers = held.dp * held.pp
-    kept = prompt[_undominated(held.accelerators, single, batch, -queue * servers, -servers, prompt)]
+    # Where prompts repeat, what is slower may still hold more of them.
+    kept = prompt
+    if workload.reuse is None:
+        kept = prompt[_undominated(held.accelerators, single, batch, -queue * servers, -servers, prompt)]
     return Prefills(
         setups=held.pick(kept),
         single_s=single[kept],

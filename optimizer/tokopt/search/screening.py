@@ -122,6 +122,23 @@ def screen(
     )
 
 
+def saturation_bounds(family: Family, chosen: Setups, workload: Workload, limits: Limits) -> NDArray[np.float64]:
+    """Return the bound of `screen` on the request rate of set-ups that prefill and decode; 0 where they serve nothing.
+
+    For set-ups that are known to fit: nothing is left out.
+    """
+    if not len(chosen):
+        return np.zeros(0)
+    size = workload_lengths(workload)
+    slots = fitting(family, chosen, workload, role="agg")[1]
+    blocks = [
+        _screen_block(family, chosen.pick(part), slots[part], size, limits, prefill=True, decode=None)
+        for part in in_blocks(chosen)
+    ]
+    bound, _, first, *_ = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    return np.where(first <= limits.ttft_s, bound, 0.0)
+
+
 def grid_state(
     family: Family, block: Setups, size: Lengths, *, prefill: bool, decode: DecodeSteps | None = None
 ) -> tuple[NDArray[np.float64], Steady]:

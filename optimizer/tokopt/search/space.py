@@ -45,13 +45,15 @@ class Fleet:
     power_w: float | None = None
     replicas_known: float | None = None
 
-    def replicas(self, rate: NDArray[np.float64], watts: float | None) -> NDArray[np.float64] | None:
+    def replicas(
+        self, rate: NDArray[np.float64], watts: float | NDArray[np.float64] | None
+    ) -> NDArray[np.float64] | None:
         """Return the replicas of a fleet of one kind, each serving `rate` and counting `watts`; None = unknown."""
         if self.replicas_known is not None:
             return self.replicas_known + 0.0 * rate
         if self.requests_per_s is not None:
             return np.maximum(self.requests_per_s / np.maximum(rate, 1e-300), 1.0)
-        if self.power_w is not None and watts:
+        if self.power_w is not None and watts is not None:
             return np.maximum(self.power_w / watts + 0.0 * rate, 1.0)
         return None
 

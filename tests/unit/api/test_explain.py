@@ -17,7 +17,7 @@ from tokopt.api.explaining_features import uses
 from tokopt.api.explaining_what_if import scaled_chances
 from tokopt.api.explaining_worlds import typical
 from tokopt.catalog import Catalog
-from tokopt.domain.explaining import Explanation, Figures, Step, WhatIfCase
+from tokopt.domain.explaining import PER_MW, USD, Explanation, Figures, Step, WhatIfCase
 from tokopt.domain.features import SWITCHABLE, Feature
 from tokopt.domain.offers import Market, Offer
 from tokopt.domain.plans import Plan
@@ -89,6 +89,7 @@ def test_shares_add_up_to_the_last_digit(which: str, figure: str, request: pytes
 def test_the_plan_is_stated_exactly_and_the_largest_saving_comes_first(explained: Explanation, dense: Plan) -> None:
     assert explained.plan.usd_per_million_output_tokens == dense.usd_per_million_output_tokens
     assert explained.plan.tokens_per_s_per_mw == dense.tokens_per_s_per_mw
+    assert explained.plan.interval[USD] == dense.interval[USD]
     shares = [factor.usd_per_million_output_tokens.share for factor in explained.factors]
     assert shares == sorted(shares)
     assert explained.coalitions == 2 ** len(explained.factors)
@@ -100,6 +101,7 @@ def test_the_baseline_is_the_plan_of_the_request_without_the_factors(explained: 
     plain = tokopt.plan(catalog=catalog, **DENSE | {"gpus": "h100_sxm", "precisions": "bf16", "kv_precisions": "bf16"})
     assert cost(explained.baseline) == plain.usd_per_million_output_tokens
     assert explained.baseline.tokens_per_s_per_mw == plain.tokens_per_s_per_mw
+    assert explained.baseline.interval == {name: plain.interval[name] for name in (USD, PER_MW)}
 
 
 def test_a_factor_alone_and_left_out_are_whole_plans(explained: Explanation, dense: Plan, catalog: Catalog) -> None:
@@ -197,6 +199,7 @@ def test_what_ifs_are_the_plans_that_they_say(explained: Explanation, dense: Pla
         found = case(explained, name, change)
         assert cost(found) == pytest.approx(cost(plan), rel=1e-12), name
         assert found.usd_difference == cost(found) - cost(dense)
+        assert found.interval[USD].low == pytest.approx(plan.interval[USD].low, rel=1e-12), name
     cheaper, dearer = (cost(case(explained, f"price:{own}", f"{sign}20 %")) for sign in "-+")
     assert cheaper == pytest.approx(0.8 * cost(dense), rel=1e-9) and cost(dense) <= dearer <= 1.2 * cost(dense)
 

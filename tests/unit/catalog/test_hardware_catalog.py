@@ -103,6 +103,78 @@ def test_fp4_rates_are_as_published(catalog, name, dense_fp4_tflops):
     assert catalog.accelerator(name).dense_flop_per_s[NumberFormat.FP4] == pytest.approx(dense_fp4_tflops * 1e12)
 
 
+@pytest.mark.parametrize(
+    ("name", "node_bytes", "accelerators", "source"),
+    [
+        ("mi300x", 1.5 * 2**40, 8, "mlperf-inference-v4.1-amd"),
+        ("mi325x", 2.25 * 2**40, 8, "mlperf-inference-v5.0"),
+        ("mi355x", 3e12, 8, "mlperf-inference-v6.1-hosts"),
+        ("b300", 2e12, 8, "mlperf-inference-v6.1-hosts"),
+        ("gb300", 864 * 2**30, 4, "azure-gpu-sizes"),
+        ("a100-40gb", 1e12, 8, "mlperf-inference-v0.7"),
+        ("a100-80gb", 2e12, 8, "mlperf-inference-v3.0"),
+        ("a100-pcie-80gb", 512e9, 8, "mlperf-inference-v3.0"),
+        ("l40s", 1e12, 8, "mlperf-inference-v4.0"),
+        ("l4", 768 * 2**30, 8, "aws-g6-memory"),
+    ],
+)
+def test_host_memory_is_the_nodes_over_its_accelerators(catalog, name, node_bytes, accelerators, source):
+    accelerator = catalog.accelerator(name)
+    assert accelerator.accelerators_per_node == accelerators
+    assert accelerator.host_bytes == pytest.approx(node_bytes / accelerators, rel=0.003)
+    assert accelerator.sources["host_memory_gb"] == source
+
+
+@pytest.mark.parametrize(
+    ("source", "link_gb_per_s", "measured"),
+    [("bam-pcie-gen4", 16 * 16 / 8, 25), ("vllm-kv-offloading", 32 * 16 / 8, 50), ("sglang-hicache-gb300", 450, 192)],
+)
+def test_copies_from_host_memory_are_as_measured_on_the_link(catalog, source, link_gb_per_s, measured):
+    """PCIe: 16 or 32 GT/s on 16 lanes; NVLink-C2C: 450 GB/s a direction."""
+    parts = [a for a in catalog.accelerators.values() if a.sources.get("host_gb_per_s") == source]
+    assert parts and {a.host_bytes_per_s for a in parts} == {measured * 1e9}
+    assert measured < link_gb_per_s
+
+
+@pytest.mark.parametrize(
+    ("name", "node_bytes"), [("h100", 8 * 3.84e12), ("b300", 8 * 3.84e12), ("mi300x", 28 * 2**40), ("gb300", 16e12)]
+)
+def test_an_accelerator_has_one_drive_of_its_node(catalog, name, node_bytes):
+    """Four drives in RAID 0 were measured to read 26 GB/s."""
+    accelerator = catalog.accelerator(name)
+    assert accelerator.ssd_bytes == pytest.approx(node_bytes / accelerator.accelerators_per_node, rel=0.003)
+    assert accelerator.ssd_bytes_per_s == pytest.approx(26e9 / 4)
+
+
+def test_tiers_are_known_whole_or_not_at_all(catalog):
+    """A size without its bandwidth is of no use; a tier behind another is larger and slower."""
+    for accelerator in catalog.accelerators.values():
+        host = (accelerator.host_bytes, accelerator.host_bytes_per_s)
+        drives = (accelerator.ssd_bytes, accelerator.ssd_bytes_per_s)
+        assert (None in host) == (host == (None, None)) and (None in drives) == (drives == (None, None))
+        if None not in drives:
+            assert None not in host and drives[0] > host[0] and drives[1] < host[1]
+
+
+@pytest.mark.parametrize("name", ["a10g", "gaudi3", "mi250", "arc_pro_b60"])
+def test_host_links_that_nobody_published_are_absent(catalog, name):
+    assert catalog.accelerator(name).host_bytes_per_s is None
+
+
+@pytest.mark.parametrize(
+    ("framework", "names"),
+    [
+        ("vllm", ["h100_sxm", "mi300x", "mi325x", "mi355x", "arc_pro_b60"]),
+        ("sglang", ["h100_sxm", "mi300x", "mi325x", "mi355x"]),
+        ("tensorrt-llm", ["h100_sxm", "gb300_nvl72"]),
+    ],
+)
+def test_offload_is_where_frameworks_document_it(catalog, framework, names):
+    """vLLM: CUDA, ROCm and XPU; SGLang's HiCache: CUDA and ROCm; TensorRT LLM with the block manager: NVIDIA's."""
+    for name in names:
+        assert "kv_offload" in catalog.framework(framework).support[name].features
+
+
 def test_every_value_has_a_known_source(catalog):
     for accelerator in catalog.accelerators.values():
         assert {"memory_bandwidth_gb_per_s", "dense_tflops", "scale_up_size"} <= set(accelerator.sources)

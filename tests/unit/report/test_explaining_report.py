@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
+from tokopt.domain.estimates import Interval
 from tokopt.domain.explaining import (
+    USD,
     Baseline,
     ExplainedPlan,
     Explanation,
@@ -32,7 +34,7 @@ def case(change: str, usd: float | None, why: str = "") -> WhatIfCase:
         change=change, usd_per_million_output_tokens=usd, tokens_per_s_per_mw=None,
         usd_difference=None if usd is None else usd - 1.0, tokens_per_s_per_mw_difference=None,
         relative_difference=None if usd is None else usd - 1.0, fleet="" if usd is None else "8 chip_b agg fp8",
-        infeasible=why,
+        interval={}, infeasible=why,
     )  # fmt: skip
 
 
@@ -41,11 +43,11 @@ def found() -> Explanation:
     return Explanation(
         baseline=Baseline(
             accelerator="chip_a", title="Chip A", why="asked for", fleet="16 chip_a agg bf16",
-            usd_per_million_output_tokens=4.0, tokens_per_s_per_mw=None,
+            usd_per_million_output_tokens=4.0, tokens_per_s_per_mw=None, interval={USD: Interval(low=3.5, high=5.0)},
         ),
         plan=ExplainedPlan(
             model="model", workload="chat", fleet="8 chip_b agg fp8", usd_per_million_output_tokens=1.0,
-            tokens_per_s_per_mw=None,
+            tokens_per_s_per_mw=None, interval={},
         ),
         factors=(factor("chip", 4.0, 0.5, times=0.2), factor("links", 0.5, 1.0, times=None)),
         what_if=(
@@ -85,6 +87,7 @@ def test_what_is_infeasible_or_unknown_is_said(found: Explanation) -> None:
     assert "chip_b forbidden: nothing else" in text and "made with other versions" in text
     assert "1 of the 4 sets of factors meet the request in no way" in text
     assert "per MW" not in text.split("What if")[0]  # power is not known
+    assert "costs $4.00 (80 %: $3.50 to $5.00), 4.00×" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("wide", [60, 70, 96, 140])
