@@ -189,10 +189,10 @@ def search_counts(found: Found) -> SearchCounts:
     reports = [report for service in found.services for report in service.reports.values()]
     reports = list({id(report): report for report in reports}.values())  # classes alike share a search
     return SearchCounts(
-        deployments_considered=sum(r.considered for r in reports),
+        deployments_considered=sum(r.considered for r in reports) + found.mixed.considered,
         did_not_fit=sum(r.did_not_fit for r in reports),
         missed_limits=sum(r.missed_limits for r in reports),
-        evaluated_with_queueing=sum(r.evaluated for r in reports),
+        evaluated_with_queueing=sum(r.evaluated for r in reports) + found.mixed.evaluated,
         columns=len(found.columns),
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.demand import Survive
@@ -19,7 +19,17 @@ from tokopt.domain.deployments import Pool, ServingMode
 from tokopt.domain.offers import Market, Offer
 from tokopt.domain.plans import Objective, PlanRequest, PowerMode
 from tokopt.fleet import Column, Part
-from tokopt.search import Alone, Candidate, SearchReport, SearchSpace, Side, Weight, find_mixed, standing_mixed
+from tokopt.search import (
+    Alone,
+    Candidate,
+    MixedReport,
+    SearchReport,
+    SearchSpace,
+    Side,
+    Weight,
+    find_mixed,
+    standing_mixed,
+)
 
 from .columns import PartOffer, PricedCandidate, hardware_of, offer_key
 from .electricity import carbon_matters
@@ -55,6 +65,7 @@ class MixedSearch:
     services: int
     reached: float  # the least USD a request/s of all columns that never run out; infinite where cost does not decide
     alike: bool
+    tally: MixedReport = field(default_factory=MixedReport)  # what was looked at
 
 
 def only_cost_decides(request: PlanRequest) -> bool:
@@ -167,6 +178,8 @@ def mixed_candidates(search: MixedSearch, machines: Sequence[Machines]) -> Itera
             if math.isfinite(search.reached)
             else (),
         )
+        search.tally.considered += report.considered
+        search.tally.evaluated += report.evaluated
         for candidate, (first, second) in itertools.product(report.candidates, options):
             yield from _blocks(search, candidate, first, second)
         # What runs today may stay as it is, wherever it is.

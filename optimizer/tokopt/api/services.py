@@ -12,7 +12,7 @@ from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.offers import Offer, PriceList
 from tokopt.domain.plans import Objective, PlanRequest, PowerMode
 from tokopt.errors import InputError
-from tokopt.search import Search, SearchReport, SearchSpace, evaluated, find_candidates
+from tokopt.search import MixedReport, Search, SearchReport, SearchSpace, evaluated, find_candidates
 from tokopt.search.space import Fleet
 from tokopt.units import KW
 
@@ -60,8 +60,9 @@ def gather(
         if hardware_of(name) not in units:
             excluded[name] = "no price for it in the price list"
     columns = priced_services(request, catalog, services, offers)
+    mixed = MixedReport()
     if request.mixed_pools:
-        columns += mixed_services(request, catalog, services, allowed_offers(prices.offers, request), columns)
+        columns += mixed_services(request, catalog, services, allowed_offers(prices.offers, request), columns, mixed)
     columns = _with_carbon_known(request, columns)
     counting = Counting()
     if request.power_mode is PowerMode.DRAWN:
@@ -78,6 +79,7 @@ def gather(
         excluded={name: why for name, why in excluded.items() if name not in used},
         columns=columns,
         counting=counting,
+        mixed=mixed,
     )
 
 
@@ -238,8 +240,9 @@ def mixed_services(
     services: Sequence[Service],
     allowed: Sequence[Offer],
     columns: Sequence[PricedCandidate],
+    tally: MixedReport,
 ) -> list[PricedCandidate]:
-    """Return the columns of all classes whose pools are on different accelerators.
+    """Return the columns of all classes whose pools are on different accelerators; what was looked at goes to `tally`.
 
     Both are bought at one place and on one market, so there the cheapest offer of each counts, not that of anywhere.
     """
@@ -255,6 +258,7 @@ def mixed_services(
             services=len(services),
             reached=cheapest_of(columns, request, number),
             alike=not (places_matter(request) or terms_matter(request)),
+            tally=tally,
         )
         found += mixed_candidates(search, machines_of(offers, catalog.accelerators, search, carbon))
     return found

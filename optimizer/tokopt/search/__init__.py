@@ -2,7 +2,7 @@
 
 from tokopt.search.candidates import Candidate, SearchReport, evaluated, find_candidates
 from tokopt.search.frontier import OperatingPoint, find_frontier, pareto
-from tokopt.search.mixed import Alone, Side, Weight, find_mixed, standing_mixed
+from tokopt.search.mixed import Alone, MixedReport, Side, Weight, find_mixed, standing_mixed
 from tokopt.search.reach import LongestInput, holds, longest_input
 from tokopt.search.sharing import Search, SharedSearch
 from tokopt.search.space import SearchSpace
@@ -12,6 +12,7 @@ __all__ = [
     "Alone",
     "Candidate",
     "LongestInput",
+    "MixedReport",
     "OperatingPoint",
     "Search",
     "SearchReport",
