@@ -1,13 +1,14 @@
 """Columns of replicas that prefill on one accelerator and decode on another: both bought whole, at one place.
 
 Blocks hold the smallest numbers of whole units of both offers that hold so many whole replicas; several replicas a
-block fill units that one leaves partly empty. A block is only worth a column if it serves more than its own units would
-by themselves and, where cost alone decides, at less than the cheapest of all others. Both are exact up to rounding to
-whole blocks: what is left out is beaten by a mix of what is kept, on the same machines or on others that never run out.
+block fill units that one leaves partly empty. A block is only worth a column if it serves more than any mix of smaller
+ones on the same machines and, where cost alone decides, at less than the cheapest of all others. Both are exact up to
+rounding to whole blocks: what is left out is beaten by a mix of what is kept, there or on offers that never run out.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -180,12 +181,13 @@ def mixed_candidates(search: MixedSearch, machines: Sequence[Machines]) -> Itera
         )
         search.tally.considered += report.considered
         search.tally.evaluated += report.evaluated
-        for candidate, (first, second) in itertools.product(report.candidates, options):
-            yield from _blocks(search, candidate, first, second)
+        for first, second in options:
+            rows = [row for candidate in report.candidates for row in _blocks(search, candidate, first, second)]
+            yield from _worth_having(search, rows, first, second)
         # What runs today may stay as it is, wherever it is.
         for candidate in _standing(search, sides[first_name], sides[second_name], report.candidates):
             for first, second in every:
-                yield from _blocks(search, candidate, first, second, worth=False)
+                yield from _blocks(search, candidate, first, second)
 
 
 def _standing(search: MixedSearch, prefill: Side, decode: Side, found: Sequence[Candidate]) -> Iterator[Candidate]:
@@ -221,10 +223,48 @@ def _cheapest(options: Sequence[tuple[Machines, Machines]]) -> list[tuple[Machin
     return kept
 
 
-def _blocks(
-    search: MixedSearch, candidate: Candidate, first: Machines, second: Machines, *, worth: bool = True
+def _worth_having(
+    search: MixedSearch, rows: Sequence[PricedCandidate], first: Machines, second: Machines
 ) -> Iterator[PricedCandidate]:
-    """Yield the columns of a replica on two offers, by the number of replicas in a block: those `worth` having, or all.
+    """Yield the blocks on two offers that serve more than any mix of smaller ones on the same machines, or than none.
+
+    Over the share of accelerators that prefill, what an accelerator serves in mixes of blocks is a chain of straight
+    lines that bends down: from the decoding machines alone (0) to the prefilling ones alone (1). A block on or below
+    the chain of those that are kept is beaten at the same price, power, stock and place, and by smaller blocks.
+    """
+    chain = [(0.0, second.alone), (1.0, first.alone)]
+    for row in sorted(rows, key=lambda row: row.column.accelerators_per_block):
+        column = row.column
+        rate, total = column.requests_per_s[search.service], column.accelerators_per_block
+        share, each = column.parts[1].accelerators / total, rate / total
+        if each > _height(chain, share) and column.usd_per_hour < search.reached * rate:
+            chain = _raised(chain, (share, each))
+            yield row
+
+
+def _height(chain: Sequence[tuple[float, float]], at: float) -> float:
+    """Return the height of a chain of points, in the order of their places, at a place from its first to its last."""
+    right = max(bisect.bisect_left(chain, (at, -math.inf)), 1)
+    (x0, y0), (x1, y1) = chain[right - 1], chain[right]
+    return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+
+
+def _raised(chain: Sequence[tuple[float, float]], point: tuple[float, float]) -> list[tuple[float, float]]:
+    """Return the chain that bends down over a point above it: points that are then below a line drop out."""
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted([*(p for p in chain if p[0] != point[0]), point]):
+        while len(kept) > 1 and _turns_up(kept[-2], kept[-1], (x, y)):
+            kept.pop()
+        kept.append((x, y))
+    return kept
+
+
+def _turns_up(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
+    return (b[1] - a[1]) * (c[0] - a[0]) <= (c[1] - a[1]) * (b[0] - a[0])
+
+
+def _blocks(search: MixedSearch, candidate: Candidate, first: Machines, second: Machines) -> Iterator[PricedCandidate]:
+    """Yield the columns of a replica on two offers, by the number of replicas in a block.
 
     Of numbers of replicas those count that leave less of either kind of unit empty than all smaller ones.
     """
@@ -238,11 +278,7 @@ def _blocks(
         if replicas > 1 and (each[0] > best[0] or each[1] > best[1] or each == best):
             continue
         best = each
-        row = _column(search, candidate, (first, prompts), (second, decodes), replicas)
-        rate = row.column.requests_per_s[search.service]
-        own = sum(m.alone * n * m.offer.accelerator_count for m, n in ((first, prompts), (second, decodes)))
-        if not worth or (rate > own and row.column.usd_per_hour < search.reached * rate):
-            yield row
+        yield _column(search, candidate, (first, prompts), (second, decodes), replicas)
 
 
 def units_for(pool: Pool, replicas: int, unit: int) -> int:

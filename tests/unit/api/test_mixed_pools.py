@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tokopt
-from tokopt.api.mixing import units_for
+from tokopt.api.mixing import _height, _raised, units_for
 from tokopt.api.resolved import _linked, resolve
 from tokopt.catalog import Catalog
 from tokopt.domain.deployments import Deployment, Layout, Pool
@@ -300,3 +300,22 @@ def test_todays_fleet_of_two_accelerators_may_stay(solve: Solve, tmp_path: Path)
 )
 def test_workers_are_whole_in_units(pool: Pool, replicas: int, unit: int, units: int) -> None:
     assert units_for(pool, replicas, unit) == units
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    points=st.lists(
+        st.tuples(st.integers(1, 15).map(lambda n: n / 16), st.floats(min_value=0.1, max_value=9.0)), max_size=12
+    )
+)
+def test_the_chain_of_blocks_is_above_all_of_them_and_bends_down(points: list[tuple[float, float]]) -> None:
+    chain = [(0.0, 2.0), (1.0, 1.0)]
+    for share, each in points:
+        if each > _height(chain, share):
+            chain = _raised(chain, (share, each))
+    places = [place for place, _ in chain]
+    assert places == sorted(set(places)) and places[0] == 0.0 and places[-1] == 1.0
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(chain, chain[1:], strict=False)]
+    assert all(after < before + 1e-9 for before, after in zip(slopes, slopes[1:], strict=False))
+    assert all(each <= _height(chain, share) + 1e-9 for share, each in points)
+    assert set(chain) <= {(0.0, 2.0), (1.0, 1.0), *points}
