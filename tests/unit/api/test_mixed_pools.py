@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -315,7 +316,7 @@ def test_the_chain_of_blocks_is_above_all_of_them_and_bends_down(points: list[tu
             chain = _raised(chain, (share, each))
     places = [place for place, _ in chain]
     assert places == sorted(set(places)) and places[0] == 0.0 and places[-1] == 1.0
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(chain, chain[1:], strict=False)]
-    assert all(after < before + 1e-9 for before, after in zip(slopes, slopes[1:], strict=False))
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(chain)]
+    assert all(after < before + 1e-9 for before, after in itertools.pairwise(slopes))
     assert all(each <= _height(chain, share) + 1e-9 for share, each in points)
     assert set(chain) <= {(0.0, 2.0), (1.0, 1.0), *points}
