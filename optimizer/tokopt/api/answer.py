@@ -16,7 +16,7 @@ from .found import Found
 from .items import fleet_items, peak_kw, usd_per_million
 from .margins import binding_constraints, gain_of_a_millisecond, marginal_values
 from .outlook import break_even, carbon_kg_per_hour, changes, class_plans, schedule
-from .ranges import THROUGHPUT, Factors, clock_unsure, factors, named_traits, outside, together
+from .ranges import THROUGHPUT, Factors, clock_unsure, factors, named_traits, outside, together, widest
 from .speculating import speculation_unsure
 from .switched_off import host_unsure
 
@@ -125,10 +125,14 @@ def _intervals(
 def _factors(found: Found, item: FleetItem) -> Factors:
     service = found.services[found.service_of(item)]
     llm = service.llm
-    known = factors(found.catalog.calibration, named_traits(found.catalog, item, llm.name), item.mode, THROUGHPUT)
+    sure = widest(
+        factors(found.catalog.calibration, traits, item.mode, THROUGHPUT).widened(
+            clock_unsure(found.catalog.accelerators[name])
+        )
+        for name, traits in _ends(found, item, llm.name)
+    )
     running = item.mean_running_per_replica
-    hosts = host_unsure(found.catalog, llm, item.deployment, service.workload, running=running)
-    sure = known.widened(clock_unsure(found.catalog.accelerators[item.accelerator])).widened(hosts)
+    sure = sure.widened(host_unsure(found.catalog, llm, item.deployment, service.workload, running=running))
     if item.deployment.speculator is None:
         return sure
     return sure.widened(speculation_unsure(item.deployment, found.catalog.speculators, service.workload.domain))
@@ -141,8 +145,17 @@ def is_extrapolated(found: Found, items: tuple[FleetItem, ...]) -> bool:
 
 def _outside(found: Found, item: FleetItem) -> bool:
     service = found.services[found.service_of(item)]
-    traits = named_traits(found.catalog, item, service.llm.name)
-    return outside(found.catalog.calibration, traits, service.workload.input_tokens, service.workload.output_tokens)
+    lengths = service.workload.input_tokens, service.workload.output_tokens
+    return any(
+        outside(found.catalog.calibration, traits, *lengths) for _, traits in _ends(found, item, service.llm.name)
+    )
+
+
+def _ends(found: Found, item: FleetItem, llm: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the accelerators of an item, the one that decodes first, and the traits of what runs on each."""
+    names = dict.fromkeys((item.accelerator, item.deployment.prefill_accelerator))
+    of = item.deployment
+    return [(name, named_traits(found.catalog, of.model_copy(update={"accelerator": name}), llm)) for name in names]
 
 
 def _runner_up(second: tuple[str, FleetProblem, FleetSolution] | None, goal: Goal, best: float) -> RunnerUp | None:
@@ -152,7 +165,8 @@ def _runner_up(second: tuple[str, FleetProblem, FleetSolution] | None, goal: Goa
     used: dict[str, int] = {}
     for column, n in zip(problem.columns, solution.blocks, strict=True):
         if n:
-            used[column.accelerator] = used.get(column.accelerator, 0) + n * column.accelerators_per_block
+            for part in column.held:
+                used[part.accelerator] = used.get(part.accelerator, 0) + n * part.accelerators
     usd = solution.usd_per_hour or sum(
         c.usd_per_hour * n for c, n in zip(problem.columns, solution.blocks, strict=True)
     )
@@ -178,10 +192,10 @@ def search_counts(found: Found) -> SearchCounts:
     reports = [report for service in found.services for report in service.reports.values()]
     reports = list({id(report): report for report in reports}.values())  # classes alike share a search
     return SearchCounts(
-        deployments_considered=sum(r.considered for r in reports),
+        deployments_considered=sum(r.considered for r in reports) + found.mixed.considered,
         did_not_fit=sum(r.did_not_fit for r in reports),
         missed_limits=sum(r.missed_limits for r in reports),
-        evaluated_with_queueing=sum(r.evaluated for r in reports),
+        evaluated_with_queueing=sum(r.evaluated for r in reports) + found.mixed.evaluated,
         columns=len(found.columns),
     )
 

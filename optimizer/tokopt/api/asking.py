@@ -83,6 +83,7 @@ def make_request(
     max_carbon_kg_per_hour: float | None = None,
     carbon_usd_per_tonne: float | None = None,
     max_quality_loss: float | str | None = None,
+    mixed_pools: bool = False,
     current: Any = None,
     change_usd_per_gpu: float | None = None,
     robust: float | str | None = None,
@@ -134,10 +135,7 @@ def make_request(
         exceed=parse_exceed(exceed),
         pue=parse_pue(pue, catalog),
         power_settings=PowerSettings(_choice("--power-settings", power_settings, tuple(PowerSettings))),
-        site_power_kw={
-            site: parse_quantity(text, POWER, what=f"--site-power {site}") / KW
-            for site, text in (site_power or {}).items()
-        },
+        site_power_kw=_site_power_kw(site_power or {}),
         budget_usd_per_hour=budget_usd_per_hour,
         objective=objectives[0],
         then=objectives[1:],
@@ -160,6 +158,7 @@ def make_request(
         most_carbon_kg_per_hour=_above_zero(max_carbon_kg_per_hour, "--max-carbon", "kg/h"),
         carbon_usd_per_tonne=_above_zero(carbon_usd_per_tonne, "--carbon-price", "USD a tonne") or 0.0,
         most_quality_loss=loss,
+        mixed_pools=mixed_pools,
         current=current_units(catalog, current),
         change_usd_per_gpu=change_usd_per_gpu or 0.0,
         robust=parse_share(robust, "--robust"),
@@ -168,6 +167,10 @@ def make_request(
         **({"gap_target": GAP_OF_MANY} if workloads is not None or survive != "none" else {}),
         catalog=None if catalog_directory is None else str(Path(catalog_directory).resolve()),
     )
+
+
+def _site_power_kw(site_power: Mapping[str, str]) -> dict[str, float]:
+    return {site: parse_quantity(text, POWER, what=f"--site-power {site}") / KW for site, text in site_power.items()}
 
 
 def _only_class(

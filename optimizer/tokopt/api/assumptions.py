@@ -33,6 +33,7 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
         f"no replica is loaded above 95 % of saturation; prices: {', '.join(request.prices)}",
         "a unit (instance, node or rack) hosts replicas of one set-up only",
         *_of_several(request),
+        *_of_mixed(found),
         *_of_spot(found),
         *_of_dates(found, items),
     ]
@@ -189,6 +190,18 @@ def _of_several(request: PlanRequest) -> list[str]:
     return said
 
 
+def _of_mixed(found: Found) -> list[str]:
+    if not found.request.mixed_pools:
+        return []
+    said = [
+        "pools may be on different accelerators of one vendor, bought as whole nodes at one place and on one market; "
+        "caches move over links between nodes, as fast as the slower end, and the framework is taken to do so"
+    ]
+    if any(service.workload.reuse is not None for service in found.services):
+        said.append("where prompts repeat, both pools are on one accelerator: caches over two are not modelled")
+    return said
+
+
 def _of_spot(found: Found) -> list[str]:
     request = found.request
     if INTERRUPTIBLE not in request.markets:
@@ -201,8 +214,8 @@ def _of_spot(found: Found) -> list[str]:
 
 def _of_dates(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
     """Return what is said of offers in the fleet that can be had from a date only."""
-    used = {(i.provider, i.region, i.market, i.instance_type, i.accelerator) for i in items}
-    offers = [row.offer for row in found.columns if row.offer.available_from]
+    used = {(i.provider, i.region, i.market, p.instance_type, p.accelerator) for i in items for p in i.bought}
+    offers = [part.offer for row in found.columns for part in row.parts if part.offer.available_from]
     dated = {
         (o.accelerator, o.provider, o.available_from)
         for o in offers
@@ -217,11 +230,11 @@ def _of_dates(found: Found, items: tuple[FleetItem, ...]) -> list[str]:
 def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> Provenance:
     """Return what a plan was made with."""
     calibration = found.catalog.calibration
-    used = {row.accelerator.name: row.accelerator for row in found.columns}
+    used = {part.accelerator for item in items for part in item.bought}
     sources = {
         f"{name}.{field}": source
-        for name in sorted({item.accelerator for item in items})
-        for field, source in sorted(used[name].sources.items())
+        for name in sorted(used)
+        for field, source in sorted(found.catalog.accelerators[name].sources.items())
     }
     for service in found.services:
         sources[service.llm.name] = service.llm.source
@@ -236,7 +249,7 @@ def plan_provenance(found: Found, solver: str, items: tuple[FleetItem, ...]) -> 
         constants_origin=weakest_origin(entry.origin for entry in calibration.entries.values()).value,
         price_lists=found.request.prices,
         prices_as_of=found.prices.as_of,
-        used_prices_as_of=_dates(item.price_as_of for item in items),
+        used_prices_as_of=_dates(part.price_as_of for item in items for part in item.bought),
         rejected_price_rows=dict(found.prices.rejected_counts),
         solver=solver,
         seed=SEED,

@@ -140,7 +140,7 @@ class Bench:
             return Found(case=Case(condition="", why_not=str(error)))
         if plan.status is Status.INFEASIBLE or plan.output_tokens_per_s is None:
             return Found(case=Case(condition="", why_not=_obstacle(plan)))
-        gpus = sum(item.units * item.gpus_per_unit for item in plan.fleet)
+        gpus = sum(item.gpus for item in plan.fleet)
         main = max(plan.fleet, key=lambda item: item.output_tokens_per_s)
         case = Case(
             condition="",

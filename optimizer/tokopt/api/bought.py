@@ -47,7 +47,11 @@ class Bought:
     @property
     def usd_per_hour(self) -> float:
         """Mean over the horizon. [USD/h]"""
-        return self._mean([n * usd for n, usd in zip(self.blocks, self.usd_per_block_hour, strict=True)])
+        return self.mean_usd_per_hour(self.usd_per_block_hour)
+
+    def mean_usd_per_hour(self, usd_per_block_hour: Sequence[float]) -> float:
+        """Return what blocks cost at some price a period, mean over the horizon. [USD/h]"""
+        return self._mean([n * usd for n, usd in zip(self.blocks, usd_per_block_hour, strict=True)])
 
     def _mean(self, values: Sequence[float]) -> float:
         if len(values) == 1:

@@ -16,14 +16,45 @@ from tokopt.search import Candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartOffer:
+    """Units of one offer in a block, and what is in them."""
+
+    offer: Offer
+    accelerator: Accelerator
+    units: int
+    carbon_g_per_hour: float  # NaN where not known
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators of all units."""
+        return self.units * self.offer.accelerator_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PricedCandidate:
-    """A replica set-up on an offer, and the column that stands for it."""
+    """A replica set-up on an offer, and the column that stands for it.
+
+    Where its pools are on different accelerators, offer and accelerator are those that decode.
+    """
 
     candidate: Candidate
     offer: Offer
     accelerator: Accelerator
     column: Column
     service: int = 0  # number of the class of requests that it was found for
+    beside: PartOffer | None = None  # what prefills, where that is bought apart
+
+    @property
+    def parts(self) -> tuple[PartOffer, ...]:
+        """What a block buys, offer by offer: what decodes first."""
+        column, beside = self.column, self.beside
+        own = PartOffer(
+            offer=self.offer,
+            accelerator=self.accelerator,
+            units=column.units_per_block - (beside.units if beside else 0),
+            carbon_g_per_hour=column.carbon_g_per_hour - (beside.carbon_g_per_hour if beside else 0.0),
+        )
+        return (own,) if beside is None else (own, beside)
 
 
 def offer_key(offer: Offer) -> str:

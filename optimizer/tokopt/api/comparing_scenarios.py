@@ -31,6 +31,7 @@ from .rates import parse_rates
 from .services import class_space
 
 # Options of `tokopt plan` that the API calls otherwise; every other word is the keyword itself.
+YES_OR_NO = {"yes": True, "no": False}
 WORDS = {
     "carbon-price": "carbon_usd_per_tonne",
     "change-cost": "change_usd_per_gpu",
@@ -173,6 +174,10 @@ class _Checked:
             return usd_per_hour(str(value))
         if key in ("carbon_usd_per_tonne", "change_usd_per_gpu"):
             return amount(str(value), what=key.replace("_", "-"))
+        if key == "mixed_pools":
+            if str(value) not in YES_OR_NO:
+                raise InputError(f"mixed-pools: {value!r} is neither 'yes' nor 'no'")
+            return YES_OR_NO[str(value)]
         if key == "max_carbon_kg_per_hour":
             return kg_per_hour(str(value))
         if key == "site_power" and isinstance(value, str):

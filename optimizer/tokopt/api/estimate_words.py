@@ -5,27 +5,23 @@ from __future__ import annotations
 from tokopt.catalog import Catalog
 from tokopt.domain.caching import Offload
 from tokopt.domain.deployments import Deployment, ServingMode
-from tokopt.domain.estimates import Estimate, MemoryGib, PowerKw
+from tokopt.domain.estimates import Estimate, PowerKw
 from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_worker, prefill_worker
-from tokopt.perf.describe import memory_shares, replica_drawn_w
-from tokopt.units import GIB, KW
+from tokopt.perf.describe import memory_shares
+from tokopt.units import GIB
 
 from .long_inputs import context_said
+from .pools import gib, pool_power, sum_kw
 from .ranges import outside, resolved_traits
 from .resolved import Resolved, estimate_provenance
 from .speculating import acceptance_said
 
 
-def power_of(resolved: Resolved, gpus: int, busy: float, compute_share: float) -> PowerKw:
-    """Return drawn, rated and provisioned power of a replica that is busy for a share of the time."""
-    accelerator = resolved.accelerator
-    drawn = replica_drawn_w(accelerator, resolved.machine, accelerators=gpus, busy=busy, compute_share=compute_share)
-    return PowerKw(
-        drawn=None if drawn is None else drawn / KW,
-        rated=None if accelerator.server_w is None else accelerator.server_w * gpus / KW,
-        provisioned=None if accelerator.all_in_w is None else accelerator.all_in_w * gpus / KW,
-    )
+def extrapolates(catalog: Catalog, resolved: Resolved, workload: Workload) -> bool:
+    """Return whether any part of a deployment lies outside what the calibration was fitted to."""
+    lengths = workload.input_tokens, workload.output_tokens
+    return any(outside(catalog.calibration, resolved_traits(end), *lengths) for end in resolved.ends)
 
 
 def said_of(resolved: Resolved, deployment: Deployment, workload: Workload) -> tuple[str, ...]:
@@ -36,6 +32,11 @@ def said_of(resolved: Resolved, deployment: Deployment, workload: Workload) -> t
         f"{workload.prefix_share:.0%} of prompts cached",
     ]
     said += context_said([deployment])
+    if deployment.mixed:
+        said.append(
+            f"prefills on {deployment.prefill_accelerator}, decodes on {deployment.accelerator}: caches move over "
+            "links between nodes, as fast as the slower end; that the framework can do so is taken for granted"
+        )
     if deployment.caching is not None:
         caching = deployment.caching
         where = "all in GPU memory"
@@ -60,16 +61,16 @@ def unfit(catalog: Catalog, resolved: Resolved, deployment: Deployment, workload
     agg = deployment.mode is ServingMode.AGG
     worker = decode_worker(deployment, resolved.accepted(deployment.speculation_depth))
     memory = memory_shares(resolved.model, resolved.machine, worker, workload, slots=1, prefill=agg)
-    pool = "" if agg else "decode pool: "
+    pool, end = "" if agg else "decode pool: ", resolved
     if memory.free >= 0 and deployment.prefill is not None:
         # Decode workers hold a request: it is the prefill workers that cannot.
-        pool = "prefill pool: "
+        pool, end = "prefill pool: ", resolved.prefill or resolved
         prompts = prefill_worker(deployment)
-        memory = memory_shares(resolved.model, resolved.machine, prompts, workload, slots=1, prefill=True)
+        memory = memory_shares(resolved.model, end.machine, prompts, workload, slots=1, prefill=True)
     reason = (
         f"{pool}does not fit: weights of {memory.weights / GIB:,.1f} GiB, {memory.other / GIB:,.1f} GiB of working "
         f"memory and {memory.kv / GIB:,.1f} GiB of cache for one request on a device of "
-        f"{resolved.machine.memory_bytes / GIB:,.1f} GiB; spread the model wider, or use a narrower precision"
+        f"{end.machine.memory_bytes / GIB:,.1f} GiB; spread the model wider, or use a narrower precision"
     )
     return Estimate(
         deployment=deployment,
@@ -90,17 +91,21 @@ def unfit(catalog: Catalog, resolved: Resolved, deployment: Deployment, workload
         running_batch=None,
         running_cap=None,
         saturation_requests_per_s=None,
-        memory_gib=MemoryGib(
-            weights=memory.weights / GIB, kv=memory.kv / GIB, other=memory.other / GIB, free=memory.free / GIB
-        ),
+        memory_gib=gib(memory),
         bottleneck=None,
         bottleneck_shares={},
-        power_kw=power_of(resolved, deployment.accelerators, 0.0, 0.0),
+        power_kw=_idle(resolved, deployment),
         accelerators=deployment.accelerators,
         interval={},
-        extrapolated=outside(
-            catalog.calibration, resolved_traits(resolved), workload.input_tokens, workload.output_tokens
-        ),
+        extrapolated=extrapolates(catalog, resolved, workload),
         assumptions=said_of(resolved, deployment, workload),
         provenance=estimate_provenance(catalog, resolved),
     )
+
+
+def _idle(resolved: Resolved, deployment: Deployment) -> PowerKw:
+    """Return the power of a replica that does nothing."""
+    counts = [deployment.accelerators]
+    if resolved.prefill is not None and deployment.prefill is not None and deployment.decode is not None:
+        counts = [deployment.decode.accelerators, deployment.prefill.accelerators]
+    return sum_kw([pool_power(end, count, 0.0, 0.0) for end, count in zip(resolved.ends, counts, strict=True)])

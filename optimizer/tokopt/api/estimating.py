@@ -9,35 +9,32 @@ import numpy as np
 
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.caching import Reuse
-from tokopt.domain.deployments import Deployment, Layout, ServingMode
-from tokopt.domain.estimates import Estimate, Interval, MemoryGib
+from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+from tokopt.domain.estimates import Estimate, Interval
 from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.features import ON_BY_DEFAULT
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.perf.chunks import whole_prompt_tokens
-from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
+from tokopt.perf.deployed import decode_worker, replica_profile
 from tokopt.perf.describe import memory_shares, steady_at, time_shares
 from tokopt.perf.layouts import DEGREES
-from tokopt.perf.queueing import (
-    LOAD_LIMIT,
-    at_rate,
-    saturation,
-)
+from tokopt.perf.queueing import LOAD_LIMIT, Profile, at_rate, saturation
 from tokopt.perf.serving import Steady
 from tokopt.perf.speculation import acceptance_unsure
 from tokopt.perf.step import worker_steps
 from tokopt.silicon import SiliconSteps
-from tokopt.units import GIB, REQUEST_RATE, parse_quantity
+from tokopt.units import REQUEST_RATE, parse_quantity
 
 from .cache_settings import CacheSettings, cache_settings, finding, waiting, with_caches
-from .estimate_words import power_of, said_of, unfit
+from .estimate_words import extrapolates, said_of, unfit
 from .expert_traffic import popularity_spread, said_of_traffic, spreads_experts, with_spread_experts
 from .items import latency_ms
 from .loads import Figures, closed_loop_figures, prefill_fits, slots_per_worker
-from .ranges import THROUGHPUT, TPOT, TTFT, clock_unsure, factors, outside, resolved_traits
+from .pools import asked_pools, gib, gpus_of, pool_estimates, pool_power, sum_kw
+from .ranges import THROUGHPUT, TPOT, TTFT, clock_unsure, factors, resolved_traits, widest
 from .requests import disabled_features, resolve_workload
-from .resolved import Resolved, check_layout, estimate_provenance, named, parse_pool, resolve
+from .resolved import Resolved, check_layout, estimate_provenance, named, resolve
 from .second_opinion import (
     BOTH,
     MODEL,
@@ -62,7 +59,7 @@ UNCALIBRATED = (
 def estimate(
     *,
     model: str,
-    gpu: str,
+    gpu: str | None = None,
     framework: str | None = None,
     precision: str | None = None,
     kv_precision: str | None = None,
@@ -100,7 +97,7 @@ def estimate(
 
     Args:
         model: Name, alias or path of a Hugging Face config.json.
-        gpu: Accelerator.
+        gpu: Accelerator; None where both pools name their own.
         framework: Serving framework; None = the catalog's first that runs there.
         precision: Of the weights; None = the checkpoint's own.
         kv_precision: Of the cache; None = what the precision asks for.
@@ -112,8 +109,9 @@ def estimate(
         dcp: Decode-context-parallel degree: the cache's tokens are split where tensor parallelism would copy it.
         redundant_experts: Further copies of popular experts, a layer, of every pool that spreads experts.
         two_batch_overlap: Whether steps may run as two halves, one exchanging while the other computes.
-        prefill: Prefill pool of a disaggregated deployment, like `2xtp4`; goes with `decode`.
-        decode: Decode pool.
+        prefill: Prefill pool of a disaggregated deployment, like `2xtp4`, or `2xtp4@h100_sxm` where it is not on
+            `gpu`; goes with `decode`.
+        decode: Decode pool, written the same way.
         mtp: Draft tokens a step by multi-token prediction: `speculator="mtp"` with that `depth`.
         speculator: What drafts tokens, by name; `mtp` = the modules that the checkpoint ships.
         depth: Draft tokens a step; None = 1 where a speculator is named, else none.
@@ -142,16 +140,19 @@ def estimate(
             `perf="silicon"` also one that the database has no answer to.
     """
     check_perf(perf, (MODEL, SILICON, BOTH))
+    pools = asked_pools(prefill, decode)
     loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
     llm = named(loaded, model)
     drafts = asked_drafts(mtp, speculator, depth)
     shape = resolve_workload(
         loaded, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share, reuse=reuse
     )
+    main, prompts_on = gpus_of(loaded, gpu, pools)
     resolved = resolve(
         loaded,
         llm=llm,
-        gpu=gpu,
+        gpu=main,
+        prefill_gpu=prompts_on,
         framework=framework,
         precision=precision,
         kv_precision=kv_precision,
@@ -161,8 +162,7 @@ def estimate(
     ).in_traffic(popularity_spread(loaded, expert_traffic))
     check_context(llm, shape)
     budget = step_budget(resolved, shape, chunk_tokens)
-    degrees = (tp, pp, ep, dp, cp, dcp)
-    deployment = described(resolved, degrees, prefill, decode, drafts, budget, max_running)
+    deployment = described(resolved, (tp, pp, ep, dp, cp, dcp), pools, drafts, budget, max_running)
     deployment = with_spread_experts(resolved, deployment, redundant=redundant_experts, two_batch=two_batch_overlap)
     if (concurrency is None) == (rate is None):
         raise InputError("give the load once: --concurrency 64 (closed loop) or --rate 8req/s (open traffic)")
@@ -171,6 +171,8 @@ def estimate(
     arrivals = None if rate is None else parse_quantity(rate, REQUEST_RATE, what="--rate")
     settings = cache_settings(router, kv_offload, replicas)
     if shape.reuse is not None:
+        if deployment.mixed:
+            raise InputError("--reuse: prefix caches are not modelled yet where pools are on different accelerators")
         load = {"concurrency": concurrency, "arrivals": arrivals}
         deployment = with_caches(resolved, deployment, shape, settings, **load)
         resolved, shape = waiting(resolved, deployment), finding(shape, deployment)
@@ -178,6 +180,8 @@ def estimate(
         raise InputError("--router, --kv-offload and --replicas are about prompts that repeat: give --reuse too")
 
     def from_database() -> Estimate:
+        if deployment.mixed:
+            raise InputError("the operator database answers for one accelerator: both pools have to be on the same")
         database = database_steps(resolved)
         return estimate_deployment(
             loaded, resolved, deployment, shape, concurrency=concurrency, arrivals=arrivals, database=database
@@ -199,8 +203,7 @@ def estimate(
 def described(
     resolved: Resolved,
     degrees: tuple[int, int, int, int, int, int],
-    prefill: str | None,
-    decode: str | None,
+    asked: tuple[Pool, Pool] | None,
     drafts: int,
     chunk_tokens: int,
     max_running: int | None,
@@ -210,19 +213,19 @@ def described(
     Raises:
         InputError: They do not go together, or not with the model or machine.
     """
-    if (prefill is None) != (decode is None):
-        raise InputError("--prefill and --decode go together: two pools, like --prefill 2xtp4 --decode 1xtp8")
     if min(degrees) < 1 or chunk_tokens < 1 or (max_running is not None and max_running < 1):
         raise InputError("degrees, chunk and running cap start at 1")
     _check_drafts(resolved, drafts)
     pools: dict[str, Any] = {}
-    if prefill is not None and decode is not None:
+    if asked is not None:
         if max(degrees) > 1:
             options = ", ".join(f"--{name}" for name in DEGREES)
             raise InputError(f"{options} are of one pool: with --prefill and --decode leave them out")
-        pools = {"prefill": parse_pool(prefill, "--prefill"), "decode": parse_pool(decode, "--decode")}
-        for name, pool in pools.items():
-            check_layout(resolved, pool.layout, f"--{name}", role=name)
+        # Where both are on one accelerator, it is the deployment's, whether it was named or not.
+        for name, pool, end in zip(("prefill", "decode"), asked, resolved.ends[::-1] * 2, strict=False):
+            check_layout(end, pool.layout, f"--{name}", role=name)
+            own = end.accelerator.name if resolved.prefill is not None else None
+            pools[name] = pool.model_copy(update={"accelerator": own})
     else:
         layout = Layout(**dict(zip(DEGREES, degrees, strict=True)))
         check_layout(resolved, layout, "layout")
@@ -233,7 +236,7 @@ def described(
         llm=resolved.llm.name,
         precision=resolved.precision.name,
         kv_precision=resolved.kv_precision,
-        mode=ServingMode.DISAGG if prefill is not None else ServingMode.AGG,
+        mode=ServingMode.DISAGG if asked is not None else ServingMode.AGG,
         speculation_depth=drafts,
         speculator=resolved.speculator.name if resolved.speculator and drafts else None,
         chunk_tokens=chunk_tokens,
@@ -294,6 +297,7 @@ def estimate_deployment(
         accepted=resolved.accepted(deployment.speculation_depth),
         slots=slots,
         source=source,
+        sending=resolved.sending,
     )
     if database is not None and has_gaps(profile):
         raise InputError(NO_DATA)
@@ -325,7 +329,7 @@ def estimate_deployment(
             overloaded=True,
             reason=f"overloaded: saturates at {most:.4g} req/s, so the queue grows without end",
         )
-    return _estimate(catalog, resolved, deployment, workload, said, figures, slots, most, database)
+    return _estimate(catalog, resolved, deployment, workload, said, figures, profile, database)
 
 
 def _estimate(
@@ -335,11 +339,10 @@ def _estimate(
     workload: Workload,
     said: str,
     figures: Figures,
-    slots: int,
-    most: float,
+    profile: Profile,
     database: SiliconSteps | None,
 ) -> Estimate:
-    _, workers = decode_layout(deployment)
+    slots, workers = profile.slots, profile.workers
     gpus = deployment.accelerators
     agg = deployment.mode is ServingMode.AGG
     worker = decode_worker(deployment, resolved.accepted(deployment.speculation_depth))
@@ -354,6 +357,12 @@ def _estimate(
     )
     shares = time_shares(state)
     memory = memory_shares(resolved.model, resolved.machine, worker, workload, slots=slots, prefill=agg)
+    load = {
+        "rate": figures.requests_per_s,
+        "busy": figures.busy,
+        "compute_share": float(np.squeeze(state.compute_share)),
+    }
+    pools = pool_estimates(resolved, deployment, workload, profile, **load)
     output = figures.requests_per_s * workload.output_tokens / gpus
     total = figures.requests_per_s * (workload.input_tokens + workload.output_tokens) / gpus
     tpot = None if figures.tpot_s is None else latency_ms(figures.tpot_s)
@@ -376,26 +385,25 @@ def _estimate(
         total_tokens_per_s_per_gpu=total,
         running_batch=figures.running,
         running_cap=slots * workers,
-        saturation_requests_per_s=most,
-        memory_gib=MemoryGib(
-            weights=memory.weights / GIB, kv=memory.kv / GIB, other=memory.other / GIB, free=memory.free / GIB
-        ),
+        saturation_requests_per_s=saturation(profile),
+        memory_gib=gib(memory),
         bottleneck=max(shares, key=lambda name: shares[name]),
         bottleneck_shares=shares,
-        power_kw=power_of(resolved, gpus, figures.busy, float(np.squeeze(state.compute_share))),
+        power_kw=sum_kw([pool.power_kw for pool in pools])
+        if pools
+        else pool_power(resolved, gpus, figures.busy, load["compute_share"]),
         accelerators=gpus,
         interval={}
         if database is not None
         else _ranges(catalog, resolved, deployment, figures, output, total, workload),
-        extrapolated=outside(
-            catalog.calibration, resolved_traits(resolved), workload.input_tokens, workload.output_tokens
-        ),
+        extrapolated=extrapolates(catalog, resolved, workload),
         assumptions=(
             *said_of(resolved, deployment, workload),
             *_said_of_host(catalog, resolved, deployment, workload, state),
             *([] if used is None else [UNCALIBRATED]),
         ),
         provenance=estimate_provenance(catalog, resolved, used),
+        pools=pools,
     )
 
 
@@ -418,15 +426,19 @@ def _ranges(
     workload: Workload,
 ) -> dict[str, Interval]:
     """Return the 80 % ranges of what the model says with its own step times."""
-    traits, mode = resolved_traits(resolved), deployment.mode
-    wider = clock_unsure(resolved.accelerator)
+    mode = deployment.mode
     hosts = host_unsure(catalog, resolved.llm, deployment, workload, running=figures.running)
     unsure = 1.0
     if resolved.speculator is not None and deployment.speculation_depth:
         unsure = acceptance_unsure(resolved.speculator, workload.domain, deployment.speculation_depth)
 
     def around(figure: str, value: float) -> Interval:
-        known = factors(catalog.calibration, traits, mode, figure).widened(wider)
+        # Decoding alone decides the time per output token; of all else the range is that of the less certain pool.
+        ends = (resolved,) if figure == TPOT else resolved.ends
+        known = widest(
+            factors(catalog.calibration, resolved_traits(end), mode, figure).widened(clock_unsure(end.accelerator))
+            for end in ends
+        )
         return (known if figure == TTFT else known.widened(unsure).widened(hosts)).around(value)
 
     interval = {

@@ -229,19 +229,19 @@ def _offer_prices(setting: Setting) -> list[tuple[str, float, float]]:
     free = setting.plan.request.model_copy(update={"accelerators": (), "excluded_accelerators": ()})
     usual = typical(allowed_offers(setting.ground.prices.offers, free))
     found = []
-    for item in setting.plan.fleet:
-        name = hardware_of(item.accelerator)
+    for part in (part for item in setting.plan.fleet for part in item.bought):
+        name = hardware_of(part.accelerator)
         asked = min((o.usd_per_accelerator_hour for o in usual if o.accelerator == name), default=0.0)
-        found.append((name, asked, item.usd_per_unit_hour / item.gpus_per_unit))
+        found.append((name, asked, part.usd_per_unit_hour / part.gpus_per_unit))
     return found
 
 
 def _offer_words(setting: Setting) -> Words:
     usual = {name: f"{name} ${asked:.2f}/h" for name, asked, _ in _offer_prices(setting)}
     paid: dict[str, list[float]] = {}
-    for item in setting.plan.fleet:
-        where = f"{item.provider} {item.market.replace('_', ' ')}, {item.accelerator}"
-        paid.setdefault(where, []).append(item.usd_per_unit_hour / item.gpus_per_unit)
+    for item, part in ((each, part) for each in setting.plan.fleet for part in each.bought):
+        where = f"{item.provider} {item.market.replace('_', ' ')}, {part.accelerator}"
+        paid.setdefault(where, []).append(part.usd_per_unit_hour / part.gpus_per_unit)
     said = [f"{where} {_range(prices)}/h" for where, prices in paid.items()]
     return f"the middle provider on demand, {', '.join(usual.values())}", "; ".join(said)
 
@@ -309,8 +309,8 @@ FACTORS: tuple[FactorRow, ...] = (
         name="power_settings",
         title="power settings",
         kind="hardware",
-        used=lambda s: any(hardware_of(item.accelerator) != item.accelerator for item in s.plan.fleet),
-        words=lambda s: ("none", ", ".join(sorted({i.accelerator for i in s.plan.fleet}))),
+        used=lambda s: any(hardware_of(p.accelerator) != p.accelerator for i in s.plan.fleet for p in i.bought),
+        words=lambda s: ("none", ", ".join(sorted({p.accelerator for i in s.plan.fleet for p in i.bought}))),
         revert=lambda world, _: replace(
             world,
             request=world.request.model_copy(

@@ -16,8 +16,8 @@ from .columns import hardware_of
 def hardware_in(plan: Plan) -> tuple[str, ...]:
     """Return the accelerators of a plan, whatever their power setting; what serves most comes first."""
     served: dict[str, float] = {}
-    for item in plan.fleet:
-        name = hardware_of(item.accelerator)
+    for item, part in ((each, part) for each in plan.fleet for part in each.bought):
+        name = hardware_of(part.accelerator)
         served[name] = served.get(name, 0.0) + item.output_tokens_per_s
     return tuple(sorted(served, key=lambda name: (-served[name], name)))
 

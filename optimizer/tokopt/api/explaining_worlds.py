@@ -146,7 +146,8 @@ def fleet_words(fleet: Sequence[FleetItem]) -> str:
     kinds: dict[str, int] = {}
     for item in fleet:
         depth = f" MTP {item.deployment.speculation_depth}" if item.deployment.speculation_depth else ""
-        kind = f"{item.accelerator} {item.mode.value} {item.precision}{depth}"
+        where = "+".join(dict.fromkeys((item.deployment.prefill_accelerator, item.accelerator)))
+        kind = f"{where} {item.mode.value} {item.precision}{depth}"
         kinds[kind] = kinds.get(kind, 0) + item.gpus
     largest = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
     said = [f"{count:,} {kind}" for kind, count in largest[:MOST_NAMED]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,7 @@ def current_units(catalog: Catalog, source: Any) -> tuple[CurrentUnits, ...]:
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         raise InputError(f"{where}: not a fleet: give a plan file, or a list `fleet` of {', '.join(KEYS)}")
     units = []
-    for number, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise InputError(f"{where}: fleet[{number}]: a mapping of keys to values is needed")
+    for number, row in _units_of(rows, where):
         picked = {key: row[key] for key in KEYS if key in row}
         try:
             unit = CurrentUnits.model_validate_json(json.dumps(picked, default=str))
@@ -51,6 +49,22 @@ def current_units(catalog: Catalog, source: Any) -> tuple[CurrentUnits, ...]:
             raise InputError(f"{where}: fleet[{number}]: {key}: {first['msg']}") from None
         units.append(unit.model_copy(update={"accelerator": catalog.accelerator(unit.accelerator).name}))
     return tuple(units)
+
+
+def _units_of(rows: Sequence[Any], where: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the units of each row with its number: an item of a plan that buys of several offers has several.
+
+    Raises:
+        InputError: A row is no mapping.
+    """
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(f"{where}: fleet[{number}]: a mapping of keys to values is needed")
+        parts = row.get("parts") or [{}]
+        if not isinstance(parts, Sequence) or not all(isinstance(part, Mapping) for part in parts):
+            raise InputError(f"{where}: fleet[{number}]: parts: a list of mappings is needed")
+        for part in parts:
+            yield number, {**row, **{key: part[key] for key in KEYS if key in part}}
 
 
 def _read(path: Path) -> Any:

@@ -10,7 +10,7 @@ from tokopt.domain.llms import Llm
 from tokopt.domain.offers import PriceList
 from tokopt.domain.plans import FleetItem, PlanRequest
 from tokopt.domain.workloads import Workload
-from tokopt.search import SearchReport, SearchSpace
+from tokopt.search import MixedReport, SearchReport, SearchSpace
 
 from .columns import PricedCandidate
 from .power import Counting
@@ -40,6 +40,7 @@ class Found:
     excluded: dict[str, str]
     columns: list[PricedCandidate]
     counting: Counting = field(default_factory=Counting)
+    mixed: MixedReport = field(default_factory=MixedReport)  # what was looked at of pools on different accelerators
 
     @property
     def classes(self) -> tuple[WorkloadClass, ...]:

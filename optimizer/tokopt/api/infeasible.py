@@ -190,7 +190,10 @@ def _nearest_sizes(found: Found, problem: FleetProblem) -> list[NearestFeasible]
 
 def _stock_limits(problem: FleetProblem) -> bool:
     """Whether stock alone keeps a fleet from growing without end."""
-    return all(c.offer in problem.offer_units or c.accelerator in problem.accelerator_stock for c in problem.columns)
+    return all(
+        any(p.offer in problem.offer_units or p.accelerator in problem.accelerator_stock for p in c.held)
+        for c in problem.columns
+    )
 
 
 def _without_terms(found: Found, problem: FleetProblem) -> list[NearestFeasible]:
@@ -204,7 +207,7 @@ def _without_terms(found: Found, problem: FleetProblem) -> list[NearestFeasible]
     if request.most_accelerator_types is not None:
         free = solve_fleet(replace(problem, most_accelerator_types=None, goal=Goal.COST, then=()), shadow_prices=False)
         if free.feasible:
-            used = {c.accelerator for c, n in zip(problem.columns, free.blocks, strict=True) if n}
+            used = {kind for c, n in zip(problem.columns, free.blocks, strict=True) if n for kind in c.kinds}
             add(
                 "types",
                 f"{request.most_accelerator_types}",
@@ -279,7 +282,7 @@ def _smallest_unit(found: Found, problem: FleetProblem) -> list[NearestFeasible]
     if request.budget_usd_per_hour is not None and cheapest.usd_per_hour > request.budget_usd_per_hour:
         nearest.append(_least_limit(request, Goal.COST, cheapest.usd_per_hour, f"buys one unit: {_unit(cheapest)}"))
     for accelerator, stock in request.inventory.items():
-        units = [c.accelerators_per_block for c in problem.columns if c.accelerator == accelerator]
+        units = [each for c in problem.columns if (each := c.accelerators_of(accelerator))]
         if units and min(units) > stock:
             nearest.append(
                 NearestFeasible(

@@ -10,7 +10,7 @@ from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import LatencyMs, MemoryGib
 from tokopt.domain.features import ON_BY_DEFAULT, Feature
 from tokopt.domain.llms import Llm
-from tokopt.domain.plans import FleetItem, ItemPeriod
+from tokopt.domain.plans import FleetItem, ItemPart, ItemPeriod
 from tokopt.domain.workloads import Workload
 from tokopt.perf.caching import served
 from tokopt.perf.deployed import decode_layout, decode_worker
@@ -63,6 +63,8 @@ def features(family: Family, deployment: Deployment) -> dict[str, int | float | 
         on["tokens_per_step"] = float(family.accepted[deployment.speculation_depth])
     if deployment.mode is ServingMode.DISAGG:
         on["disaggregated"] = True
+    if deployment.mixed:
+        on["prefill_accelerator"] = deployment.prefill_accelerator
     if deployment.caching is not None:
         caching = deployment.caching
         on |= {"prefix_hit_share": caching.hit_share, "router": caching.router.value}
@@ -157,22 +159,21 @@ def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | N
         drawn_w: What all of it draws on average, where that is known.
     """
     row = bought.row
-    candidate, offer, accelerator = row.candidate, row.offer, row.accelerator
+    candidate, offer = row.candidate, row.offer
     asked, workload = found.classes[row.service], found.services[row.service].workload
     deployment, family = candidate.deployment, candidate.family
     blocks = bought.most_blocks
-    replicas, units = blocks * row.column.replicas_per_block, blocks * row.column.units_per_block
-    gpus = units * offer.accelerator_count
+    replicas = blocks * row.column.replicas_per_block
+    parts = _parts(found, bought)
+    gpus = sum(part.gpus for part in parts)
     t = bought.fullest
-    charge = bought.column.usd_per_hour - row.column.usd_per_hour
     loaded = at_rate(candidate.profile, bought.rates[t] / (bought.blocks[t] * row.column.replicas_per_block))
     state = mean_state(candidate, workload, loaded)
     layout, _ = decode_layout(deployment)
     cap = deployment.max_running_requests or 0
-    counted = counted_w(accelerator, found.request)
     shares = time_shares(state)
     return FleetItem(
-        accelerator=accelerator.name,
+        accelerator=row.accelerator.name,
         provider=offer.provider,
         region=offer.region,
         market=offer.market.value,
@@ -199,15 +200,15 @@ def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | N
         replicas=replicas,
         gpus=gpus,
         gpus_per_replica=candidate.accelerators,
-        units=units,
+        units=sum(part.units for part in parts),
         gpus_per_unit=offer.accelerator_count,
-        nodes=math.ceil(gpus / accelerator.accelerators_per_node),
+        nodes=sum(part.nodes for part in parts),
         usd_per_unit_hour=offer.usd_per_hour,
-        carbon_usd_per_unit_hour=charge / row.column.units_per_block,
-        usd_per_hour=bought.usd_per_hour if found.request.periods or charge else units * offer.usd_per_hour,
-        power_kw=kw(None if math.isnan(counted) else counted, gpus),
-        provisioned_kw=kw(accelerator.all_in_w, gpus),
-        rated_kw=kw(accelerator.server_w, gpus),
+        carbon_usd_per_unit_hour=parts[0].carbon_usd_per_unit_hour,
+        usd_per_hour=sum(part.usd_per_hour for part in parts),
+        power_kw=together([_counted_kw(found, part.accelerator, part.gpus) for part in parts]),
+        provisioned_kw=together([part.provisioned_kw for part in parts]),
+        rated_kw=together([part.rated_kw for part in parts]),
         drawn_kw=None if drawn_w is None else drawn_w / KW,
         requests_per_s=bought.rate,
         output_tokens_per_s=bought.rate * workload.output_tokens,
@@ -221,7 +222,58 @@ def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | N
         price_source=offer.source,
         price_as_of=offer.as_of,
         price_flags=offer.flags,
+        parts=parts if len(parts) > 1 else (),
     )
+
+
+def _counted_kw(found: Found, accelerator: str, gpus: int) -> float | None:
+    """Return what accelerators count in the request's mode, None where that is not known. [kW]"""
+    watts = counted_w(found.catalog.accelerators[accelerator], found.request)
+    return kw(None if math.isnan(watts) else watts, gpus)
+
+
+def together(values: Sequence[float | None]) -> float | None:
+    """Return a sum, None as soon as a part is not known."""
+    total = 0.0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
+
+
+def _parts(found: Found, bought: Bought) -> tuple[ItemPart, ...]:
+    """Return what an item buys of each offer."""
+    row = bought.row
+    parts = []
+    for number, part in enumerate(row.parts):
+        before, now = (column.held[number] for column in (row.column, bought.column))
+        offer, accelerator, units = part.offer, part.accelerator, bought.most_blocks * part.units
+        gpus = units * offer.accelerator_count
+        charge = now.usd_per_hour - before.usd_per_hour
+        paid = units * offer.usd_per_hour
+        if found.request.periods or charge:
+            paid = bought.mean_usd_per_hour(now.usd_per_hour_by_period or (now.usd_per_hour,) * len(bought.hours))
+        parts.append(
+            ItemPart(
+                pool="" if row.beside is None else "decode" if number == 0 else "prefill",
+                accelerator=accelerator.name,
+                instance_type=offer.instance_type,
+                units=units,
+                gpus=gpus,
+                gpus_per_unit=offer.accelerator_count,
+                nodes=math.ceil(gpus / accelerator.accelerators_per_node),
+                usd_per_unit_hour=offer.usd_per_hour,
+                carbon_usd_per_unit_hour=charge / part.units,
+                usd_per_hour=paid,
+                provisioned_kw=kw(accelerator.all_in_w, gpus),
+                rated_kw=kw(accelerator.server_w, gpus),
+                price_source=offer.source,
+                price_as_of=offer.as_of,
+                price_flags=offer.flags,
+            )
+        )
+    return tuple(parts)
 
 
 def _by_period(found: Found, bought: Bought, power_kw: float | None) -> tuple[ItemPeriod, ...]:

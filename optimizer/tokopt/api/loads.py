@@ -57,7 +57,9 @@ def prefill_fits(resolved: Resolved, deployment: Deployment, workload: Workload)
     if deployment.prefill is None:
         return True
     rows = _one_row(resolved, deployment, workload, 1.0, 1)
-    use = worker_memory(resolved.model, resolved.machine, rows.prefill, rows, role="prefill", depth=0.0)
+    use = worker_memory(
+        resolved.model, resolved.sending or resolved.machine, rows.prefill, rows, role="prefill", depth=0.0
+    )
     return bool(np.all(np.asarray(use.sequences) >= 1.0))
 
 
@@ -106,8 +108,13 @@ def closed_loop_figures(
 ) -> Figures:
     """Return means and percentiles with `concurrency` requests in flight; `slots` of a decoding worker."""
     rows = _one_row(resolved, deployment, workload, concurrency, slots)
-    predict = predict_aggregated if deployment.mode is ServingMode.AGG else predict_disaggregated
-    predicted: Predicted = predict(resolved.model, resolved.machine, rows, source=source)
+    predicted: Predicted
+    if deployment.mode is ServingMode.AGG:
+        predicted = predict_aggregated(resolved.model, resolved.machine, rows, source=source)
+    else:
+        predicted = predict_disaggregated(
+            resolved.model, resolved.machine, rows, source=source, sending=resolved.sending
+        )
     loop = predicted.loop
     assert loop is not None
 

@@ -93,12 +93,12 @@ def _sizes_now(found: Found, problem: FleetProblem, solution: FleetSolution) -> 
         if left < min(c.usd_per_hour for c, n in bought if n):
             rows.append(Binding(constraint="budget", detail=f"${left:,.2f}/h is left", slack=left))
     for offer, units in problem.offer_units.items():
-        used_units = sum(c.units_per_block * n for c, n in bought if c.offer == offer)
+        used_units = sum(c.units_of(offer) * n for c, n in bought if n)
         if used_units >= units:
             rows.append(Binding(constraint="stock", detail=f"all {units} units of {offer} are used", slack=0.0))
     for accelerator, stock in problem.accelerator_stock.items():
-        used_here = sum(c.accelerators_per_block * n for c, n in bought if c.accelerator == accelerator)
-        smallest = min((c.accelerators_per_block for c in problem.columns if c.accelerator == accelerator), default=1)
+        used_here = sum(c.accelerators_of(accelerator) * n for c, n in bought if n)
+        smallest = min((each for c in problem.columns if (each := c.accelerators_of(accelerator))), default=1)
         if stock - used_here < smallest:
             rows.append(Binding(constraint="inventory", detail=f"{used_here} of {stock} {accelerator} used", slack=0.0))
     return rows
@@ -117,24 +117,27 @@ def _latencies(found: Found, item: FleetItem, gain: float) -> list[Binding]:
     ):
         value = getattr(latency, name, None)
         if limit is not None and value is not None and value >= limit * 0.97:
-            detail = f"{name} {what.upper()} of {item.accelerator} is {value:,.1f} of {limit:,.1f} ms"
+            detail = f"{name} {what.upper()} of {_where(item)} is {value:,.1f} of {limit:,.1f} ms"
             rows.append(Binding(constraint=f"sla {what}", detail=detail, slack=limit - value))
     if sla.tpot_ms is not None and gain > 1e-4 and not any(r.constraint == "sla tpot" for r in rows):
         full = float(row.candidate.profile.tpot_s[-1]) / MS
         detail = (
-            f"the running cap of {item.concurrency_per_replica} keeps a full replica of {item.accelerator} within "
+            f"the running cap of {item.concurrency_per_replica} keeps a full replica of {_where(item)} within "
             f"{sla.tpot_ms:g} ms (mean {full:.1f} ms when full, and the spread of prefills)"
         )
         rows.append(Binding(constraint="sla tpot", detail=detail, slack=sla.tpot_ms - full))
     if item.load >= LOAD_LIMIT * 0.999:
-        detail = (
-            f"the {_slower_pool(row)} of {item.accelerator} runs at {item.load:.0%} of saturation, the most allowed"
-        )
+        detail = f"the {_slower_pool(row)} of {_where(item)} runs at {item.load:.0%} of saturation, the most allowed"
         rows.append(Binding(constraint="load", detail=detail, slack=0.0))
     if item.memory_gib.free < 0.02 * (item.memory_gib.weights + item.memory_gib.kv):
         detail = f"{item.memory_gib.free:.1f} GiB a device are free on {item.accelerator} at the running cap"
         rows.append(Binding(constraint="memory", detail=detail, slack=item.memory_gib.free))
     return rows
+
+
+def _where(item: FleetItem) -> str:
+    """Return an item's accelerators: what prefills first, where that is another one."""
+    return " + ".join(dict.fromkeys((item.deployment.prefill_accelerator, item.accelerator)))
 
 
 def marginal_values(
@@ -240,6 +243,6 @@ def _latency_worth(found: Found, item: FleetItem, worth: float) -> list[Marginal
             output_tokens_per_s=worth * item.output_tokens_per_s,
             usd_per_hour=None,
             usd_per_million_output_tokens=-worth / (1.0 + worth) * price,
-            note=f"one more ms of TPOT on {item.accelerator}, same layout, higher running cap",
+            note=f"one more ms of TPOT on {_where(item)}, same layout, higher running cap",
         )
     ]

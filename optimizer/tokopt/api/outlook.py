@@ -72,7 +72,7 @@ def schedule(
                 name=period.name,
                 hours=period.hours,
                 units=sum(item.by_period[t].units for item in items),
-                gpus=sum(item.by_period[t].units * item.gpus_per_unit for item in items),
+                gpus=sum(item.by_period[t].units * item.gpus // item.units for item in items),
                 usd_per_hour=sum(item.by_period[t].usd_per_hour for item in items),
                 power_kw=None if None in kws else sum(kw or 0.0 for kw in kws),
                 carbon_kg_per_hour=_carbon_kg(rows, t),
@@ -107,9 +107,10 @@ def changes(found: Found, rows: Sequence[Bought]) -> tuple[Change, ...]:
         return ()
     planned: Counter[OfferKey] = Counter()
     for bought in rows:
-        offer = bought.row.offer
-        key = (offer.accelerator, offer.provider, offer.region, offer.market.value, offer.instance_type)
-        planned[key] += bought.most_blocks * bought.row.column.units_per_block
+        for part in bought.row.parts:
+            offer = part.offer
+            key = (offer.accelerator, offer.provider, offer.region, offer.market.value, offer.instance_type)
+            planned[key] += bought.most_blocks * part.units
     today = _today(found.request.current, planned)
     return tuple(
         Change(
@@ -145,8 +146,9 @@ def break_even(found: Found, problem: FleetProblem, solution: FleetSolution) -> 
     """Return the prices at which accelerators that the plan leaves out would enter it."""
     cheapest: dict[str, float] = {}
     for row in found.columns:
-        each = row.offer.usd_per_accelerator_hour
-        cheapest[row.column.accelerator] = min(each, cheapest.get(row.column.accelerator, math.inf))
+        for part in row.parts:
+            name = part.offer.accelerator
+            cheapest[name] = min(part.offer.usd_per_accelerator_hour, cheapest.get(name, math.inf))
     return tuple(
         BreakEven(
             accelerator=name,

@@ -65,7 +65,7 @@ def _without_winner(problem: FleetProblem, solution: FleetSolution) -> tuple[str
         tokens = sum(rate * o for rate, o in zip(rates, problem.tokens_per_request, strict=True))
         served[column.accelerator] = served.get(column.accelerator, 0.0) + tokens
     winner = max(served, key=lambda name: served[name])
-    kept = tuple(c for c in problem.columns if c.accelerator != winner)
+    kept = tuple(c for c in problem.columns if winner not in c.kinds)
     if not kept:
         return None
     rest = replace(problem, columns=kept, time_limit_s=min(problem.time_limit_s, RUNNER_UP_S))

@@ -15,6 +15,7 @@ from tokopt.domain.calibration import Calibration
 from tokopt.domain.plans import FleetItem, Objective, PlanRequest, PowerBasis, PowerMode
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
+from tokopt.fleet import Column
 from tokopt.perf.caching import served
 from tokopt.perf.fluctuation import Draw, best_theta, bound_w, idle_w, replica_draw, reserve_w
 from tokopt.perf.power import board_watts
@@ -92,7 +93,7 @@ def raised_by(chance: float, calibration: Calibration) -> float:
 
 def candidate_draw(candidate: Candidate, workload: Workload, rate: float) -> Draw | None:
     """Return what a replica draws that takes `rate` requests a second; None where the catalog lacks what it needs."""
-    family, deployment = candidate.family, candidate.deployment
+    family, deployment, prompts = candidate.family, candidate.deployment, candidate.sending
     return replica_draw(
         family.model,
         family.machine,
@@ -102,20 +103,28 @@ def candidate_draw(candidate: Candidate, workload: Workload, rate: float) -> Dra
         candidate.profile,
         accepted=float(family.accepted[deployment.speculation_depth]),
         rate=rate,
+        sending=None if prompts is None else (prompts.machine, board_watts(prompts.accelerator)),
     )
 
 
 def fleet_draw(row: PricedCandidate, workload: Workload, *, blocks: int, rate: float) -> Draw | None:
     """Return what `blocks` of a column draw that take `rate` requests a second, spare accelerators included."""
+    candidate = row.candidate
     replicas = blocks * row.column.replicas_per_block
-    spare = blocks * row.column.accelerators_per_block - replicas * row.candidate.accelerators
-    one = candidate_draw(row.candidate, workload, rate / replicas)
+    one = candidate_draw(candidate, workload, rate / replicas)
     if one is None:
         return None
-    family = row.candidate.family
-    each_w = idle_w(family.machine, board_watts(family.accelerator))
-    server_w = family.accelerator.server_w or 0.0
-    return one.times(replicas, spare_w=spare * each_w, spare_limit_w=spare * server_w)
+    families, sizes = [candidate.family], [candidate.accelerators]
+    prompts, decode = candidate.sending, candidate.deployment.decode
+    if prompts is not None and decode is not None:
+        families = [candidate.family, prompts]
+        sizes = [decode.accelerators, candidate.accelerators - decode.accelerators]
+    idling = limit = 0.0
+    for family, size, part in zip(families, sizes, row.parts, strict=True):
+        spare = blocks * part.accelerators - replicas * size
+        idling += spare * idle_w(family.machine, board_watts(family.accelerator))
+        limit += spare * (family.accelerator.server_w or 0.0)
+    return one.times(replicas, spare_w=idling, spare_limit_w=limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +173,19 @@ def count_drawn(
         if draw is not None:
             raised = draw.raised(factor)
             drawn_w = raised.mean_w if math.isinf(limit_w) else raised.effective_w(theta)
-            watts = min(drawn_w * scale, rated_w(row.accelerator, request) * row.column.accelerators_per_block)
-        counted.append(replace(row, column=replace(row.column, power_w=watts)))
+            watts = min(drawn_w * scale, sum(rated_w(p.accelerator, request) * p.accelerators for p in row.parts))
+        counted.append(replace(row, column=_counting(row, watts)))
     return counted, Counting(theta=theta, reserve_w=reserve_w(theta, 0.5 * request.exceed) * scale)
+
+
+def _counting(row: PricedCandidate, watts: float) -> Column:
+    """Return a row's column counting so many watts; parts share them by what they are rated."""
+    rated = [part.accelerators * (part.accelerator.server_w or 0.0) for part in row.parts]
+    parts = [
+        replace(part, power_w=watts * own / (sum(rated) or 1.0))
+        for part, own in zip(row.column.parts, rated, strict=False)
+    ]
+    return replace(row.column, power_w=watts, parts=tuple(parts))
 
 
 def _likely(rows: Sequence[PricedCandidate], blocks: Sequence[Draw | None], request: PlanRequest) -> Draw | None:

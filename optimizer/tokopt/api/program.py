@@ -12,6 +12,7 @@ from tokopt.fleet import Column, FleetProblem, Goal, Period
 from tokopt.fleet import Survive as Withstand
 from tokopt.units import KW
 
+from .columns import offer_key
 from .found import Found
 from .standing import over_time, standing_blocks
 
@@ -40,7 +41,12 @@ def fleet_problem(found: Found) -> FleetProblem:
         InputError: A limit of a site that no offer is at.
     """
     request = found.request
-    stock = {c.column.offer: c.offer.available_units for c in found.columns if c.offer.available_units is not None}
+    stock: dict[str, int] = {}
+    for row in found.columns:
+        if row.offer.available_units is not None:
+            stock[row.column.offer] = row.offer.available_units
+        if row.beside is not None and row.beside.offer.available_units is not None:
+            stock[offer_key(row.beside.offer)] = row.beside.offer.available_units
     columns = tuple(over_time(request, row) for row in found.columns)
     if request.current:
         standing = standing_blocks(request, found.columns)

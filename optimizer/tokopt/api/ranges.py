@@ -92,6 +92,12 @@ def factors(calibration: Calibration, traits: Mapping[str, str], mode: ServingMo
     return Factors(low=interval.low, high=interval.high)
 
 
+def widest(parts: Iterable[Factors]) -> Factors:
+    """Return the range that holds several, any of which may be the one that matters."""
+    known = list(parts)
+    return Factors(low=min(f.low for f in known), high=max(f.high for f in known))
+
+
 def together(parts: Iterable[tuple[float, Factors]]) -> Factors:
     """Return the range of a sum whose parts, with these shares, all err to the same side: no error averages out."""
     known = list(parts)

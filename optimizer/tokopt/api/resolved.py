@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,13 +51,28 @@ class Resolved:
         support = self.framework.support[self.accelerator.hardware]
         return Feature.CHUNKED_PREFILL in support.features and Feature.CHUNKED_PREFILL not in self.without
 
+    prefill: Resolved | None = None  # the same on the accelerator of a prefill pool that is on another one
+
+    @property
+    def ends(self) -> tuple[Resolved, ...]:
+        """What decodes and, where that is another accelerator, what prefills."""
+        return (self,) if self.prefill is None else (self, self.prefill)
+
+    @property
+    def sending(self) -> Machine | None:
+        """The rates of a prefill pool that is on another accelerator."""
+        return None if self.prefill is None else self.prefill.machine
+
     def machine_with(self, constants: Constants) -> Machine:
         """Return the sustained rates under other constants."""
         return machine(self.accelerator, self.framework, self.precision, constants)
 
     def in_traffic(self, spread: float) -> Resolved:
         """Return the same where experts are asked for with a spread of popularity."""
-        return replace(self, machine=replace(self.machine, popularity_spread=spread)) if spread else self
+        if not spread:
+            return self
+        prefill = None if self.prefill is None else self.prefill.in_traffic(spread)
+        return replace(self, machine=replace(self.machine, popularity_spread=spread), prefill=prefill)
 
     def accepted(self, depth: int) -> float:
         """Return the tokens that a step yields at a speculation depth."""
@@ -75,55 +90,101 @@ def resolve(
     speculator: str | None = None,
     domain: Domain | None = None,
     disabled: Collection[Feature] = (),
+    prefill_gpu: str | None = None,
 ) -> Resolved:
     """Return the records and rates of a deployment; what is not named is chosen and can be read off the result.
 
     Defaults: the first framework of the catalog that runs there, the checkpoint's own precision, and the cache that the
     precision asks for where the framework has it; drafts by the modules that the checkpoint ships. `domain` is what
-    texts are about; `disabled` is what to do without where the framework has it.
+    texts are about; `disabled` is what to do without where the framework has it. A prefill pool on another accelerator,
+    `prefill_gpu`, runs the same: weights are read by both, and caches move from one to the other as they are.
 
     Raises:
         InputError: An unknown name, or a combination that the catalog says is not supported.
     """
     accelerator = catalog.accelerator(gpu)
-    runs = [f for f in catalog.frameworks.values() if accelerator.hardware in f.support]
-    if framework is None and not runs:
-        raise InputError(f"no framework in the catalog runs on {accelerator.name}")
-    chosen = catalog.framework(framework) if framework else runs[0]
-    support = chosen.support.get(accelerator.hardware)
-    if support is None:
-        names = ", ".join(f.name for f in runs) or "none"
-        raise InputError(f"{chosen.name} does not run on {accelerator.name}; frameworks that do: {names}")
+    other = accelerator if prefill_gpu is None else catalog.accelerator(prefill_gpu)
+    both = [accelerator] if other.name == accelerator.name else [accelerator, other]
+    chosen, supports = _framework(catalog, framework, both)
+    where = " and ".join(each.name for each in both)
     weights = catalog.precision(precision or llm.native_precision)
     weights = catalog.precisions[llm.precision_aliases.get(weights.name, weights.name)]
-    if precision is None and weights.name not in support.precisions:
-        weights = catalog.precisions[next(p for p in support.precisions if p in (*llm.precisions, "bf16"))]
-    if weights.name not in support.precisions:
-        served = ", ".join(support.precisions)
-        raise InputError(f"{chosen.name} does not serve {weights.name} on {accelerator.name}; it serves {served}")
+    served = [p for p in supports[0].precisions if all(p in support.precisions for support in supports)]
+    if precision is None and weights.name not in served:
+        own = next((p for p in served if p in (*llm.precisions, "bf16")), None)
+        if own is None:
+            raise InputError(f"{chosen.name} serves {llm.name} in no precision on both {where}")
+        weights = catalog.precisions[own]
+    if weights.name not in served:
+        lists = ", ".join(served) or "nothing on both"
+        raise InputError(f"{chosen.name} does not serve {weights.name} on {where}; it serves {lists}")
     cache = catalog.kv_precision(kv_precision).name if kv_precision else weights.default_kv_precision
-    if cache not in support.kv_precisions:
-        if kv_precision:
-            has = ", ".join(support.kv_precisions)
-            raise InputError(f"{chosen.name} has no {cache} cache on {accelerator.name}; it has {has}")
-        cache = support.kv_precisions[0]
-    drafts = _speculator(catalog, speculator, llm, chosen, support)
-    constants = constants_for(catalog.calibration, accelerator, chosen, weights, llm.name)
-    without = tuple(f for f in ON_BY_DEFAULT if f in disabled and f in support.features)
-    rates = machine(accelerator, chosen, weights, constants)
-    return Resolved(
-        llm=llm,
-        accelerator=accelerator,
-        framework=chosen,
-        precision=weights,
-        kv_precision=cache,
-        constants=constants,
-        machine=exposed(rates, without, host_times(catalog.host_times)) if exposes(without) else rates,
-        model=llm_arithmetic(llm, weights, catalog.kv_precisions[cache].bits, drafts),
-        speculator=drafts,
-        chances=draft_chances(drafts, domain) if drafts else acceptance_chances(catalog.calibration, llm.name),
-        without=without,
-    )
+    caches = [kv for kv in supports[0].kv_precisions if all(kv in support.kv_precisions for support in supports)]
+    if cache not in caches:
+        if kv_precision or not caches:
+            has = ", ".join(caches) or "none in common"
+            raise InputError(f"{chosen.name} has no {cache} cache on {where}; it has {has}")
+        cache = caches[0]
+    drafts = _speculator(catalog, speculator, llm, chosen, supports[0])
+    model = llm_arithmetic(llm, weights, catalog.kv_precisions[cache].bits, drafts)
+
+    def on(each: Accelerator, prefill: Resolved | None = None) -> Resolved:
+        constants = constants_for(catalog.calibration, each, chosen, weights, llm.name)
+        has = chosen.support[each.hardware].features
+        without = tuple(f for f in ON_BY_DEFAULT if f in disabled and f in has)
+        rates = machine(each, chosen, weights, constants)
+        return Resolved(
+            llm=llm,
+            accelerator=each,
+            framework=chosen,
+            precision=weights,
+            kv_precision=cache,
+            constants=constants,
+            machine=exposed(rates, without, host_times(catalog.host_times)) if exposes(without) else rates,
+            model=model,
+            speculator=drafts,
+            chances=draft_chances(drafts, domain) if drafts else acceptance_chances(catalog.calibration, llm.name),
+            without=without,
+            prefill=prefill,
+        )
+
+    return on(accelerator, _linked(accelerator, on(other)) if len(both) > 1 else None)
+
+
+def _framework(
+    catalog: Catalog, name: str | None, accelerators: Sequence[Accelerator]
+) -> tuple[Framework, list[FrameworkSupport]]:
+    """Return the framework of a name, or the first that runs on all of some accelerators, and what it supports there.
+
+    Raises:
+        InputError: It does not run on one of them, or none does.
+    """
+    runs = [f for f in catalog.frameworks.values() if all(a.hardware in f.support for a in accelerators)]
+    where = " and ".join(each.name for each in accelerators)
+    if name is None and not runs:
+        raise InputError(f"no framework in the catalog runs on {where}")
+    chosen = catalog.framework(name) if name else runs[0]
+    for accelerator in accelerators:
+        if accelerator.hardware not in chosen.support:
+            names = ", ".join(f.name for f in runs) or "none"
+            beside = "" if len(accelerators) == 1 else f" on {where}"
+            raise InputError(f"{chosen.name} does not run on {accelerator.name}; frameworks that do{beside}: {names}")
+    return chosen, [chosen.support[each.hardware] for each in accelerators]
+
+
+def _linked(decode: Accelerator, prefill: Resolved) -> Resolved:
+    """Return a prefill side whose caches can get to another accelerator.
+
+    Raises:
+        InputError: The catalog has no bandwidth between nodes for one of the two.
+    """
+    for each in (prefill.accelerator, decode):
+        if not each.scale_out_bytes_per_s:
+            raise InputError(
+                f"pools on {prefill.accelerator.name} and {decode.name} exchange caches over links between nodes, and "
+                f"the catalog has no scale-out bandwidth for {each.name}"
+            )
+    return prefill
 
 
 def _speculator(
@@ -224,14 +285,15 @@ def _check_drafting(resolved: Resolved, layout: Layout, what: str) -> None:
 
 
 def parse_pool(text: str, what: str) -> Pool:
-    """Return a pool written like `2xtp4`, `1xtp1dp8ep8`, `1xtp8cp4` or `tp8` (one worker).
+    """Return a pool written like `2xtp4`, `1xtp1dp8ep8`, `1xtp8cp4`, `tp8` (one worker) or `2xtp4@h100_sxm`.
 
     Raises:
         InputError: Not understood.
     """
-    written = re.fullmatch(r"(?:(\d+)x)?((?:(?:tp|pp|ep|dp|dcp|cp)\d+)+)", text.strip().lower().replace(" ", ""))
-    if not written:
-        raise InputError(f"{what}: {text!r} is not a pool; write it like 2xtp4 or 1xtp1dp8ep8")
+    workers_of, at, accelerator = text.partition("@")
+    written = re.fullmatch(r"(?:(\d+)x)?((?:(?:tp|pp|ep|dp|dcp|cp)\d+)+)", workers_of.strip().lower().replace(" ", ""))
+    if not written or (at and not accelerator.strip()):
+        raise InputError(f"{what}: {text!r} is not a pool; write it like 2xtp4, 1xtp1dp8ep8 or 2xtp4@h100_sxm")
     degrees = re.findall(r"(tp|pp|ep|dp|dcp|cp)(\d+)", written.group(2))
     if len({name for name, _ in degrees}) < len(degrees):
         raise InputError(f"{what}: {text!r} gives a degree twice")
@@ -239,7 +301,7 @@ def parse_pool(text: str, what: str) -> Pool:
     workers = int(written.group(1) or 1)
     if workers < 1 or min(numbers.values()) < 1:
         raise InputError(f"{what}: {text!r}: workers and degrees start at 1")
-    return Pool(workers=workers, layout=Layout(**numbers))
+    return Pool(workers=workers, layout=Layout(**numbers), accelerator=accelerator.strip() or None)
 
 
 def named(catalog: Catalog, model: str) -> Llm:
@@ -252,13 +314,17 @@ def estimate_provenance(
 ) -> EstimateProvenance:
     """Return where an estimate's numbers come from."""
     constants = resolved.constants
+    sources = dict(resolved.accelerator.sources)
+    if resolved.prefill is not None:
+        prefill = resolved.prefill.accelerator
+        sources |= {f"{prefill.name}.{name}": source for name, source in prefill.sources.items()}
     return EstimateProvenance(
         calibration=catalog.calibration.version,
-        constants_origin=weakest_origin(constants.origins.values()).value,
+        constants_origin=weakest_origin(o for each in resolved.ends for o in each.constants.origins.values()).value,
         constants={
             name: f"{origin.value}: {constants.sources.get(name, '')}" for name, origin in constants.origins.items()
         },
-        accelerator_sources=dict(resolved.accelerator.sources),
+        accelerator_sources=sources,
         llm_source=resolved.llm.source,
         catalog_version=catalog.version,
         tokopt_version=__version__,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tokopt.catalog import Catalog
@@ -12,7 +12,7 @@ from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.offers import Offer, PriceList
 from tokopt.domain.plans import Objective, PlanRequest, PowerMode
 from tokopt.errors import InputError
-from tokopt.search import Search, SearchReport, SearchSpace, evaluated, find_candidates
+from tokopt.search import MixedReport, Search, SearchReport, SearchSpace, evaluated, find_candidates
 from tokopt.search.space import Fleet
 from tokopt.units import KW
 
@@ -28,6 +28,7 @@ from .columns import (
 )
 from .electricity import carbon_g_per_hour, carbon_matters
 from .found import Found, Service
+from .mixing import MixedSearch, cheapest_of, machines_of, mixed_candidates
 from .power import Counting, count_drawn, counted_w, missing_power
 from .progress import Progress, silent
 from .requests import workload_of
@@ -58,11 +59,15 @@ def gather(
     for name in request.accelerators:
         if hardware_of(name) not in units:
             excluded[name] = "no price for it in the price list"
-    columns = _with_carbon_known(request, priced_services(request, catalog, services, offers))
+    columns = priced_services(request, catalog, services, offers)
+    mixed = MixedReport()
+    if request.mixed_pools:
+        columns += mixed_services(request, catalog, services, allowed_offers(prices.offers, request), columns, mixed)
+    columns = _with_carbon_known(request, columns)
     counting = Counting()
     if request.power_mode is PowerMode.DRAWN:
         columns, counting = count_drawn(columns, request, catalog, [service.workload for service in services])
-    used = {c.accelerator.name for c in columns}
+    used = {part.accelerator.name for c in columns for part in c.parts}
     for name in dict.fromkeys(name for service in services for name in service.reports):
         if name not in used and name not in excluded:
             excluded[name] = _why_no_column(request, name, services)
@@ -74,6 +79,7 @@ def gather(
         excluded={name: why for name, why in excluded.items() if name not in used},
         columns=columns,
         counting=counting,
+        mixed=mixed,
     )
 
 
@@ -183,6 +189,8 @@ def _with_standing(request: PlanRequest, catalog: Catalog, service: Service) -> 
         deployment = unit.deployment
         if deployment is None or deployment.llm != service.llm.name or unit.accelerator not in reports:
             continue
+        if deployment.mixed:
+            continue  # belongs to two accelerators: see `api/mixing.py`
         report = reports[unit.accelerator]
         if any(same_setup(candidate.deployment, deployment) for candidate in report.candidates):
             continue
@@ -196,15 +204,7 @@ def priced_services(
     request: PlanRequest, catalog: Catalog, services: Sequence[Service], offers: Sequence[Offer]
 ) -> list[PricedCandidate]:
     """Return the columns of all classes: each replica set-up serves the class that it was found for."""
-    matters = carbon_matters(request)
-    known: dict[str, float] = {}
-
-    def carbon(offer: Offer, accelerator: Accelerator) -> float:
-        key = offer_key(offer)
-        if key not in known:
-            known[key] = carbon_g_per_hour(catalog, offer, accelerator, look_up=matters)
-        return known[key]
-
+    carbon = _carbon_of(request, catalog)
     columns: list[PricedCandidate] = []
     for number, service in enumerate(services):
         candidates = {name: report.candidates for name, report in service.reports.items()}
@@ -219,6 +219,50 @@ def priced_services(
             carbon=carbon,
         )
     return columns
+
+
+def _carbon_of(request: PlanRequest, catalog: Catalog) -> Callable[[Offer, Accelerator], float]:
+    """Return what gives the carbon of one unit of an offer, each looked up once. [g/h]"""
+    matters = carbon_matters(request)
+    known: dict[str, float] = {}
+
+    def carbon(offer: Offer, accelerator: Accelerator) -> float:
+        key = offer_key(offer)
+        if key not in known:
+            known[key] = carbon_g_per_hour(catalog, offer, accelerator, look_up=matters)
+        return known[key]
+
+    return carbon
+
+
+def mixed_services(
+    request: PlanRequest,
+    catalog: Catalog,
+    services: Sequence[Service],
+    allowed: Sequence[Offer],
+    columns: Sequence[PricedCandidate],
+    tally: MixedReport,
+) -> list[PricedCandidate]:
+    """Return the columns of all classes whose pools are on different accelerators; what was looked at goes to `tally`.
+
+    Both are bought at one place and on one market, so there the cheapest offer of each counts, not that of anywhere.
+    """
+    offers = cheapest_offers(allowed, places=True, terms=True)
+    carbon = _carbon_of(request, catalog)
+    found: list[PricedCandidate] = []
+    for number, service in enumerate(services):
+        search = MixedSearch(
+            request=request,
+            space=service.space,
+            reports=service.reports,
+            service=number,
+            services=len(services),
+            reached=cheapest_of(columns, request, number),
+            alike=not (places_matter(request) or terms_matter(request)),
+            tally=tally,
+        )
+        found += mixed_candidates(search, machines_of(offers, catalog.accelerators, search, carbon))
+    return found
 
 
 def _with_carbon_known(request: PlanRequest, columns: list[PricedCandidate]) -> list[PricedCandidate]:

@@ -19,6 +19,7 @@ from tokopt.perf.describe import memory_slots, steady_at
 from tokopt.units import MS
 
 from .estimating import described, step_budget
+from .pools import asked_pools, gpus_of
 from .requests import disabled_features, resolve_workload
 from .resolved import Resolved, estimate_provenance, named, resolve
 from .space import check_context
@@ -32,7 +33,7 @@ DEEPEST_OWN = 3  # draft tokens by a checkpoint's own modules
 def speculation_table(
     *,
     model: str,
-    gpu: str,
+    gpu: str | None = None,
     speculator: str | None = None,
     framework: str | None = None,
     precision: str | None = None,
@@ -95,15 +96,17 @@ def speculation_table(
     shape = resolve_workload(loaded, workload, input_tokens=isl, output_tokens=osl, prefix_share=prefix_share)
     check_context(llm, shape)
     drafts = speculator or _default(loaded, llm.name, llm.mtp_layers, shape)
-    ask: dict[str, Any] = {"gpu": gpu, "framework": framework, "precision": precision, "kv_precision": kv_precision}
-    off = disabled_features(disable, ON_BY_DEFAULT)
-    resolved = resolve(loaded, llm=llm, speculator=drafts, domain=shape.domain, disabled=off, **ask)
+    pools = asked_pools(prefill, decode)
+    main, prompts_on = gpus_of(loaded, gpu, pools)
+    ask: dict[str, Any] = {"gpu": main, "prefill_gpu": prompts_on, "framework": framework, "precision": precision}
+    ask["kv_precision"], ask["disabled"] = kv_precision, disabled_features(disable, ON_BY_DEFAULT)
+    resolved = resolve(loaded, llm=llm, speculator=drafts, domain=shape.domain, **ask)
     own = resolved.speculator
     if own is None and not llm.mtp_layers:
         raise InputError(f"{llm.name} ships no multi-token prediction: name another --speculator")
     deepest = own.deepest if own else DEEPEST_OWN
     budget = step_budget(resolved, shape, chunk_tokens)
-    plain = described(resolved, (tp, pp, ep, dp, cp, dcp), prefill, decode, 0, budget, None)
+    plain = described(resolved, (tp, pp, ep, dp, cp, dcp), pools, 0, budget, None)
     rows = tuple(_row(resolved, plain, shape, batch, deepest) for batch in sorted(set(batches)))
     gaining = [row.batch for row in rows if any(cell.gain > 1.0 for cell in row.cells[1:])]
     from_here = [row.batch for row in rows if not gaining or row.batch > max(gaining)]

@@ -65,6 +65,7 @@ class _Records:
 
     llm: Llm
     accelerator: Accelerator
+    prefills: Accelerator  # the same but for a prefill pool on another
     framework: Framework
     precision: Precision
     calibration: Calibration
@@ -77,6 +78,7 @@ class _Records:
         records = (
             self.llm,
             self.accelerator,
+            self.prefills,
             self.framework,
             self.precision,
             self.calibration,
@@ -96,6 +98,7 @@ def _records(deployment: Deployment, llm: Llm, inputs: CheckInputs) -> _Records:
     return _Records(
         llm=llm,
         accelerator=inputs.accelerators[deployment.accelerator],
+        prefills=inputs.accelerators[deployment.prefill_accelerator],
         framework=inputs.frameworks[deployment.framework],
         precision=inputs.precisions[deployment.precision],
         calibration=inputs.calibration,
@@ -168,13 +171,13 @@ def _worker(
         yields = tokens_per_step(records.calibration, records.llm.name, depth)
     else:
         yields = drafted_tokens_per_step(records.speculator, workload.domain, depth)
-    constants = constants_of(
-        records.calibration, records.accelerator, records.framework, records.precision, records.llm.name
-    )
+    # What only prefills is a prefill pool's where there is a decode pool too.
+    accelerator = records.prefills if prefills and deployment.decode is not None else records.accelerator
+    constants = constants_of(records.calibration, accelerator, records.framework, records.precision, records.llm.name)
     if deployment.caching is not None and deployment.caching.restore_ms:
         waits_s = deployment.caching.restore_ms * MS
         constants = replace(constants, request_overhead_s=constants.request_overhead_s + waits_s)
-    rates = sustained_rates(records.accelerator, records.framework, records.precision, constants)
+    rates = sustained_rates(accelerator, records.framework, records.precision, constants)
     return Worker(
         sums=llm_sums(records.llm, records.precision, records.kv_bits, records.speculator),
         rates=replace(
@@ -203,8 +206,8 @@ def _profile(deployment: Deployment, workload: WorkloadShape, records: _Records)
             replica.prefiller,
             size,
             workers=replica.prefillers,
-            receiver=decoder.layout,
-            replica=replica.accelerators,
+            receiver=decoder,
+            replica=None if deployment.mixed else replica.accelerators,
         )
     return profile_of(
         states,

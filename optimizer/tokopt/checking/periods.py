@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tokopt.checking.case import TOLERANCE, Case, number, same, within
 from tokopt.checking.purchase import matching
-from tokopt.domain.plans import Plan
+from tokopt.domain.demand import PlanPeriod
+from tokopt.domain.plans import ItemPart, Plan
 from tokopt.units import KW
 
 FIXED = ("owned", "reserved", "reserved_1y", "reserved_3y")  # markets whose units are had for the whole horizon
@@ -59,21 +60,27 @@ def prices_over_periods(case: Case) -> list[str]:
     price · market factor + energy part · (energy factor - 1) + carbon charge · carbon factor   [USD/h]
     """
     item = case.item
-    offers = [o for o in matching(item, case.inputs.offers) if same(o.usd_per_hour, item.usd_per_unit_hour)]
-    energy, site = (offers[0].energy_usd_per_hour, offers[0].site) if offers else (0.0, None)
     faults = []
     for period, stated in zip(case.request.periods, item.by_period, strict=False):
-        power, carbon = period.usd_per_kwh_factor, period.carbon_factor
-        if site is not None and period.start_hour is not None:
-            if site.usd_per_kwh and site.usd_per_kwh_by_hour:
-                power = (site.usd_per_kwh_over(period.start_hour, period.hours) or 0.0) / site.usd_per_kwh
-            if site.carbon_g_per_kwh and site.carbon_g_per_kwh_by_hour:
-                carbon = (site.carbon_g_per_kwh_over(period.start_hour, period.hours) or 0.0) / site.carbon_g_per_kwh
-        each = item.usd_per_unit_hour * period.price_factors.get(item.market, 1.0)
-        each += energy * (power - 1.0) + item.carbon_usd_per_unit_hour * carbon
+        # Blocks hold the same units of each offer in every period.
+        each = sum(_unit_in(case, part, period) * part.units / item.units for part in item.bought)
         why = f"{stated.units:,} units at ${number(each)}/h"
         faults += case.differs(f"usd_per_hour in {period.name}", stated.usd_per_hour, stated.units * each, why)
     return faults
+
+
+def _unit_in(case: Case, part: ItemPart, period: PlanPeriod) -> float:
+    """Return what a unit of a part costs in a period. [USD/h]"""
+    offers = [o for o in matching(case.item, part, case.inputs.offers) if same(o.usd_per_hour, part.usd_per_unit_hour)]
+    energy, site = (offers[0].energy_usd_per_hour, offers[0].site) if offers else (0.0, None)
+    power, carbon = period.usd_per_kwh_factor, period.carbon_factor
+    if site is not None and period.start_hour is not None:
+        if site.usd_per_kwh and site.usd_per_kwh_by_hour:
+            power = (site.usd_per_kwh_over(period.start_hour, period.hours) or 0.0) / site.usd_per_kwh
+        if site.carbon_g_per_kwh and site.carbon_g_per_kwh_by_hour:
+            carbon = (site.carbon_g_per_kwh_over(period.start_hour, period.hours) or 0.0) / site.carbon_g_per_kwh
+    each = part.usd_per_unit_hour * period.price_factors.get(case.item.market, 1.0)
+    return each + energy * (power - 1.0) + part.carbon_usd_per_unit_hour * carbon
 
 
 def demand_met_in_periods(plan: Plan) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tokopt.checking.caching import caches_settled
 from tokopt.checking.case import Case
 from tokopt.checking.inputs import CheckInputs
+from tokopt.checking.parts import parts_agree
 from tokopt.checking.periods import (
     demand_met_in_periods,
     periods_complete,
@@ -60,6 +61,7 @@ DEPLOYMENT_RULES: tuple[tuple[Rule, ...], ...] = (
     (fits_in_memory, memory_stated, caches_settled, served_within_limits, capacity_within_limits),
 )
 PURCHASE_RULES: tuple[Rule, ...] = (
+    parts_agree,
     whole_units,
     replicas_fit,
     nodes_counted,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tokopt.checking.case import TOLERANCE, Case, number, same, within
+from tokopt.checking.parts import pools_fit
 from tokopt.checking.rates import constants_of
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.offers import Offer
-from tokopt.domain.plans import FleetItem, PowerBasis, PowerMode, PowerSettings
+from tokopt.domain.plans import FleetItem, ItemPart, PowerBasis, PowerMode, PowerSettings
 from tokopt.domain.power_settings import SEPARATOR
 from tokopt.units import KW
 
@@ -19,6 +20,9 @@ def counts_possible(case: Case) -> list[str]:
     item = case.item
     counts = ("replicas", "units", "gpus", "gpus_per_unit", "gpus_per_replica", "nodes", "concurrency_per_replica")
     faults = [f"{name} is {getattr(item, name):,}" for name in counts if getattr(item, name) < 1]
+    for part in item.parts:
+        own = [name for name in ("units", "gpus", "gpus_per_unit", "nodes") if getattr(part, name) < 1]
+        faults += [f"{name} of {part.accelerator} is {getattr(part, name):,}" for name in own]
     if not (math.isfinite(item.requests_per_s) and item.requests_per_s >= 0.0):
         faults.append(f"requests_per_s is {number(item.requests_per_s)}")
     if not (math.isfinite(item.capacity_requests_per_s) and item.capacity_requests_per_s > 0.0):
@@ -27,18 +31,21 @@ def counts_possible(case: Case) -> list[str]:
 
 
 def whole_units(case: Case) -> list[str]:
-    """Check that units · gpus_per_unit = gpus: what is bought is bought whole."""
-    item = case.item
-    held = item.units * item.gpus_per_unit
-    if held == item.gpus:
-        return []
-    bought = f"{item.units:,} units of {item.gpus_per_unit:,} hold {held:,} accelerators"
-    return [case.fault(f"{bought}, not {item.gpus:,} (units, gpus_per_unit, gpus)")]
+    """Check that units · gpus_per_unit = gpus of every offer: what is bought is bought whole."""
+    faults = []
+    for part in case.item.bought:
+        held = part.units * part.gpus_per_unit
+        if held != part.gpus:
+            bought = f"{part.units:,} units of {part.gpus_per_unit:,} hold {held:,} accelerators"
+            faults.append(case.fault(f"{bought}, not {part.gpus:,} (units, gpus_per_unit, gpus)"))
+    return faults
 
 
 def replicas_fit(case: Case) -> list[str]:
     """Check that replicas share units whole, or span whole units where those are at least whole nodes."""
     item, accelerator = case.item, case.accelerator
+    if item.deployment.mixed or item.parts:
+        return pools_fit(case)
     size, unit = item.gpus_per_replica, item.gpus_per_unit
     faults = []
     if size <= unit:
@@ -60,10 +67,13 @@ def replicas_fit(case: Case) -> list[str]:
 
 def nodes_counted(case: Case) -> list[str]:
     """Check that nodes = accelerators / accelerators a node, rounded up."""
-    if case.accelerator is None:
-        return []
-    each = case.accelerator.accelerators_per_node
-    return case.differs("nodes", case.item.nodes, -(-case.item.gpus // each), f"{case.item.gpus:,} of {each} a node")
+    faults = []
+    for part in case.item.bought:
+        accelerator = case.inputs.accelerators.get(part.accelerator)
+        if accelerator is not None:
+            each = accelerator.accelerators_per_node
+            faults += case.differs("nodes", part.nodes, -(-part.gpus // each), f"{part.gpus:,} of {each} a node")
+    return faults
 
 
 def hardware_of(name: str) -> str:
@@ -71,30 +81,34 @@ def hardware_of(name: str) -> str:
     return name.split(SEPARATOR)[0]
 
 
-def matching(item: FleetItem, offers: Iterable[Offer]) -> list[Offer]:
-    """Return the offers of the item's provider, region, market, instance type and accelerator, whatever their price."""
+def matching(item: FleetItem, part: ItemPart, offers: Iterable[Offer]) -> list[Offer]:
+    """Return the offers of an item's place and market and a part's instance type and accelerator, at any price."""
+    wanted = (item.provider, item.region, item.market, part.instance_type, hardware_of(part.accelerator))
     return [
         offer
         for offer in offers
-        if (offer.provider, offer.region, offer.market.value, offer.instance_type, offer.accelerator)
-        == (item.provider, item.region, item.market, item.instance_type, hardware_of(item.accelerator))
+        if (offer.provider, offer.region, offer.market.value, offer.instance_type, offer.accelerator) == wanted
     ]
 
 
 def offer_exists(case: Case) -> list[str]:
-    """Check that an offer in the price lists has the item's place, market, instance type, size and price."""
+    """Check that offers in the price lists have the item's place and market, and each part's type, size and price."""
+    return [fault for part in case.item.bought for fault in _offer_of(case, part)]
+
+
+def _offer_of(case: Case, part: ItemPart) -> list[str]:
     item = case.item
-    offers = matching(item, case.inputs.offers)
+    offers = matching(item, part, case.inputs.offers)
     if not offers:
-        what = f"provider {item.provider}, region {item.region}, market {item.market}, instance {item.instance_type}"
+        what = f"provider {item.provider}, region {item.region}, market {item.market}, instance {part.instance_type}"
         return [case.fault(f"no offer of {what} in the price lists")]
     sizes = sorted({offer.accelerator_count for offer in offers})
-    if item.gpus_per_unit not in sizes:
+    if part.gpus_per_unit not in sizes:
         held = " or ".join(f"{size:,}" for size in sizes)
-        return [case.fault(f"gpus_per_unit is {item.gpus_per_unit:,}, but the offer's unit holds {held}")]
-    prices = sorted(offer.usd_per_hour for offer in offers if offer.accelerator_count == item.gpus_per_unit)
-    if not any(same(item.usd_per_unit_hour, price) for price in prices):
-        return case.differs("usd_per_unit_hour", item.usd_per_unit_hour, prices[0], "price of the offer")
+        return [case.fault(f"gpus_per_unit is {part.gpus_per_unit:,}, but the offer's unit holds {held}")]
+    prices = sorted(offer.usd_per_hour for offer in offers if offer.accelerator_count == part.gpus_per_unit)
+    if not any(same(part.usd_per_unit_hour, price) for price in prices):
+        return case.differs("usd_per_unit_hour", part.usd_per_unit_hour, prices[0], "price of the offer")
     return []
 
 
@@ -109,7 +123,8 @@ def offer_allowed(case: Case) -> list[str]:
         )
         if allowed and name not in allowed
     ]
-    faults += _accelerator_refused(item.accelerator, case)
+    for part in item.bought:
+        faults += _accelerator_refused(part.accelerator, case)
     return [case.fault(text) for text in faults]
 
 
@@ -136,9 +151,11 @@ def units_paid(case: Case) -> list[str]:
     """Check that usd_per_hour = units · usd_per_unit_hour; with periods, that it is the mean of theirs."""
     item, periods = case.item, case.request.periods
     if not periods:
-        each = item.usd_per_unit_hour + item.carbon_usd_per_unit_hour
-        why = f"{item.units:,} units at ${number(each)}/h"
-        return case.differs("usd_per_hour", item.usd_per_hour, item.units * each, why)
+        paid = sum(part.units * (part.usd_per_unit_hour + part.carbon_usd_per_unit_hour) for part in item.bought)
+        each = (
+            f"{p.units:,} units at ${number(p.usd_per_unit_hour + p.carbon_usd_per_unit_hour)}/h" for p in item.bought
+        )
+        return case.differs("usd_per_hour", item.usd_per_hour, paid, " and ".join(each))
     hours = sum(period.hours for period in periods)
     mean = sum(p.hours * i.usd_per_hour for p, i in zip(periods, item.by_period, strict=False)) / hours
     return case.differs("usd_per_hour", item.usd_per_hour, mean, "mean over the periods")
@@ -150,14 +167,17 @@ def _kw(watts: float | None, accelerators: int) -> float | None:
 
 def power_counted(case: Case) -> list[str]:
     """Check that provisioned and rated power are those of all accelerators bought, and `power_kw` what counts. [kW]"""
-    item, accelerator, request = case.item, case.accelerator, case.request
-    if accelerator is None:
+    item, request = case.item, case.request
+    counts = _accelerators_bought(case)
+    if counts is None:
         return []
-    provisioned, rated = _kw(accelerator.all_in_w, item.gpus), _kw(accelerator.server_w, item.gpus)
+    provisioned = _sum_kw([_kw(accelerator.all_in_w, gpus) for accelerator, gpus in counts])
+    rated = _sum_kw([_kw(accelerator.server_w, gpus) for accelerator, gpus in counts])
+    at_meter = _sum_kw([_at_meter(case, _kw(a.server_w, gpus), _kw(a.all_in_w, gpus)) for a, gpus in counts])
     why = f"of {item.gpus:,} accelerators"
     counted = {
         PowerMode.PROVISIONED: provisioned if request.power_basis is PowerBasis.UTILITY else rated,
-        PowerMode.RATED: _at_meter(case, rated, provisioned),
+        PowerMode.RATED: at_meter,
         PowerMode.DRAWN: _at_meter(case, item.peak_drawn_kw, provisioned),
     }[request.power_mode]
     faults = [
@@ -170,6 +190,19 @@ def power_counted(case: Case) -> list[str]:
     if request.power_kw is not None and item.power_kw is None:
         faults.append(case.fault("power_kw is not known, which a power limit needs"))
     return faults
+
+
+def _sum_kw(values: Sequence[float | None]) -> float | None:
+    """Return a sum, not known as soon as one part is not. [kW]"""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _accelerators_bought(case: Case) -> list[tuple[Accelerator, int]] | None:
+    """Return the accelerators of all parts and how many there are; None where the catalog lacks one."""
+    found = [(case.inputs.accelerators.get(part.accelerator), part.gpus) for part in case.item.bought]
+    known = [(accelerator, gpus) for accelerator, gpus in found if accelerator is not None]
+    return known if len(known) == len(found) else None
 
 
 def _at_meter(case: Case, servers_kw: float | None, provisioned_kw: float | None) -> float | None:
@@ -185,20 +218,24 @@ def power_drawn(case: Case) -> list[str]:
 
     The ends are idle boards and boards at their limit, with the calibrated share of what a server has beyond them.
     """
-    item, accelerator = case.item, case.accelerator
-    if accelerator is None:
+    item, counts = case.item, _accelerators_bought(case)
+    if counts is None:
         return []
-    idle, board, server = accelerator.idle_w, accelerator.board_w, accelerator.server_w
-    if idle is None or board is None or server is None:
-        needs = "the catalog lacks idle, board or server power"
-        return [] if item.drawn_kw is None else [case.fault(f"drawn_kw is {number(item.drawn_kw)}, but {needs}")]
-    host = _host_share(case, accelerator) * (server - board)
-    least, most = (idle + host) * item.gpus / KW, (board + host) * item.gpus / KW
+    least = most = nameplate = 0.0
+    for accelerator, gpus in counts:
+        idle, board, server = accelerator.idle_w, accelerator.board_w, accelerator.server_w
+        if idle is None or board is None or server is None:
+            needs = "the catalog lacks idle, board or server power"
+            return [] if item.drawn_kw is None else [case.fault(f"drawn_kw is {number(item.drawn_kw)}, but {needs}")]
+        host = _host_share(case, accelerator) * (server - board)
+        least += (idle + host) * gpus / KW
+        most += (board + host) * gpus / KW
+        nameplate += server * gpus / KW
     drawn = item.drawn_kw
     if drawn is None or not (within(least, drawn, TOLERANCE) and within(drawn, most, TOLERANCE)):
         ends = f"between idle boards and boards at their limit: {number(least)} to {number(most)}"
         return [case.fault(f"drawn_kw is {number(drawn)}, but must be {ends}")]
-    return _peak_drawn(case, drawn, server * item.gpus / KW)
+    return _peak_drawn(case, drawn, nameplate)
 
 
 def _peak_drawn(case: Case, mean_kw: float, rated_kw: float) -> list[str]:

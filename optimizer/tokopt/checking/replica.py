@@ -237,10 +237,12 @@ class PrefillPool:
     fixed_s: float  # moving the request and its cache to the decode pool, and the front end
 
 
-def prefill_pool(worker: Worker, size: Lengths, *, workers: int, receiver: Layout, replica: int) -> PrefillPool:
+def prefill_pool(worker: Worker, size: Lengths, *, workers: int, receiver: Worker, replica: int | None) -> PrefillPool:
     """Return a pool of prefill workers: prompts shorter than a chunk share it, longer ones take several passes.
 
-    The cache moves over the links of the smaller worker, inside the scale-up domain if the whole replica is.
+    The cache moves over the links of the smaller worker, inside the scale-up domain if the whole `replica` is. Where
+    pools are on different accelerators (None), it moves between nodes: as fast as the end that can carry less, after
+    the longer of both ends' delays.
     """
     batch = max(1.0, float(math.floor(worker.chunk_tokens / size.computed)))
     chunk = min(size.computed * batch, worker.chunk_tokens)
@@ -248,14 +250,22 @@ def prefill_pool(worker: Worker, size: Lengths, *, workers: int, receiver: Layou
     single = min(size.computed, float(worker.chunk_tokens))
     single_s = worker.time_s(size, sequences=0.0, prompt=single) * size.computed / single
     single_s *= alone_share(worker.rates, worker.layout, size.computed / single)
-    bytes_per_s, latency_s = link(worker.rates, replica)
-    links = min(worker.layout.accelerators, receiver.accelerators)
-    transfer_s = latency_s + worker.sums.cache_bytes(size.prompt) / (bytes_per_s * links)
-    constants = worker.rates.constants
+    constants, others = worker.rates.constants, receiver.rates.constants
+    if replica is None:
+        carried = [end.layout.accelerators * end.rates.outside_bytes_per_s for end in (worker, receiver)]
+        latency_s = max(constants.scale_out_latency_s, others.scale_out_latency_s)
+        transfer_s = latency_s + worker.sums.cache_bytes(size.prompt) / min(carried)
+        fixed_s = max(constants.handover_s, others.handover_s)
+        fixed_s += max(constants.request_overhead_s, others.request_overhead_s)
+    else:
+        bytes_per_s, latency_s = link(worker.rates, replica)
+        links = min(worker.layout.accelerators, receiver.layout.accelerators)
+        transfer_s = latency_s + worker.sums.cache_bytes(size.prompt) / (bytes_per_s * links)
+        fixed_s = constants.handover_s + constants.request_overhead_s
     return PrefillPool(
         servers=workers * worker.groups,
         prompt_s=single_s,
         batch_s=batch_s,
         prompts_per_s=constants.prefill_pool_efficiency * batch / batch_s,
-        fixed_s=transfer_s + constants.handover_s + constants.request_overhead_s,
+        fixed_s=transfer_s + fixed_s,
     )

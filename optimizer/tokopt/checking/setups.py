@@ -25,6 +25,7 @@ def names_known(case: Case) -> list[str]:
         for what, name, known in (
             *_speculators_named(case),
             ("accelerator", deployment.accelerator, inputs.accelerators),
+            ("prefill accelerator", deployment.prefill_accelerator, inputs.accelerators),
             ("framework", deployment.framework, inputs.frameworks),
             ("precision", deployment.precision, inputs.precisions),
             ("kv_precision", deployment.kv_precision, inputs.kv_bits),
@@ -72,7 +73,29 @@ def mode_complete(case: Case) -> list[str]:
         whole = deployment.layout is not None and pools == (None, None)
     else:
         whole = deployment.layout is None and None not in pools
-    return [] if whole else [case.fault(f"mode is {deployment.mode.value}, which its layout and pools do not match")]
+    if not whole:
+        return [case.fault(f"mode is {deployment.mode.value}, which its layout and pools do not match")]
+    return [case.fault(text) for text in _pools_placed(case)]
+
+
+def _pools_placed(case: Case) -> list[str]:
+    """Return what is wrong with where pools are: the deployment's own decodes, another prefills only if asked for."""
+    deployment = case.item.deployment
+    prefill, decode = deployment.prefill, deployment.decode
+    if prefill is None or decode is None:
+        return []
+    faults = []
+    if decode.accelerator not in (None, deployment.accelerator):
+        faults.append(f"decode pool is on {decode.accelerator}, but the deployment's accelerator decodes")
+    if not deployment.mixed:
+        return faults
+    if decode.accelerator is None:
+        faults.append("pools are on different accelerators, but the decode pool does not state its own")
+    if not case.request.mixed_pools:
+        faults.append("pools are on different accelerators, which the request does not allow (mixed_pools)")
+    if deployment.caching is not None:
+        faults.append("deployment states caching, which is not modelled over pools on different accelerators")
+    return faults
 
 
 def fields_agree(case: Case) -> list[str]:
@@ -99,6 +122,9 @@ def fields_agree(case: Case) -> list[str]:
         "gpus_per_replica": deployment.accelerators,
         "quality_loss": loss if math.isfinite(loss) else None,
     }
+    where = deployment.prefill_accelerator if deployment.mixed else None
+    if item.features.get("prefill_accelerator") != where:
+        expected["features"] = {**item.features, "prefill_accelerator": where}
     settings: dict[str, object] = {
         "chunk_tokens": deployment.chunk_tokens,
         "kv_precision": deployment.kv_precision,
@@ -145,23 +171,31 @@ def supported(case: Case) -> list[str]:
     """Check that the framework runs the precisions and all features in use there, and the model comes in them."""
     deployment, llm = case.item.deployment, case.llm
     framework = case.inputs.frameworks[deployment.framework]
-    support = framework.support.get(case.inputs.accelerators[deployment.accelerator].hardware)
-    if support is None:
-        return [case.fault(f"framework {deployment.framework} does not run on {deployment.accelerator}")]
-    faults = []
+    faults: list[str] = []
+    for name in dict.fromkeys((deployment.accelerator, deployment.prefill_accelerator)):
+        support = framework.support.get(case.inputs.accelerators[name].hardware)
+        if support is None:
+            return [case.fault(f"framework {deployment.framework} does not run on {name}")]
+        faults += _unsupported(case, framework.name, support)
     if deployment.precision not in llm.precisions:
         served = ", ".join(llm.precisions)
         faults.append(f"precision {deployment.precision}: {llm.name} is not served in it; it is in {served}")
-    if deployment.precision not in support.precisions:
-        faults.append(f"precision {deployment.precision}: {framework.name} does not run it there")
-    if deployment.kv_precision not in support.kv_precisions:
-        faults.append(f"kv_precision {deployment.kv_precision}: {framework.name} does not run it there")
-    faults += [f"{why}, which {framework.name} does not support there" for why in _missing(case, support)]
     if deployment.speculator is not None:
         faults += _draftable(case)
     elif deployment.speculation_depth > 0 and llm.mtp_layers == 0:
         faults.append(f"speculation_depth is {deployment.speculation_depth}, but {llm.name} ships no draft module")
     return [case.fault(text) for text in faults]
+
+
+def _unsupported(case: Case, framework: str, support: FrameworkSupport) -> list[str]:
+    """Return what a framework does not run on one accelerator of those in use."""
+    deployment = case.item.deployment
+    faults = []
+    if deployment.precision not in support.precisions:
+        faults.append(f"precision {deployment.precision}: {framework} does not run it there")
+    if deployment.kv_precision not in support.kv_precisions:
+        faults.append(f"kv_precision {deployment.kv_precision}: {framework} does not run it there")
+    return [*faults, *(f"{why}, which {framework} does not support there" for why in _missing(case, support))]
 
 
 def _layouts(deployment: Deployment) -> Iterator[tuple[str, Layout]]:
@@ -243,11 +277,12 @@ def _settings_in_use(deployment: Deployment, speculators: Mapping[str, Speculato
 def layout_legal(case: Case) -> list[str]:
     """Check that degrees divide what they split, and links beyond the scale-up domain are known where used."""
     deployment, llm = case.item.deployment, case.llm
-    accelerator = case.inputs.accelerators[deployment.accelerator]
-    domain = accelerator.scale_up_size
     experts = max(group.feed_forward.experts for group in llm.layers)
     faults = []
     for pool, layout in _layouts(deployment):
+        own = deployment.prefill_accelerator if pool == "prefill " else deployment.accelerator
+        accelerator = case.inputs.accelerators[own]
+        domain = accelerator.scale_up_size
         stage = layout.tp * layout.dp * layout.cp
         faults += [pool + text for text in _context_faults(pool, layout, llm, experts)]
         if layout.tp > domain:
@@ -266,11 +301,25 @@ def layout_legal(case: Case) -> list[str]:
         if layout.accelerators > domain and not accelerator.scale_out_bytes_per_s:
             size = f"{layout.accelerators:,} accelerators, more than the {domain} of a scale-up domain"
             faults.append(f"{pool}worker spans {size}, and the catalog has no bandwidth beyond it")
+    faults += _unlinked(case)
+    return [case.fault(text) for text in faults]
+
+
+def _unlinked(case: Case) -> list[str]:
+    """Return why caches cannot get from one pool to the other."""
+    deployment, known = case.item.deployment, case.inputs.accelerators
+    accelerator = known[deployment.accelerator]
+    domain = accelerator.scale_up_size
+    faults = []
+    if deployment.mixed:
+        ends = (deployment.prefill_accelerator, deployment.accelerator)
+        lacking = [name for name in ends if not known[name].scale_out_bytes_per_s]
+        faults += [f"pools on different accelerators need a bandwidth between nodes of {name}" for name in lacking]
     disaggregated = deployment.mode is ServingMode.DISAGG
     if disaggregated and deployment.accelerators > domain and not accelerator.scale_out_bytes_per_s:
         size = f"{deployment.accelerators:,} accelerators, more than the {domain} of a scale-up domain"
         faults.append(f"mode is disagg over {size}, and the catalog has no bandwidth beyond it")
-    return [case.fault(text) for text in faults]
+    return faults
 
 
 def _context_faults(pool: str, layout: Layout, llm: Llm, experts: int) -> list[str]:

@@ -8,7 +8,7 @@ from tokopt.checking.case import TOLERANCE, different, number, same, within
 from tokopt.checking.inputs import CheckInputs
 from tokopt.checking.purchase import hardware_of, matching
 from tokopt.domain.demand import WorkloadClass
-from tokopt.domain.plans import FleetItem, Objective, Plan, Status
+from tokopt.domain.plans import FleetItem, ItemPart, Objective, Plan, Status
 from tokopt.units import KW, MILLION, SECONDS_PER_HOUR
 
 OPTIMAL_GAP = 1e-4  # an optimum is proven at least to this, or to what the request asks for
@@ -156,9 +156,9 @@ def limits_kept(plan: Plan) -> list[str]:
     if budget is not None and not within(usd, budget):
         faults.append(f"usd_per_hour: the fleet costs ${number(usd)}/h, above the budget of ${number(budget)}/h")
     used: dict[str, int] = {}
-    for item in fleet:
-        bought = hardware_of(item.accelerator)
-        used[bought] = used.get(bought, 0) + item.gpus
+    for part in (part for item in fleet for part in item.bought):
+        bought = hardware_of(part.accelerator)
+        used[bought] = used.get(bought, 0) + part.gpus
     faults += [
         f"inventory: the fleet has {used[name]:,} {name}, but there are {most:,}"
         for name, most in request.inventory.items()
@@ -175,21 +175,21 @@ def stock_kept(plan: Plan, inputs: CheckInputs) -> list[str]:
 
     Offers that differ in nothing but their zone and stock count together.
     """
-    taken: dict[tuple[str, str, str, str, str, int, float], list[FleetItem]] = {}
-    for item in plan.fleet:
-        place = (item.provider, item.region, item.market, item.instance_type, hardware_of(item.accelerator))
-        taken.setdefault((*place, item.gpus_per_unit, item.usd_per_unit_hour), []).append(item)
+    taken: dict[tuple[str, str, str, str, str, int, float], list[tuple[FleetItem, ItemPart]]] = {}
+    for item, part in ((each, part) for each in plan.fleet for part in each.bought):
+        place = (item.provider, item.region, item.market, part.instance_type, hardware_of(part.accelerator))
+        taken.setdefault((*place, part.gpus_per_unit, part.usd_per_unit_hour), []).append((item, part))
     faults = []
-    for items in taken.values():
-        first = items[0]
+    for bought in taken.values():
+        item, first = bought[0]
         stock = [
             offer.available_units
-            for offer in matching(first, inputs.offers)
+            for offer in matching(item, first, inputs.offers)
             if offer.accelerator_count == first.gpus_per_unit and same(offer.usd_per_hour, first.usd_per_unit_hour)
         ]
-        units, known = sum(item.units for item in items), [units for units in stock if units is not None]
+        units, known = sum(part.units for _, part in bought), [units for units in stock if units is not None]
         if stock and len(known) == len(stock) and units > sum(known):
-            what = f"{first.instance_type} of {first.provider} in {first.region}, {first.market}"
+            what = f"{first.instance_type} of {item.provider} in {item.region}, {item.market}"
             faults.append(f"units: the fleet takes {units:,} of {what}, but {sum(known):,} are available")
     return faults
 

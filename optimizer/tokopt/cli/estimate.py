@@ -17,6 +17,7 @@ Examples:
   tokopt estimate --model qwen3-32b --gpu h100_sxm --precision fp8 --tp 2 \\
       --isl 1024 --osl 512 --concurrency 64
   tokopt estimate --model deepseek-r1 --gpu h200_sxm --prefill 2xtp8 --decode 1xtp1dp16ep16 --rate 4req/s
+  tokopt estimate --model llama-3.1-70b --prefill 2xtp4@h100_sxm --decode 1xtp8@h200_sxm --rate 2req/s
   tokopt estimate --model llama-3.1-70b --gpu h200_sxm --tp 4 --concurrency 64 --perf both
   tokopt estimate --model llama-3.1-8b --gpu h100_sxm --speculator eagle3-llama-3.1-8b --speculation-table
   tokopt estimate --batch rows.csv --out predictions.csv
@@ -27,7 +28,7 @@ DEGREE = click.IntRange(min=1)
 
 @click.command("estimate", epilog=EXAMPLES)
 @click.option("--model", metavar="NAME", help="Model, or path of a Hugging Face config.json.")
-@click.option("--gpu", metavar="NAME", help="Accelerator.")
+@click.option("--gpu", metavar="NAME", help="Accelerator; pools may name others.")
 @click.option("--framework", metavar="NAME", help="Serving framework.  [default: the first that runs there]")
 @click.option("--precision", metavar="NAME", help="Of the weights.  [default: the checkpoint's own]")
 @click.option("--kv-precision", metavar="NAME", help="Of the KV cache.  [default: what the precision asks for]")
@@ -44,7 +45,7 @@ DEGREE = click.IntRange(min=1)
     help="Further copies of experts, a layer.  [default: 0]",
 )
 @click.option("--two-batch-overlap", is_flag=True, help="Steps may run as halves: one exchanges while one computes.")
-@click.option("--prefill", metavar="POOL", help="Prefill pool of two, like 2xtp4 or 1xtp8cp4.")
+@click.option("--prefill", metavar="POOL", help="Prefill pool of two, like 2xtp4, 1xtp8cp4 or 2xtp4@h100_sxm.")
 @click.option("--decode", metavar="POOL", help="Decode pool of two, like 1xtp8 or 1xtp1dp8ep8.")
 @click.option("--mtp", type=click.IntRange(min=0), metavar="N", help="Draft tokens a step (multi-token prediction).")
 @click.option("--speculator", metavar="NAME", help="What drafts tokens: mtp, or see: tokopt catalog list speculators.")
@@ -98,7 +99,8 @@ def command(
         if speculation_table:
             raise click.UsageError("--speculation-table is of one deployment: leave out --batch and --out")
         return _table(batch, out, request, perf=perf, as_json=as_json, quiet=quiet, catalog=catalog)
-    missing = [f"--{name}" for name in ("model", "gpu") if name not in request]
+    named = [name for name in ("prefill", "decode") if "@" in request.get(name, "")]  # pools that say where they run
+    missing = [f"--{name}" for name in ("model", "gpu") if name not in request and (name == "model" or not named)]
     if missing:
         raise click.UsageError(f"{' and '.join(missing)} missing: which model, on which accelerator?")
     if speculation_table:

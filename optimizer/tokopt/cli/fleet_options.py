@@ -50,6 +50,12 @@ def terms(command: CommandT) -> CommandT:
             "--spot-reserve", metavar="SHARE", help="Share of spot capacity that stays idle.  [default with spot: 10%]"
         ),
         click.option("--max-spot-share", metavar="SHARE", help="Most of each class's requests on spot units."),
+        click.option(
+            "--mixed-pools",
+            is_flag=True,
+            default=None,
+            help="Also consider replicas that prefill on one accelerator and decode on another.",
+        ),
         several("--site-power", metavar="REGION=POWER,...", help="Most power in a region, like us-east-1=2MW."),
     ):
         command = option(command)

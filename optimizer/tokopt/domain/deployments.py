@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum, unique
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tokopt.domain.caching import Caching
 from tokopt.domain.features import Feature
@@ -51,6 +52,7 @@ class Pool(BaseModel):
 
     workers: int = Field(ge=1)
     layout: Layout
+    accelerator: str | None = None  # None = the deployment's; stated where the two pools run on different ones
 
     @property
     def accelerators(self) -> int:
@@ -59,7 +61,10 @@ class Pool(BaseModel):
 
 
 class Deployment(BaseModel):
-    """One replica: accelerator, framework, precisions, layout and features."""
+    """One replica: accelerator, framework, precisions, layout and features.
+
+    `accelerator` is the one that decodes. Only a prefill pool may run on another.
+    """
 
     model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
@@ -78,6 +83,24 @@ class Deployment(BaseModel):
     max_running_requests: int | None = Field(default=None, ge=1)  # of one replica; None = what memory allows
     caching: Caching | None = None  # None = nothing repeats, or the share that is found is given
     without: tuple[Feature, ...] = ()  # of `features.ON_BY_DEFAULT`: those that are there, and switched off
+
+    @model_validator(mode="after")
+    def _decodes_on_its_own(self) -> Self:
+        stated = self.decode.accelerator if self.decode is not None else None
+        if stated not in (None, self.accelerator):
+            raise ValueError(f"decode pool is on {stated}, but a deployment's accelerator is the one that decodes")
+        return self
+
+    @property
+    def prefill_accelerator(self) -> str:
+        """The accelerator that prefills: that of the prefill pool, where it has one of its own."""
+        stated = self.prefill.accelerator if self.prefill is not None else None
+        return stated or self.accelerator
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the two pools run on different accelerators."""
+        return self.prefill_accelerator != self.accelerator
 
     @property
     def accelerators(self) -> int:

@@ -46,6 +46,18 @@ class PowerKw(Record):
     provisioned: float | None
 
 
+class PoolEstimate(Record):
+    """One of the two pools of a replica that prefills and decodes on different accelerators."""
+
+    pool: str  # prefill or decode
+    accelerator: str
+    accelerators: int
+    load: float | None  # the replica's rate over what the pool keeps up
+    saturation_requests_per_s: float | None
+    memory_gib: MemoryGib  # prefill: while every rank works on a batch of prompts
+    power_kw: PowerKw
+
+
 class OperatorDatabase(Record):
     """The measured operator database that step times were taken from."""
 
@@ -117,3 +129,4 @@ class Estimate(Record):
     assumptions: tuple[str, ...]
     provenance: EstimateProvenance
     second_opinion: SecondOpinion | None = None  # where one was asked for
+    pools: tuple[PoolEstimate, ...] = ()  # where they are on different accelerators: each of its own

@@ -101,6 +101,7 @@ class PlanRequest(BaseModel):
     most_carbon_kg_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     carbon_usd_per_tonne: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # added to what units cost
     most_quality_loss: float | None = Field(default=None, ge=0, le=1)  # of weights and cache; None = unknown is fine
+    mixed_pools: bool = False  # prefill and decode pools of a replica may be on different accelerators
     site_power_kw: dict[str, float] = Field(default_factory=dict)  # region or site -> most power there
     current: tuple[CurrentUnits, ...] = ()  # today's fleet
     change_usd_per_gpu: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of moving one accelerator, once
@@ -141,8 +142,32 @@ class ItemPeriod(Record):
     power_kw: float | None
 
 
+class ItemPart(Record):
+    """What an item buys of one offer."""
+
+    pool: str  # "prefill" or "decode"; empty where an item is of one offer
+    accelerator: str
+    instance_type: str
+    units: int
+    gpus: int
+    gpus_per_unit: int
+    nodes: int
+    usd_per_unit_hour: float
+    carbon_usd_per_unit_hour: float
+    usd_per_hour: float  # mean over the horizon
+    provisioned_kw: float | None
+    rated_kw: float | None
+    price_source: str
+    price_as_of: str
+    price_flags: tuple[str, ...] = ()
+
+
 class FleetItem(Record):
-    """Replicas of one set-up on one offer."""
+    """Replicas of one set-up on one offer, or on two where the pools are on different accelerators (`parts`).
+
+    Counts, costs and power are of the whole item; accelerator, instance type, unit size and price of a unit are those
+    that decode.
+    """
 
     accelerator: str
     provider: str
@@ -195,6 +220,30 @@ class FleetItem(Record):
     price_source: str
     price_as_of: str
     price_flags: tuple[str, ...] = ()  # doubts about the price
+    parts: tuple[ItemPart, ...] = ()  # by offer, what decodes first; empty = all is of the offer above
+
+    @property
+    def bought(self) -> tuple[ItemPart, ...]:
+        """What the item buys, offer by offer."""
+        return self.parts or (
+            ItemPart(
+                pool="",
+                accelerator=self.accelerator,
+                instance_type=self.instance_type,
+                units=self.units,
+                gpus=self.gpus,
+                gpus_per_unit=self.gpus_per_unit,
+                nodes=self.nodes,
+                usd_per_unit_hour=self.usd_per_unit_hour,
+                carbon_usd_per_unit_hour=self.carbon_usd_per_unit_hour,
+                usd_per_hour=self.usd_per_hour,
+                provisioned_kw=self.provisioned_kw,
+                rated_kw=self.rated_kw,
+                price_source=self.price_source,
+                price_as_of=self.price_as_of,
+                price_flags=self.price_flags,
+            ),
+        )
 
 
 class ClassPlan(Record):

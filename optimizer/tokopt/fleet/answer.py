@@ -11,7 +11,7 @@ from tokopt.fleet.bounds import cap_terms
 from tokopt.fleet.outcome import Outcome, figures, stated
 from tokopt.fleet.problem import Binding, FleetProblem, FleetSolution, Goal, GoalValue, Stop
 from tokopt.fleet.program import Floats
-from tokopt.fleet.table import Bools, Table
+from tokopt.fleet.table import NO_PART, Bools, Table
 
 FULL = 1e-6  # relative slack below which a limit binds, whatever the size of blocks
 
@@ -81,14 +81,17 @@ def _binding(outcome: Outcome) -> Iterator[Binding]:
         yield from _by_period(outcome, "power", table.power, every, problem.power_w)
     for site, limit in problem.site_power_w.items():
         yield from _by_period(outcome, f"power[{site}]", table.power, table.matches("site", site), limit)
-    for number in np.unique(table.labels["offer"][n.max(axis=1, initial=0) > 0]).tolist():
+    for number in _numbers_of(table, "offer", n.max(axis=1, initial=0) > 0):
         offer = table.values["offer"][number]
         if offer in problem.offer_units:  # one that is not in use holds nothing back by being small
-            which, units = table.labels["offer"] == number, problem.offer_units[offer]
-            yield from _by_period(outcome, f"offer[{offer}]", table.units.astype(np.float64), which, units)
+            parts, units = table.matching_parts(offer=offer), problem.offer_units[offer]
+            yield from _by_period(
+                outcome, f"offer[{offer}]", table.units_in(parts), np.asarray(parts.any(axis=1)), units
+            )
     for accelerator, stock in problem.accelerator_stock.items():
-        which = table.matches("accelerator", accelerator)
-        yield from _by_period(outcome, f"stock[{accelerator}]", table.accelerators.astype(np.float64), which, stock)
+        parts = table.matching_parts(accelerator=accelerator)
+        amount = table.accelerators_in(parts)
+        yield from _by_period(outcome, f"stock[{accelerator}]", amount, np.asarray(parts.any(axis=1)), stock)
     for cap in problem.caps:
         which, amount = cap_terms(table, cap)
         yield from _by_period(outcome, f"cap[{cap.name}]", amount, which, cap.most, least=cap.least)
@@ -100,10 +103,16 @@ def _binding(outcome: Outcome) -> Iterator[Binding]:
         smallest = (each * table.weight)[n > 0].min(initial=math.inf) if bought.any() else math.inf
         if most is not None and (most - used < smallest or most - used <= FULL * most):
             yield Binding(name=name, period="", used=used, limit=most, slack=most - used)
-    types = len(np.unique(table.labels["accelerator"][bought]))
+    types = len(_numbers_of(table, "accelerator", bought))
     if problem.most_accelerator_types is not None and types >= problem.most_accelerator_types:
         yield Binding(name="types", period="", used=types, limit=problem.most_accelerator_types, slack=0.0)
     yield from _by_class(outcome)
+
+
+def _numbers_of(table: Table, label: str, which: Bools) -> list[int]:
+    """Return the numbers of a label's values that some columns have parts of."""
+    numbers = np.unique(table.parts.labels[label][which])
+    return [int(number) for number in numbers if number != NO_PART]
 
 
 def _by_period(

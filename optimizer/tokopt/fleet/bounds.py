@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,17 +16,14 @@ ROOM = 1.0 + 1e-12  # rounding that a whole number of blocks may need to fit int
 
 def cap_terms(table: Table, cap: Cap) -> tuple[Bools, Floats]:
     """Return which columns a cap counts, and what a block of each counts for, by column or column and period."""
-    matching = np.ones(table.count, dtype=np.bool_)
-    for label in table.labels:
-        if getattr(cap, label):
-            matching &= table.matches(label, getattr(cap, label))
-    amount: dict[Counted, Floats] = {
-        Counted.UNITS: table.units.astype(np.float64),
-        Counted.ACCELERATORS: table.accelerators.astype(np.float64),
-        Counted.USD_PER_HOUR: table.cost,
-        Counted.POWER_W: table.power,
+    parts = table.matching_parts(**{label: getattr(cap, label) for label in table.labels if getattr(cap, label)})
+    amount: dict[Counted, Callable[[Bools], Floats]] = {
+        Counted.UNITS: table.units_in,
+        Counted.ACCELERATORS: table.accelerators_in,
+        Counted.USD_PER_HOUR: table.cost_of,
+        Counted.POWER_W: table.power_of,
     }
-    return matching, amount[cap.counted]
+    return np.asarray(parts.any(axis=1)), amount[cap.counted](parts)
 
 
 def most_blocks(table: Table) -> Floats:
@@ -49,9 +47,11 @@ def most_blocks(table: Table) -> Floats:
         spent = np.where(table.flexible[:, None], table.cost * table.weight, table.mean_cost[:, None])
         limit(spent, problem.budget_usd_per_hour)
     units = np.array([problem.offer_units.get(name, math.inf) for name in table.values["offer"]])
-    limit(table.units.astype(np.float64), units[table.labels["offer"]])
     stock = np.array([problem.accelerator_stock.get(name, math.inf) for name in table.values["accelerator"]])
-    limit(table.accelerators.astype(np.float64), stock[table.labels["accelerator"]])
+    held = table.parts
+    for p in range(held.units.shape[1]):  # a part that a block does not have counts nothing: no limit
+        limit(held.units[:, p].astype(np.float64), units[held.labels["offer"][:, p]])
+        limit(held.accelerators[:, p].astype(np.float64), stock[held.labels["accelerator"][:, p]])
     for cap in problem.caps:
         matching, amount = cap_terms(table, cap)
         limit(amount, cap.most, matching)

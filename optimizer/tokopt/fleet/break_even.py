@@ -49,8 +49,8 @@ def break_even_prices(
     """
     if problem.goal not in PRICED or not solution.feasible:
         return {}
-    used = {c.accelerator for c, n in zip(problem.columns, solution.blocks, strict=True) if n}
-    others = [a for a in dict.fromkeys(c.accelerator for c in problem.columns) if a not in used]
+    used = {kind for c, n in zip(problem.columns, solution.blocks, strict=True) if n for kind in c.kinds}
+    others = [a for a in dict.fromkeys(kind for c in problem.columns for kind in c.kinds) if a not in used]
     if closed_form(problem) is not None:
         return {a: found for a in others if (found := _by_ratio(problem, solution, a)) is not None}
     deadline = time.monotonic() + time_limit_s
@@ -70,10 +70,12 @@ def _by_ratio(problem: FleetProblem, solution: FleetSolution, accelerator: str) 
     best: BreakEven | None = None
     for column in problem.columns:
         fits = problem.power_w is not None and column.power_w <= problem.power_w * (1 + 1e-12)
-        if column.accelerator != accelerator or not fits or column.requests_per_s[0] <= 0:
+        own = column.accelerators_of(accelerator)
+        if not own or not fits or column.requests_per_s[0] <= 0:
             continue
         tokens = column.requests_per_s[0] * problem.tokens_per_request[0] * 3600.0 / 1e6
-        price = solution.objective * tokens / column.accelerators_per_block
+        rest = sum(part.usd_per_hour for part in column.held if part.accelerator != accelerator)
+        price = (solution.objective * tokens - rest) / own
         if best is None or price > best.usd_per_accelerator_hour:
             best = BreakEven(usd_per_accelerator_hour=price, exact=True, column=column.name)
     return best
@@ -103,9 +105,10 @@ def _in_blocks(problem: FleetProblem, solution: FleetSolution, accelerator: str,
         else:
             base = objective_of(form, problem.goal)
             reached = -solution.objective if problem.goal is Goal.PROFIT else solution.objective
-        of = table.matches("accelerator", accelerator)
-        amount = form.program.vector((form.n[of], table.accelerators[of][:, None] * table.weight))
-        priced = form.program.vector((form.n[of], table.cost[of] * table.weight))
+        parts = table.matching_parts(accelerator=accelerator)
+        of = np.asarray(parts.any(axis=1))
+        amount = form.program.vector((form.n[of], table.accelerators_in(parts)[of][:, None] * table.weight))
+        priced = form.program.vector((form.n[of], table.cost_of(parts)[of] * table.weight))
         rest = base - priced
         (some,) = np.nonzero(amount)
         form.program.add_rows(1, (np.zeros(len(some)), some, 1.0), lower=1.0)
@@ -143,7 +146,8 @@ def _relaxed(problem: FleetProblem, solution: FleetSolution, accelerator: str, s
     others = reduce(table.take(~table.matches("accelerator", accelerator)))
     # The accelerator's own columns have to stay out, and are priced at what the others leave.
     both = table.take(np.sort(np.concatenate([others.source, own])))
-    out = both.matches("accelerator", accelerator)
+    parts = both.matching_parts(accelerator=accelerator)
+    out = np.asarray(parts.any(axis=1))
     both = replace(both, most=np.where(out, 0.0, both.most))
     try:
         form, objective, answer = relaxation(both, (), ratio=solution.objective, seconds=seconds)
@@ -154,7 +158,10 @@ def _relaxed(problem: FleetProblem, solution: FleetSolution, accelerator: str, s
     worth = worth_of_blocks(form, objective, answer)  # USD/h, mean over the horizon
     kept = np.where(both.flexible[:, None], both.weight, (both.bought * both.weight).sum(axis=1)[:, None])
     with np.errstate(divide="ignore", invalid="ignore"):
-        each = np.where(form.n >= 0, worth / kept, -math.inf) / both.accelerators[:, None]
+        other = both.cost - both.cost_of(parts)
+        paid = both.bought * both.weight
+        rest = np.where(both.flexible[:, None], other, ((other * paid).sum(axis=1) / paid.sum(axis=1))[:, None])
+        each = np.where(form.n >= 0, worth / kept - rest, -math.inf) / both.accelerators_in(parts)[:, None]
     best = each.max(axis=1)
     best[~out] = -math.inf
     if not (best > 0).any():

@@ -74,6 +74,7 @@ def _goals(problem: FleetProblem) -> Iterator[str]:
 
 def _column(problem: FleetProblem, column: Column) -> Iterator[str]:
     periods = len(problem.periods)
+    yield from _parts(column, periods)
     if len(column.requests_per_s) != len(problem.demand):
         yield f"requests_per_s has {len(column.requests_per_s)} classes where demand has {len(problem.demand)}"
     for name in ("usd_per_hour_by_period", "carbon_g_per_hour_by_period"):
@@ -94,6 +95,24 @@ def _column(problem: FleetProblem, column: Column) -> Iterator[str]:
         yield "its power is needed where power is limited or a goal"
     if math.isnan(column.power_w) and column.site in problem.site_power_w:
         yield f"its power is needed where that of its site {column.site} is limited"
+
+
+def _parts(column: Column, periods: int) -> Iterator[str]:
+    """Parts add up to the block: what is limited by offer and what is limited as a whole have to agree."""
+    parts = column.parts
+    if not parts:
+        return
+    if len({part.offer for part in parts}) < len(parts):
+        yield "two of its parts are of one offer"
+    if (parts[0].accelerator, parts[0].offer) != (column.accelerator, column.offer):
+        yield "its accelerator and offer must be those of its first part"
+    for name, whole in (("units", column.units_per_block), ("accelerators", column.accelerators_per_block)):
+        if sum(getattr(part, name) for part in parts) != whole:
+            yield f"the {name} of its parts do not add up to {whole}"
+    if not math.isclose(sum(part.usd_per_hour for part in parts), column.usd_per_hour, rel_tol=1e-9, abs_tol=1e-12):
+        yield f"the costs of its parts do not add up to {column.usd_per_hour:g} USD/h"
+    if any(part.usd_per_hour_by_period and len(part.usd_per_hour_by_period) != periods for part in parts):
+        yield f"a part's usd_per_hour_by_period does not have {periods} values"
 
 
 def _asks_for_carbon(problem: FleetProblem) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from tokopt.fleet.bounds import SCALED, cap_terms, most_blocks
 from tokopt.fleet.problem import Goal, Survive
 from tokopt.fleet.program import NONE, Floats, Ints, Program
-from tokopt.fleet.table import Bools, Table, distinct_rows
+from tokopt.fleet.table import NO_PART, Bools, Table, distinct_rows
 
 MILLION_TOKENS_PER_HOUR = 3600.0 / 1e6  # of one token a second
 LEAST_LOAD = 1e-5  # of a block, by a whole class
@@ -222,28 +222,34 @@ def keep_within_budget(form: Formulation) -> None:
 
 
 def keep_within_stock(form: Formulation) -> None:
-    """Stock is not exceeded:  Σ_{j of offer} u_j n_jt ≤ units,  Σ_{j of type} a_j n_jt ≤ accelerators  for all t."""
+    """Stock is not exceeded:  Σ_j u_jo n_jt ≤ units of offer o,  Σ_j a_jg n_jt ≤ accelerators of type g  for all t.
+
+    u_jo and a_jg are zero but for the offers and types that a block has parts of.
+    """
     table = form.table
-    names, numbers = table.values["offer"], table.labels["offer"]
+    names, numbers = table.values["offer"], table.parts.labels["offer"]
     limits = np.array([table.problem.offer_units.get(name, math.inf) for name in names])
-    limited = np.unique(numbers[np.isfinite(limits[numbers])])
+    limited = np.flatnonzero(np.isfinite(limits))
+    limited = limited[np.isin(limited, numbers)]
     if len(limited):
         position = np.full(len(names), NONE)
         position[limited] = np.arange(len(limited))
-        (of,) = np.nonzero(position[numbers] != NONE)
         periods = len(table.hours)
-        row = position[numbers[of]][:, None] * periods + np.arange(periods)
+        entries: list[tuple[ArrayLike, ArrayLike, ArrayLike]] = []
+        for own, units in zip(numbers.T, table.parts.units.T, strict=True):
+            (of,) = np.nonzero((own != NO_PART) & (position[own] != NONE))
+            row = position[own[of]][:, None] * periods + np.arange(periods)
+            entries.append((row, form.n[of], units[of][:, None]))
         rows = form.program.add_rows(
-            len(limited) * periods,
-            (row, form.n[of], table.units[of][:, None]),
-            upper=np.repeat(limits[limited], periods),
+            len(limited) * periods, *entries, upper=np.repeat(limits[limited], periods)
         ).reshape(len(limited), periods)
         form.rows |= {f"offer[{names[o]}]": rows[i] for i, o in enumerate(limited.tolist())}
     for accelerator, stock in table.problem.accelerator_stock.items():
-        of_type = table.matches("accelerator", accelerator)
+        of_type = table.matching_parts(accelerator=accelerator)
         if of_type.any():
+            amount = table.accelerators_in(of_type)
             form.rows[f"stock[{accelerator}]"] = _sum_by_period(
-                form, table.accelerators.astype(np.float64), of_type, float(stock)
+                form, amount, np.asarray(of_type.any(axis=1)), float(stock)
             )
 
 
@@ -286,9 +292,9 @@ def keep_within_carbon(form: Formulation) -> None:
 
 
 def limit_accelerator_types(form: Formulation, most: Floats) -> None:
-    """At most K types are used:  n_jt ≤ M_jt z_g  for all j of type g and t,  Σ_g z_g ≤ K,  z binary."""
-    limit, numbers = form.table.problem.most_accelerator_types, form.table.labels["accelerator"]
-    present = np.unique(numbers)
+    """At most K types are used:  n_jt ≤ M_jt z_g  for all j with a part of type g and t,  Σ_g z_g ≤ K,  z binary."""
+    limit, numbers = form.table.problem.most_accelerator_types, form.table.parts.labels["accelerator"]
+    present = np.unique(numbers[numbers != NO_PART])
     if limit is None or limit >= len(present):
         return
     used = np.full(len(form.table.values["accelerator"]), NONE)
@@ -298,8 +304,10 @@ def limit_accelerator_types(form: Formulation, most: Floats) -> None:
     j, t = np.unravel_index(at, form.n.shape)
     variable = form.n[j, t]
     each = np.where(form.table.flexible[j], most[j, t], most[j].max(axis=1))
-    row = np.arange(len(variable))
-    form.program.add_rows(len(variable), (row, variable, 1.0), (row, used[numbers[j]], -each), upper=0.0)
+    for own in numbers[j].T:
+        (some,) = np.nonzero(own != NO_PART)
+        row = np.arange(len(some))
+        form.program.add_rows(len(some), (row, variable[some], 1.0), (row, used[own[some]], -each[some]), upper=0.0)
     form.rows["types"] = form.program.add_rows(1, (np.zeros(len(present)), used[present], 1.0), upper=limit)
 
 

@@ -23,7 +23,7 @@ from tokopt.fleet.formulation import Failure, Formulation, formulate
 from tokopt.fleet.outcome import objective_of
 from tokopt.fleet.problem import Goal
 from tokopt.fleet.program import NONE, Floats
-from tokopt.fleet.table import Bools, Table
+from tokopt.fleet.table import NO_PART, Bools, Table
 
 ROUNDS = 30
 CHEAPEST = 20  # columns of each class and period to start from
@@ -82,7 +82,8 @@ def cheapest(table: Table) -> Bools:
     with np.errstate(divide="ignore"):
         each = np.where(table.rates > 0, 1.0 / table.rates, np.inf)
     units = np.array([table.problem.offer_units.get(name, np.inf) for name in table.values["offer"]])
-    endless = np.isinf(units[table.labels["offer"]])
+    numbers = table.parts.labels["offer"]
+    endless = np.where(numbers != NO_PART, np.isinf(units[numbers]), True).all(axis=1)
     for spot, flexible, free in itertools.product((False, True), repeat=3):
         (kind,) = np.nonzero((table.spot == spot) & (table.flexible == flexible) & (endless == free))
         if not len(kind):

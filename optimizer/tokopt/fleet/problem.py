@@ -61,15 +61,28 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Units of one offer in a block: what counts against the offer's stock and as its accelerators."""
+
+    accelerator: str
+    offer: str
+    units: int
+    accelerators: int
+    usd_per_hour: float
+    power_w: float  # NaN if not known
+    usd_per_hour_by_period: tuple[float, ...] = ()  # empty = `usd_per_hour` always
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A replica set-up on an offer, in blocks of whole units."""
+    """A replica set-up on an offer, in blocks of whole units; or on several, whose units a block then buys together."""
 
     name: str
-    accelerator: str
-    offer: str  # columns of one offer share its stock
-    accelerators_per_block: int
+    accelerator: str  # of the first part, where there are several
+    offer: str  # columns of one offer share its stock; of the first part, where there are several
+    accelerators_per_block: int  # of all parts
     replicas_per_block: int
-    units_per_block: int
+    units_per_block: int  # of all parts
     usd_per_hour: float  # of a block
     power_w: float  # of a block; NaN if not known
     requests_per_s: tuple[float, ...]  # of a block, by request class; 0 = cannot serve the class within its limits
@@ -86,11 +99,47 @@ class Column:
     current_blocks: int = 0  # of today's fleet
     least_blocks: int = 0  # from `first_period` on: owned or committed to already
     most_blocks: int | None = None
+    parts: tuple[Part, ...] = ()  # of different offers at one place, in every block; empty = all is of one offer
+
+    @property
+    def held(self) -> tuple[Part, ...]:
+        """What a block buys, offer by offer."""
+        return self.parts or (
+            Part(
+                accelerator=self.accelerator,
+                offer=self.offer,
+                units=self.units_per_block,
+                accelerators=self.accelerators_per_block,
+                usd_per_hour=self.usd_per_hour,
+                power_w=self.power_w,
+                usd_per_hour_by_period=self.usd_per_hour_by_period,
+            ),
+        )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The accelerators that a block has of."""
+        return tuple(dict.fromkeys(part.accelerator for part in self.parts)) or (self.accelerator,)
+
+    def units_of(self, offer: str) -> int:
+        """Return the units of an offer in a block."""
+        if not self.parts:
+            return self.units_per_block if offer == self.offer else 0
+        return sum(part.units for part in self.parts if part.offer == offer)
+
+    def accelerators_of(self, accelerator: str) -> int:
+        """Return the accelerators of one kind in a block."""
+        if not self.parts:
+            return self.accelerators_per_block if accelerator == self.accelerator else 0
+        return sum(part.accelerators for part in self.parts if part.accelerator == accelerator)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
-    """A limit on what is bought in each period of the columns that match every selector that is not empty."""
+    """A limit on what is bought in each period of the columns that match every selector that is not empty.
+
+    Of blocks of several parts, those parts count that match.
+    """
 
     name: str
     most: float = math.inf

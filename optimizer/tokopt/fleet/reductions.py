@@ -34,7 +34,25 @@ def reduce(table: Table) -> Table:
         return table
     kept = bound | ~_dominated(table)
     table, bound = table.take(kept), bound[kept]
-    return table.take(bound | _cheap_enough(table, bound))
+    return table.take(bound | _worth_their_price(table, bound))
+
+
+def _worth_their_price(table: Table, bound: Bools) -> Bools:
+    """Return the columns that are kept for their price. Blocks of several offers are, and their stock is not only ours.
+
+    An offer of limited stock that such blocks take from too may not have for a kind what it has in all.
+    """
+    several = table.several
+    if not several.any():
+        return _cheap_enough(table, bound)
+    limited = np.array([name in table.problem.offer_units for name in table.values["offer"]])
+    shared = np.isin(table.labels["offer"], table.parts.labels["offer"][several]) & limited[table.labels["offer"]]
+    kept = several.copy()
+    alone = table.take(~several)
+    if not alone.count:
+        return kept
+    kept[~several] = _cheap_enough(alone, (bound | shared)[~several]) | shared[~several]
+    return kept
 
 
 def terms_of(table: Table, *, offers: bool) -> Ints:
@@ -50,6 +68,9 @@ def terms_of(table: Table, *, offers: bool) -> Ints:
     carbon = np.nan_to_num(table.carbon, nan=-1.0) if _counts_carbon(table) else np.zeros(table.count)
     keys: list[NDArray[Any]] = [np.stack([table.labels[name] for name in sorted(named)], axis=1)]
     keys += [table.units, table.accelerators, table.power, carbon, table.flexible, table.first, table.spot, table.most]
+    if table.parts.units.shape[1] > 1:
+        labels = ("accelerator", "offer") if offers else ("accelerator",)
+        keys += [table.parts.labels[label] for label in labels] + [table.parts.units, table.parts.accelerators]
     return distinct_rows(*keys)
 
 

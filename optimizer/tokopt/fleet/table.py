@@ -14,6 +14,29 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 LABELS = ("accelerator", "offer", "provider", "region", "site", "zone")
+OF_PARTS = ("accelerator", "offer")  # labels that differ between the parts of a block
+NO_PART = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What blocks buy, offer by offer: J x P, where P is the most parts of any block."""
+
+    labels: dict[str, Ints]  # label of `OF_PARTS` -> number of the value, NO_PART where a block has fewer parts
+    units: Ints
+    accelerators: Ints
+    cost: Floats | None  # J x P x T, USD/h; None where every block is one part
+    power: Floats | None  # J x P, W
+
+    def take(self, kept: Ints | Bools) -> Parts:
+        """Return the parts of some columns."""
+        return Parts(
+            labels={name: numbers[kept] for name, numbers in self.labels.items()},
+            units=self.units[kept],
+            accelerators=self.accelerators[kept],
+            cost=None if self.cost is None else self.cost[kept],
+            power=None if self.power is None else self.power[kept],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +58,8 @@ class Table:
     most: Floats  # inf where no limit of the column's own
     current: Ints
     family: Ints  # J: number of the columns that lose a block alike, the same in every table made from this one
-    labels: dict[str, Ints]  # label -> J: number of the value
+    parts: Parts
+    labels: dict[str, Ints]  # label -> J: number of the value, of the first part where there are several
     values: dict[str, tuple[str, ...]]  # label -> its values, by number
     hours: Floats  # T
     demand: Floats  # T x K
@@ -78,13 +102,17 @@ class Table:
         )
         names += ("least", "most", "current", "family")
         parts = {name: getattr(self, name)[kept] for name in names}
-        return replace(self, labels={k: v[kept] for k, v in self.labels.items()}, **parts)
+        labels = {k: v[kept] for k, v in self.labels.items()}
+        return replace(self, labels=labels, parts=self.parts.take(kept), **parts)
 
     def period(self, t: int) -> Table:
         """Return the table of one period, as if it were the whole horizon."""
         problem = replace(self.problem, periods=(self.problem.periods[t],), demand_by_period=())
+        there = self.take(self.first <= t)
+        cost = there.parts.cost
         return replace(
-            self.take(self.first <= t),
+            there,
+            parts=replace(there.parts, cost=None if cost is None else cost[:, :, t : t + 1]),
             problem=problem,
             hours=self.hours[t : t + 1],
             demand=self.demand[t : t + 1],
@@ -92,12 +120,46 @@ class Table:
             first=np.zeros(int((self.first <= t).sum()), dtype=np.int64),
         )
 
+    @property
+    def several(self) -> Bools:
+        """Return which columns buy units of several offers."""
+        numbers = self.parts.labels["offer"]
+        return np.asarray((numbers != NO_PART).sum(axis=1) > 1)
+
     def matches(self, label: str, value: str) -> Bools:
-        """Return which columns have a value of a label."""
-        values = self.values[label]
-        if value not in values:
-            return np.zeros(self.count, dtype=np.bool_)
-        return np.asarray(self.labels[label] == values.index(value))
+        """Return which columns have a value of a label, in any part."""
+        return np.asarray(self.matching_parts(**{label: value}).any(axis=1))
+
+    def matching_parts(self, **values: str) -> Bools:
+        """Return J x P: which parts have all values of labels."""
+        number = self.parts.labels["offer"]
+        some = number != NO_PART
+        for label, value in values.items():
+            known = self.values[label]
+            found = known.index(value) if value in known else NO_PART - 1
+            of = self.parts.labels[label] if label in OF_PARTS else self.labels[label][:, None]
+            some = some & (of == found)
+        return np.asarray(some)
+
+    def units_in(self, parts: Bools) -> Floats:
+        """Return J: the units of some parts in a block."""
+        return np.asarray((self.parts.units * parts).sum(axis=1), dtype=np.float64)
+
+    def accelerators_in(self, parts: Bools) -> Floats:
+        """Return J: the accelerators of some parts in a block."""
+        return np.asarray((self.parts.accelerators * parts).sum(axis=1), dtype=np.float64)
+
+    def cost_of(self, parts: Bools) -> Floats:
+        """Return J x T: what some parts of a block cost. [USD/h]"""
+        if self.parts.cost is None:
+            return self.cost * parts
+        return np.asarray((self.parts.cost * parts[:, :, None]).sum(axis=1))
+
+    def power_of(self, parts: Bools) -> Floats:
+        """Return J: what some parts of a block take. [W]"""
+        if self.parts.power is None:
+            return self.power * parts[:, 0]
+        return np.asarray((self.parts.power * parts).sum(axis=1))
 
 
 def tabulate(problem: FleetProblem) -> Table:
@@ -107,6 +169,7 @@ def tabulate(problem: FleetProblem) -> Table:
     values: dict[str, tuple[str, ...]] = {}
     for label in LABELS:
         labels[label], values[label] = _numbered([getattr(c, label) for c in columns])
+    parts = _parts(columns, labels, values, periods)
     return Table(
         problem=problem,
         source=np.arange(len(columns)),
@@ -123,6 +186,7 @@ def tabulate(problem: FleetProblem) -> Table:
         most=_floats(columns, lambda c: np.inf if c.most_blocks is None else c.most_blocks),
         current=_ints(columns, lambda c: c.current_blocks),
         family=np.arange(len(columns)),
+        parts=parts,
         labels=labels,
         values=values,
         hours=np.array([p.hours for p in problem.periods], dtype=np.float64),
@@ -130,6 +194,33 @@ def tabulate(problem: FleetProblem) -> Table:
         tokens=np.array(problem.tokens_per_request, dtype=np.float64),
         revenue=np.array(problem.usd_per_request or (0.0,) * len(problem.demand), dtype=np.float64),
     )
+
+
+def _parts(
+    columns: Sequence[Column], labels: dict[str, Ints], values: dict[str, tuple[str, ...]], periods: int
+) -> Parts:
+    """Return the parts of all blocks; names that only further parts have join `values`."""
+    widest = max((len(c.parts) for c in columns), default=0)
+    units, accelerators = (
+        _ints(columns, lambda c: c.units_per_block),
+        _ints(columns, lambda c: c.accelerators_per_block),
+    )
+    if widest <= 1:
+        first = {label: labels[label][:, None] for label in OF_PARTS}
+        return Parts(labels=first, units=units[:, None], accelerators=accelerators[:, None], cost=None, power=None)
+    numbers = {label: np.full((len(columns), widest), NO_PART) for label in OF_PARTS}
+    counts = {name: np.zeros((len(columns), widest), dtype=np.int64) for name in ("units", "accelerators")}
+    cost, power = np.zeros((len(columns), widest, periods)), np.zeros((len(columns), widest))
+    known = {label: {name: number for number, name in enumerate(values[label])} for label in OF_PARTS}
+    for j, column in enumerate(columns):
+        for p, part in enumerate(column.held):
+            for label in OF_PARTS:
+                numbers[label][j, p] = known[label].setdefault(getattr(part, label), len(known[label]))
+            counts["units"][j, p], counts["accelerators"][j, p] = part.units, part.accelerators
+            cost[j, p] = part.usd_per_hour_by_period or part.usd_per_hour
+            power[j, p] = np.nan_to_num(part.power_w)
+    values |= {label: tuple(known[label]) for label in OF_PARTS}
+    return Parts(labels=numbers, cost=cost, power=power, **counts)
 
 
 def _numbered(names: list[str]) -> tuple[Ints, tuple[str, ...]]:

@@ -24,7 +24,7 @@ from tokopt.fleet.pricing import cheapest, relax
 from tokopt.fleet.problem import Goal, Stop
 from tokopt.fleet.program import NONE, Floats
 from tokopt.fleet.search import Search, best
-from tokopt.fleet.table import Table
+from tokopt.fleet.table import NO_PART, Table
 
 LARGE_FLEET = 300.0  # blocks of the relaxation: smaller fleets are solved with the program's own rows
 Node = tuple[float, int, frozenset[int], frozenset[int], Floats]  # bound, age, allowed, needed, use of each type
@@ -33,7 +33,8 @@ Node = tuple[float, int, frozenset[int], frozenset[int], Floats]  # bound, age, 
 def best_of_few_types(table: Table, goal: Goal, search: Search) -> Outcome:
     """Return the best fleet for a linear goal that keeps the limit on types, if there is one."""
     limit = table.problem.most_accelerator_types
-    present = frozenset(np.unique(table.labels["accelerator"]).tolist())
+    numbers = table.parts.labels["accelerator"]
+    present = frozenset(np.unique(numbers[numbers != NO_PART]).tolist())
     if limit is None or limit >= len(present):
         return best(table, goal, search)
     free = replace(table, problem=replace(table.problem, most_accelerator_types=None))
@@ -89,32 +90,44 @@ def _branch(
 
 def _solved(table: Table, goal: Goal, search: Search, types: frozenset[int]) -> Outcome:
     """Return the best fleet of some types; one that was not found in time has only the bound of none."""
+    some = table.take(_of(table, types))
+    if not some.count:  # blocks of several types alone may leave none for one type
+        return nothing(table, "HiGHS")
     try:
-        return best(table.take(_of(table, types)), goal, search)
+        return best(some, goal, search)
     except InputError:
         return replace(nothing(table, "HiGHS"), bound=-math.inf)
 
 
 def _of(table: Table, types: frozenset[int]) -> np.ndarray:
-    return np.isin(table.labels["accelerator"], sorted(types))
+    numbers = table.parts.labels["accelerator"]
+    return np.asarray((np.isin(numbers, sorted(types)) | (numbers == NO_PART)).all(axis=1))
+
+
+def _used(table: Table, blocks: Floats) -> Floats:
+    """Return how much of each type blocks use, in money: a block of several types counts for each of them."""
+    use = np.zeros(len(table.values["accelerator"]))
+    for own in table.parts.labels["accelerator"].T:
+        some = own != NO_PART
+        np.add.at(use, own[some], (blocks * np.abs(table.mean_cost))[some])
+    return use
 
 
 def _relaxed(table: Table, goal: Goal, search: Search, types: frozenset[int]) -> tuple[float, Floats, float] | None:
     """Return the relaxation's bound over some types, how much it uses of each, and its blocks; None if infeasible."""
     some = table.take(_of(table, types))
-    use = np.zeros(len(table.values["accelerator"]))
+    if not some.count:
+        return None
     groups = grouped(some)
     if groups is not None and len(table.hours) > 1:
         priced = relax(some, goal, search.failures, cheapest(some), search.effort(share=0.3, relaxed=True))
         if priced is not None:
             blocks = priced.blocks @ some.weight
-            np.add.at(use, some.labels["accelerator"], blocks * np.abs(some.mean_cost))
-            return priced.bound, use, float(blocks.sum())
+            return priced.bound, _used(some, blocks), float(blocks.sum())
     some = some if groups is None else groups.table
     form = formulate(some, search.failures, keep=frozenset({goal}))
     answer = minimise(form.program, objective_of(form, goal), search.effort(relaxed=True))
     if not answer.found:
         return None
     blocks = np.where(form.n == NONE, 0.0, answer.values[form.n]) @ some.weight
-    np.add.at(use, some.labels["accelerator"], blocks * np.abs(some.mean_cost))
-    return answer.bound, use, float(blocks.sum())
+    return answer.bound, _used(some, blocks), float(blocks.sum())

@@ -12,7 +12,7 @@ from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.arrays import Floats
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
-from tokopt.perf.replica import prefill_times
+from tokopt.perf.replica import front_s, prefill_times
 from tokopt.perf.serving import Lengths, Steady, steady_state
 from tokopt.perf.step import StepSource, worker_steps
 
@@ -126,19 +126,22 @@ def disaggregated_closed_loop(
     start: Floats | None = None,
     steps: int = MOST_STEPS,
     source: StepSource = worker_steps,
+    sending: Machine | None = None,
 ) -> ClosedLoop:
     """Return means of a disaggregated replica with `concurrency` requests in flight.
 
     The slower pool sets the rate: prefill at most what its workers keep up, decode what Little's law leaves it. A
     prompt waits for others as in M/D/1 shared among the pool's queues, u/(1 - u)·s/2 (Kleinrock, Queueing Systems I,
     §5.6), and, to the extent of `prefill_wave_share`, behind half of all requests that come at once. Waits in the
-    prefill pool take up the rest of the concurrency when prefill is the slower one. `slots` is of one decode worker.
+    prefill pool take up the rest of the concurrency when prefill is the slower one. `slots` is of one decode worker;
+    `sending` is the machine that prefills, where it is another one.
     """
-    times = prefill_times(model, machine, prefill, size, chunk_tokens, source=source)
+    prompts = sending or machine
+    times = prefill_times(model, prompts, prefill, size, chunk_tokens, source=source)
     queues = prefill_workers * prefill.queues
-    prompt_s = machine.request_overhead_s + times.single_s
+    prompt_s = front_s(machine, sending) + times.single_s
     ceiling = queues * times.requests_per_s
-    together = machine.prefill_wave_share * _in_step(size) * 0.5 * np.maximum(concurrency - 1.0, 0.0) / ceiling
+    together = prompts.prefill_wave_share * _in_step(size) * 0.5 * np.maximum(concurrency - 1.0, 0.0) / ceiling
 
     def state_at(running: Floats) -> Steady:
         return steady_state(

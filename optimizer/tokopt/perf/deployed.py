@@ -57,10 +57,11 @@ def replica_profile(
     accepted: float,
     slots: int,
     source: StepSource = worker_steps,
+    sending: Machine | None = None,
 ) -> Profile:
     """Return the profile of a replica whose decode workers each serve up to `slots` requests at a time.
 
-    `source` says how long a step takes.
+    `source` says how long a step takes; `sending` is the machine of a prefill pool that is on another one.
     """
     worker = decode_worker(deployment, accepted)
     if deployment.mode is ServingMode.AGG:
@@ -77,4 +78,5 @@ def replica_profile(
         workload=workload,
         slots=slots,
         source=source,
+        sending=sending,
     )

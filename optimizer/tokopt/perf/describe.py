@@ -12,7 +12,7 @@ from tokopt.perf.arithmetic import LlmArithmetic
 from tokopt.perf.machine import Machine
 from tokopt.perf.memory import MemoryUse, serving_memory
 from tokopt.perf.power import PowerShares, board_watts, throttled_w
-from tokopt.perf.replica import Worker
+from tokopt.perf.replica import Worker, prompts_a_batch
 from tokopt.perf.serving import Steady, steady_state, workload_lengths
 from tokopt.perf.step import StepSource, worker_steps
 
@@ -27,12 +27,14 @@ class MemoryShares:
     free: float
 
 
-def _memory(model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, prefill: bool) -> MemoryUse:
+def _memory(
+    model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload, *, prefill: bool, role: str = ""
+) -> MemoryUse:
     return serving_memory(
         model,
         machine,
         worker.layouts,
-        role="agg" if prefill else "decode",
+        role=role or ("agg" if prefill else "decode"),
         input_tokens=workload.input_tokens,
         output_tokens=workload.output_tokens,
         output_cv=workload.output_cv,
@@ -49,8 +51,20 @@ def memory_shares(
     `other` is what the framework keeps for itself and a prefill chunk's activations (none in a decode pool).
     """
     use = _memory(model, machine, worker, workload, prefill=prefill)
+    return _shares(use, machine, held=slots / worker.dp)
+
+
+def prompt_memory_shares(model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload) -> MemoryShares:
+    """Return how a prefill worker's memory is taken while each rank and stage works on a batch of prompts."""
+    use = _memory(model, machine, worker, workload, prefill=True, role="prefill")
+    batch = float(prompts_a_batch(workload_lengths(workload), float(worker.chunk_tokens)))
+    return _shares(use, machine, held=worker.pp * batch)
+
+
+def _shares(use: MemoryUse, machine: Machine, *, held: float) -> MemoryShares:
+    """Return the shares of memory with a cache of `held` sequences on a rank."""
     weights = float(use.weights)
-    kv = slots / worker.dp * float(use.per_sequence)
+    kv = held * float(use.per_sequence)
     memory = float(machine.memory_bytes)
     other = float(use.working) + memory - float(machine.usable_memory_bytes)
     return MemoryShares(weights=weights, kv=kv, other=other, free=memory - weights - kv - other)

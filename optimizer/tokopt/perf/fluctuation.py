@@ -31,7 +31,7 @@ from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker
 from tokopt.perf.machine import Machine
 from tokopt.perf.power import BoardWatts, throttled_w
 from tokopt.perf.queueing import Profile, stationary
-from tokopt.perf.replica import knots
+from tokopt.perf.replica import Worker, knots
 from tokopt.perf.serving import steady_state, workload_lengths
 from tokopt.perf.step import step_time
 
@@ -122,6 +122,7 @@ def replica_draw(
     *,
     accepted: float,
     rate: float,
+    sending: tuple[Machine, BoardWatts] | None = None,
 ) -> Draw | None:
     """Return what a replica draws that takes `rate` requests a second; None where idle, board or server is not known.
 
@@ -137,12 +138,15 @@ def replica_draw(
         profile: The replica's profile up to its running cap.
         accepted: Tokens a step yields at the deployment's speculation depth.
         rate: Requests a second of the whole replica, below saturation.
+        sending: The machine and the watts of a prefill pool that is on another accelerator.
     """
-    if math.isnan(float(watts.idle_w) + float(watts.board_w) + float(watts.server_w)):
+    ends = ((machine, watts),) if sending is None else ((machine, watts), sending)
+    if any(math.isnan(float(w.idle_w) + float(w.board_w) + float(w.server_w)) for _, w in ends):
         return None
     parts = [_decoders(model, machine, deployment, workload, watts, profile, accepted, rate)]
     if deployment.mode is ServingMode.DISAGG:
-        parts.append(_prefillers(model, machine, deployment, workload, watts, profile, rate))
+        own, each = ends[-1]
+        parts.append(_prefillers(model, own, deployment, workload, each, profile, rate))
     return Draw(parts=tuple(parts))
 
 
@@ -237,7 +241,17 @@ def _prefillers(
     """Return the workers of a prefill pool: each all busy or all idle, busy for the share of its pool's load."""
     assert deployment.prefill is not None
     assert profile.prefill is not None
-    worker, size = prefill_worker(deployment), workload_lengths(workload)
+    worker = prefill_worker(deployment)
+    load = min(rate / (profile.prefill.servers * profile.prefill.prompts_per_s), 1.0)
+    shares = np.array([0.0, prefill_compute_share(model, machine, worker, workload)])
+    drawn = np.asarray(throttled_w(machine, watts, busy=np.array([0.0, 1.0]), compute_share=shares), dtype=float)
+    weights = np.array([1.0 - load, load])
+    return _part(deployment.prefill.workers, worker.accelerators, drawn, weights, float(drawn @ weights), watts)
+
+
+def prefill_compute_share(model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload) -> float:
+    """Return the share of a prefill worker's full step that arithmetic bounds. [1]"""
+    size = workload_lengths(workload)
     tokens = min(size.new * max(1.0, math.floor(worker.chunk_tokens / size.new)), float(worker.chunk_tokens))
     step = step_time(
         model,
@@ -249,11 +263,7 @@ def _prefillers(
         prefill_tokens=tokens,
         prefill_context=size.prefill_context,
     )
-    load = min(rate / (profile.prefill.servers * profile.prefill.prompts_per_s), 1.0)
-    shares = np.array([0.0, float(np.squeeze(step.compute_share))])
-    drawn = np.asarray(throttled_w(machine, watts, busy=np.array([0.0, 1.0]), compute_share=shares), dtype=float)
-    weights = np.array([1.0 - load, load])
-    return _part(deployment.prefill.workers, worker.accelerators, drawn, weights, float(drawn @ weights), watts)
+    return float(np.squeeze(step.compute_share))
 
 
 def _part(

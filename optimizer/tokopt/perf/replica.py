@@ -209,18 +209,38 @@ def prefill_pool(
 
 
 def transfer_s(
-    model: LlmArithmetic, machine: Machine, *, input_tokens: Floats, sender: Floats, receiver: Floats, replica: Floats
+    model: LlmArithmetic,
+    machine: Machine,
+    *,
+    input_tokens: Floats,
+    sender: Floats,
+    receiver: Floats,
+    replica: Floats,
+    sending: Machine | None = None,
 ) -> Floats:
     """Time to move one request's cache from a prefill to a decode worker, spread over the smaller one's links. [s]
 
     Inside the scale-up domain if the whole replica fits in it, over scale-out links otherwise; with the time that
-    routing and scheduling it a second time takes.
+    routing and scheduling it a second time takes. A prefill pool on another machine, `sending`, is in a domain of its
+    own:
+
+        t = max(handover) + max(latency) + bytes / min(n_p · rate_p, n_d · rate_d)     over scale-out links
     """
+    if sending is not None:
+        slower = np.minimum(scale_out_rate(sending) * sender, scale_out_rate(machine) * receiver)
+        waits = _slower(sending, machine, "handover_s") + _slower(sending, machine, "scale_out_latency_s")
+        return waits + cache_bytes_per_request(model, input_tokens) / slower
     inside = np.asarray(replica) <= machine.scale_up_size
     rate = np.where(inside, machine.scale_up_bytes_per_s, scale_out_rate(machine))
     latency = np.where(inside, machine.scale_up_latency_s, machine.scale_out_latency_s)
     moved_s = cache_bytes_per_request(model, input_tokens) / (rate * np.minimum(sender, receiver))
     return machine.handover_s + latency + moved_s
+
+
+def _slower(one: Machine, other: Machine, name: str) -> Floats:
+    """Return a delay that both ends have a part in: the longer one."""
+    longer: Floats = np.maximum(getattr(one, name), getattr(other, name))
+    return longer
 
 
 def _column(workers: Sequence[Worker], name: str) -> NDArray[np.float64]:
@@ -288,11 +308,31 @@ def behind_pool(decode: Profile, pool: PrefillPool, workers: int) -> Profile:
 
 
 def moved_s(
-    model: LlmArithmetic, machine: Machine, *, input_tokens: Floats, sender: Floats, receiver: Floats, replica: Floats
+    model: LlmArithmetic,
+    machine: Machine,
+    *,
+    input_tokens: Floats,
+    sender: Floats,
+    receiver: Floats,
+    replica: Floats,
+    sending: Machine | None = None,
 ) -> float:
-    """Return what a request's first token takes beside prefill in a replica of two pools. [s]"""
-    move = transfer_s(model, machine, input_tokens=input_tokens, sender=sender, receiver=receiver, replica=replica)
-    return float(move + machine.request_overhead_s)
+    """Return what a request's first token takes beside prefill in a replica of two pools; see `transfer_s`. [s]"""
+    move = transfer_s(
+        model,
+        machine,
+        input_tokens=input_tokens,
+        sender=sender,
+        receiver=receiver,
+        replica=replica,
+        sending=sending,
+    )
+    return float(move + front_s(machine, sending))
+
+
+def front_s(machine: Machine, sending: Machine | None = None) -> Floats:
+    """Return what the front end takes of a request, whose pools may be on two machines: the longer time. [s]"""
+    return machine.request_overhead_s if sending is None else _slower(sending, machine, "request_overhead_s")
 
 
 def disaggregated_profile(
@@ -306,15 +346,17 @@ def disaggregated_profile(
     workload: Workload,
     slots: int,
     source: StepSource = worker_steps,
+    sending: Machine | None = None,
 ) -> Profile:
     """Return the profile of a replica with a pool of prefill workers and a pool of decode workers.
 
     `slots` is a decode worker's; the rates in the profile are a decode worker's too, `Profile.workers` of them.
+    `sending` is what prefills, where that is not the machine that decodes.
     """
     own = decode_profiles(model, machine, [decode], workload, slots=[slots], source=source)(0)
     pool = prefill_pool(
         model,
-        machine,
+        sending or machine,
         prefill,
         workload_lengths(workload),
         workers=prefill_workers,
@@ -325,6 +367,7 @@ def disaggregated_profile(
             sender=prefill.accelerators,
             receiver=decode.accelerators,
             replica=prefill.accelerators * prefill_workers + decode.accelerators * decode_workers,
+            sending=sending,
         ),
         source=source,
     )

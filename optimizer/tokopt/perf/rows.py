@@ -228,10 +228,14 @@ def predict_disaggregated(
     start: Floats | None = None,
     steps: int = MOST_STEPS,
     source: StepSource = worker_steps,
+    sending: Machine | None = None,
 ) -> Predicted:
-    """Return closed-loop predictions of disaggregated rows; `constants` hold the habits for rows with gaps."""
+    """Return closed-loop predictions of disaggregated rows; `constants` hold the habits for rows with gaps.
+
+    `sending` is the machine of prefill pools that are on another one than decode pools.
+    """
     slots = _slots(model, machine, rows, role="decode", measured=measured)
-    prompts = worker_memory(model, machine, rows.prefill, rows, role="prefill", depth=0.0)
+    prompts = worker_memory(model, sending or machine, rows.prefill, rows, role="prefill", depth=0.0)
     fits = (slots >= 1.0) & (measured | (np.asarray(prompts.sequences) >= 1.0))
     slots = np.maximum(slots, 1.0)
     decode_workers, prefill_workers = rows.decode_workers, rows.prefill_workers
@@ -263,6 +267,7 @@ def predict_disaggregated(
             sender=rows.prefill.accelerators,
             receiver=rows.decode.accelerators,
             replica=accelerators,
+            sending=sending,
         ),
         concurrency=concurrency,
         slots=slots,
@@ -272,6 +277,7 @@ def predict_disaggregated(
         start=start,
         steps=steps,
         source=source,
+        sending=sending,
     )
     return Predicted(
         ttft_s=np.asarray(loop.ttft_s),

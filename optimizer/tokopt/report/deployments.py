@@ -31,8 +31,9 @@ def layout_text(layout: Layout) -> str:
 
 
 def pool_text(pool: Pool) -> str:
-    """Return a pool: workers times layout."""
-    return f"{pool.workers}×({layout_text(pool.layout)})"
+    """Return a pool: workers times layout, and the accelerator where it states one."""
+    where = f" {pool.accelerator}" if pool.accelerator else ""
+    return f"{pool.workers}×({layout_text(pool.layout)}){where}"
 
 
 def shape_text(deployment: Deployment) -> str:
@@ -41,6 +42,21 @@ def shape_text(deployment: Deployment) -> str:
         return f"agg {layout_text(deployment.layout)}"
     assert deployment.prefill is not None and deployment.decode is not None
     return f"disagg {pool_text(deployment.prefill)} + {pool_text(deployment.decode)}"
+
+
+def accelerators_text(deployment: Deployment) -> str:
+    """Return the accelerator of a deployment, or both where the pools are on different ones: what prefills first."""
+    return (
+        f"{deployment.prefill_accelerator} + {deployment.accelerator}" if deployment.mixed else deployment.accelerator
+    )
+
+
+def machines_text(deployment: Deployment, accelerators: int | None = None) -> str:
+    """Return the accelerators of a replica: `16 × h200_sxm`, or of both pools where they are on different ones."""
+    if deployment.mixed and deployment.prefill is not None and deployment.decode is not None:
+        first = f"{deployment.prefill.accelerators} × {deployment.prefill_accelerator} (prefill)"
+        return f"{first} + {deployment.decode.accelerators} × {deployment.accelerator} (decode)"
+    return f"{accelerators or deployment.accelerators} × {deployment.accelerator}"
 
 
 def short_text(deployment: Deployment) -> str:

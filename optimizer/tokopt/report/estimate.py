@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tokopt.domain.estimates import Estimate, LatencyMs, MemoryGib, OperatorDatabase, PowerKw
 from tokopt.report.blocks import QUIET, bullets, columns, pairs, section
-from tokopt.report.deployments import letters_used, shape_text
+from tokopt.report.deployments import letters_used, machines_text, shape_text
 from tokopt.report.figures import UNKNOWN, number, plural, power, rate, share, spread
 from tokopt.report.fleet import STATISTICS, latency_cells
 
@@ -22,7 +22,9 @@ def estimate_report(estimate: Estimate) -> RenderableType:
     parts: list[RenderableType] = [_verdict(estimate), *_throughput(estimate)]
     if estimate.second_opinion is not None:
         parts.append(section("Second opinion: step times measured kernel by kernel", _opinion(estimate)))
-    if estimate.memory_gib is not None:
+    if estimate.pools:
+        parts.append(section("Each pool on its own accelerators", _pools(estimate)))
+    elif estimate.memory_gib is not None:
         parts.append(section("Memory of the fullest GPU", _memory(estimate.memory_gib)))
     if estimate.bottleneck_shares:
         parts.append(section("Where the time of a step goes", _shares(estimate.bottleneck_shares)))
@@ -35,7 +37,7 @@ def estimate_report(estimate: Estimate) -> RenderableType:
 
 def _verdict(estimate: Estimate) -> RenderableType:
     deployment = estimate.deployment
-    what = f"{deployment.llm} on {estimate.accelerators} × {deployment.accelerator}"
+    what = f"{deployment.llm} on {machines_text(deployment, estimate.accelerators)}"
     verdict, style = ("fits", "bold green")
     if not estimate.fits:
         verdict, style = ("does not fit", "bold red")
@@ -122,6 +124,18 @@ def _memory(memory: MemoryGib) -> RenderableType:
     if memory.free < 0:
         lines.append(Text(f"{-memory.free:,.1f} GiB more than there is", style="bold red"))
     return Group(*lines)
+
+
+def _pools(estimate: Estimate) -> RenderableType:
+    rows = []
+    for pool in estimate.pools:
+        fit = pool.memory_gib
+        drawn = UNKNOWN if pool.power_kw.drawn is None else power(pool.power_kw.drawn, 4)
+        memory = f"weights {fit.weights:,.1f}, KV cache {fit.kv:,.1f}, other {fit.other:,.1f}, free {fit.free:,.1f}"
+        load = UNKNOWN if pool.load is None else share(pool.load)
+        most = UNKNOWN if pool.saturation_requests_per_s is None else rate(pool.saturation_requests_per_s, "req/s")
+        rows.append((f"{pool.pool}: {pool.accelerators} × {pool.accelerator}", load, most, drawn, memory))
+    return columns(("pool", "load", "saturates at", "drawn", "fullest GPU, GiB"), rows, left=(0, 4))
 
 
 def _widths(values: list[float]) -> list[int]:

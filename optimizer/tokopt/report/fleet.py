@@ -10,10 +10,10 @@ from rich.text import Text
 from tokopt.domain.caching import Caching, Offload
 from tokopt.domain.deployments import Deployment
 from tokopt.domain.estimates import LatencyMs
-from tokopt.domain.plans import FleetItem, Plan
+from tokopt.domain.plans import FleetItem, ItemPart, Plan
 from tokopt.domain.workloads import Sla
 from tokopt.report.blocks import columns, pairs, section
-from tokopt.report.deployments import shape_text
+from tokopt.report.deployments import accelerators_text, shape_text
 from tokopt.report.figures import UNKNOWN, milliseconds, number, plural, power, rate, share, usd
 
 STATISTICS = ("mean", "p50", "p90", "p99")
@@ -29,7 +29,7 @@ def fleet_sections(plan: Plan) -> Iterator[RenderableType]:
         items = [plan.fleet[n] for n in positions]
         which = f"{', '.join(str(n + 1) for n in positions)}. " if len(plan.fleet) > 1 else ""
         yield section(
-            f"{which}{items[0].accelerator}{_for_class(plan, items[0])}: how each replica is set up",
+            f"{which}{accelerators_text(items[0].deployment)}{_for_class(plan, items[0])}: how each replica is set up",
             _set_up(items),
             _latency(items[0], _sla(plan, items[0])),
         )
@@ -48,11 +48,11 @@ def _sla(plan: Plan, item: FleetItem) -> Sla:
     return plan.request.sla if asked is None else asked.sla
 
 
-def _units(item: FleetItem) -> str:
+def _units(part: ItemPart) -> str:
     """Return what is bought whole, and the nodes in it where that is something else: `66 × 72 (1,188 nodes)`."""
-    whole = f"{item.units:,} × {item.gpus_per_unit}"
-    nodes = f"{item.nodes:,} {'node' if item.nodes == 1 else 'nodes'}"
-    return f"{nodes} of {item.gpus_per_unit}" if item.nodes == item.units else f"{whole} ({nodes})"
+    whole = f"{part.units:,} × {part.gpus_per_unit}"
+    nodes = f"{part.nodes:,} {'node' if part.nodes == 1 else 'nodes'}"
+    return f"{nodes} of {part.gpus_per_unit}" if part.nodes == part.units else f"{whole} ({nodes})"
 
 
 def _shopping_list(plan: Plan) -> RenderableType:
@@ -60,45 +60,52 @@ def _shopping_list(plan: Plan) -> RenderableType:
     classes = bool(plan.request.classes)
     rows: list[tuple[str, ...]] = []
     for position, item in enumerate(plan.fleet, start=1):
-        rows.append(
-            (
-                f"{position}. {item.accelerator}" if several else item.accelerator,
-                *([_serves(item)] if classes else []),
-                _offer(item),
-                f"{item.gpus:,}",
-                _units(item),
-                usd(item.usd_per_hour),
+        for place, part in enumerate(item.bought):
+            pool = f" ({part.pool})" if part.pool else ""
+            # What both parts do together is said once.
+            whole = (
                 UNKNOWN if item.power_kw is None else power(item.power_kw, 3),
                 rate(item.output_tokens_per_s, "tok/s"),
             )
-        )
+            rows.append(
+                (
+                    f"{position}. {part.accelerator}{pool}" if several else f"{part.accelerator}{pool}",
+                    *([_serves(item)] if classes else []),
+                    _offer(item, part),
+                    f"{part.gpus:,}",
+                    _units(part),
+                    usd(part.usd_per_hour),
+                    *(whole if place == 0 else ("", "")),
+                )
+            )
     heads = ("accelerator", *(["serves"] if classes else []), "offer", "GPUs", "units", "$/h", "power", "output")
     return columns(heads, rows, left=(0, 1, 2) if classes else (0, 1))
 
 
-def _offer(item: FleetItem) -> str:
+def _offer(item: FleetItem, part: ItemPart) -> str:
     words = [item.provider]
     if item.market != item.provider:
         words.append(item.market.replace("_", " "))
     if item.region:
         words.append(item.region)
-    if item.instance_type:
-        words.append(item.instance_type)
-    words.append(_dated(item))
+    if part.instance_type:
+        words.append(part.instance_type)
+    words.append(_dated(part))
     return ", ".join(words)
 
 
-def _dated(item: FleetItem) -> str:
-    return f"as of {item.price_as_of}" if item.price_as_of else "not dated"
+def _dated(part: ItemPart) -> str:
+    return f"as of {part.price_as_of}" if part.price_as_of else "not dated"
 
 
 def _set_up(items: Sequence[FleetItem]) -> RenderableType:
     item = items[0]
     replicas = sum(i.replicas for i in items)
     prices = dict.fromkeys(
-        f"{usd(i.usd_per_unit_hour)}/h for {plural(i.gpus_per_unit, 'GPU')} ({i.price_source}, "
-        f"{_dated(i)}){''.join(f'; doubtful: {flag}' for flag in i.price_flags)}"
+        f"{usd(part.usd_per_unit_hour)}/h for {plural(part.gpus_per_unit, 'GPU')} ({part.price_source}, "
+        f"{_dated(part)}){''.join(f'; doubtful: {flag}' for flag in part.price_flags)}"
         for i in items
+        for part in i.bought
     )
     each = plural(item.gpus_per_replica, "GPU")
     fit = item.memory_gib

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from tokopt.domain.speculation import SpeculationCell, SpeculationRow, SpeculationTable
 from tokopt.report.blocks import QUIET, bullets, columns, section
-from tokopt.report.deployments import short_text
+from tokopt.report.deployments import machines_text, short_text
 from tokopt.report.figures import milliseconds, short
 
 BAR = 8  # characters of the longest bar
@@ -22,7 +22,7 @@ def speculation_report(table: SpeculationTable) -> RenderableType:
     headings = ["batch", "without", *(str(depth) for depth in depths), "best", "TPOT, ms", ""]
     most = max(cell.gain for row in table.rows for cell in row.cells)
     return Group(
-        Text(f"{deployment.llm} on {deployment.accelerators} × {deployment.accelerator}: speculation by batch"),
+        Text(f"{deployment.llm} on {machines_text(deployment)}: speculation by batch"),
         section(
             "Set-up",
             Text(short_text(deployment)),

@@ -52,11 +52,28 @@ class Candidate:
     deployment: Deployment
     profile: Profile
     capacity_requests_per_s: float
+    sending: Family | None = None  # of the prefill pool, where it is on another accelerator
 
     @property
     def accelerators(self) -> int:
         """Accelerators of one replica."""
         return self.deployment.accelerators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """What a family's pools can do, each by itself."""
+
+    family: Family
+    prefills: Prefills
+    decodes: Screened
+
+    @property
+    def kind(self) -> Hashable:
+        """What both pools of a replica have to share: the software, all precisions, and what drafts."""
+        of = self.family
+        drafts = of.speculator.name if of.speculator else None
+        return of.framework.name, of.precision.name, of.kv_precision, drafts
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,6 +87,7 @@ class SearchReport:
     fastest_tpot_s: float = float("inf")
     fastest_first_token_s: float = float("inf")
     candidates: list[Candidate] = field(default_factory=list)
+    apart: list[Apart] = field(default_factory=list)  # what pools here can do beside pools on other accelerators
 
     def count(self, screened: Screened) -> None:
         """Add what a screening looked at."""
@@ -263,17 +281,17 @@ def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
                 report.evaluated += 1
         if best is None:
             continue
-        report.candidates.append(_said(best, prepared.space))
+        report.candidates.append(with_halves_said(best, prepared.space))
         for unit, share in shares.items():
             best_per_unit[unit] = max(best_per_unit[unit], best.capacity_requests_per_s * share)
     return report
 
 
-def _said(candidate: Candidate, space: SearchSpace) -> Candidate:
+def with_halves_said(candidate: Candidate, space: SearchSpace) -> Candidate:
     """Return a candidate whose deployment says which of its pools run steps as two halves."""
     workload = served(space.workload, candidate.deployment.caching)
     slots = candidate.profile.slots
-    said = said_of_halves(candidate.family, candidate.deployment, workload, slots)
+    said = said_of_halves(candidate.family, candidate.deployment, workload, slots, candidate.sending)
     return candidate if said is candidate.deployment else replace(candidate, deployment=said)
 
 
@@ -282,30 +300,46 @@ def replicas_per_unit(size: int, unit: int) -> float:
     return float(unit // size) if size <= unit else 1.0 / -(-size // unit)
 
 
-def _profile(family: Family, deployment: Deployment, workload: Workload, slots: int) -> Profile:
-    accepted = float(family.accepted[deployment.speculation_depth])
-    return replica_profile(family.model, family.machine, deployment, workload, accepted=accepted, slots=slots)
-
-
 def capped_profile(
-    family: Family, deployment: Deployment, workload: Workload, limits: Limits, most: int
+    family: Family,
+    deployment: Deployment,
+    workload: Workload,
+    limits: Limits,
+    most: int,
+    *,
+    sending: Family | None = None,
 ) -> Profile | None:
     """Return the profile with the largest running cap up to `most` whose full occupancy meets the TPOT limit.
 
-    Figures at n do not depend on the cap, so one profile tells where to cut.
+    Figures at n do not depend on the cap, so one profile tells where to cut. `sending` is the family of a prefill pool
+    that is on another accelerator.
     """
-    return capped(_profile(family, deployment, workload, most), limits) if most >= 1 else None
+    if most < 1:
+        return None
+    profile = replica_profile(
+        family.model,
+        family.machine,
+        deployment,
+        workload,
+        accepted=float(family.accepted[deployment.speculation_depth]),
+        slots=most,
+        sending=None if sending is None else sending.machine,
+    )
+    return capped(profile, limits)
 
 
 def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profile | None:
     """Return a candidate's profile with the running cap that other limits allow: the same set-up, fuller or emptier."""
-    return fullest(candidate.family, candidate.deployment, workload, limits)
+    return fullest(candidate.family, candidate.deployment, workload, limits, sending=candidate.sending)
 
 
-def fullest(family: Family, deployment: Deployment, workload: Workload, limits: Limits) -> Profile | None:
+def fullest(
+    family: Family, deployment: Deployment, workload: Workload, limits: Limits, *, sending: Family | None = None
+) -> Profile | None:
     """Return the profile of a set-up with the largest running cap that memory and limits allow; None without one."""
     most = most_running(family, deployment, workload)
-    return capped_profile(family, deployment, served(workload, deployment.caching), limits, most)
+    found = served(workload, deployment.caching)
+    return capped_profile(family, deployment, found, limits, most, sending=sending)
 
 
 def most_running(family: Family, deployment: Deployment, workload: Workload) -> int:
@@ -367,6 +401,8 @@ def _paired(
     decode = screen(_without_threshold(family), every, workload, space.limits, prefill=False, decode=steps)
     report.count(decode)
     pairs = pairing(prefill, decode, space.widest)
+    if space.workload.reuse is None:
+        report.apart.append(Apart(family=family, prefills=prefill, decodes=decode))
     report.considered += pairs.considered
     report.did_not_fit += pairs.did_not_fit
     report.missed_limits += pairs.missed_limits

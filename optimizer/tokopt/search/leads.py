@@ -125,10 +125,13 @@ class Aggregated:
 
 
 class Disaggregated:
-    """Pairs of a prefill and a decode pool. A row is prefill and decode set-up and both worker counts in one number."""
+    """Pairs of a prefill and a decode pool. A row is prefill and decode set-up and both worker counts in one number.
 
-    def __init__(self, family: Family, space: SearchSpace, pairs: Pairing) -> None:
-        self.family = family
+    `family` is what decodes; `sending` is what prefills, where that is another accelerator.
+    """
+
+    def __init__(self, family: Family, space: SearchSpace, pairs: Pairing, sending: Family | None = None) -> None:
+        self.family, self.sending = family, sending
         self.sizes = pairs.sizes
         self._space, self._pairs = space, pairs
         self._decoding: dict[int, Profile] = {}  # by decode set-up: of one worker
@@ -136,13 +139,19 @@ class Disaggregated:
         self._foreseen: dict[int, Callable[[], Profile]] = {}
         self._prefills_in_time: dict[tuple[int, int], tuple[float, float]] = {}
         self._decodes_in_time: dict[int, tuple[float, float]] = {}
-        self._like = _alike(family)
+        self._like = _alike(family) if sending is None else (_alike(family), _alike(sending))
 
     def of_size(self, size: int, above: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """See `Leads.of_size`."""
         if self._pairs.highest * size <= above:  # most families, most of the time
             return NO_ROWS, NO_BOUNDS
-        rows = self._pairs.of_size(size, above)
+        return self._coded(self._pairs.of_size(size, above))
+
+    def of_counts(self, prefill: int, decode: int, above: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the rows with so many accelerators in each pool whose bound is above a rate, and the bounds."""
+        return self._coded(self._pairs.of_counts(prefill, decode, above))
+
+    def _coded(self, rows: PairRows) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         codes = (rows.prefill * max(len(self._pairs.decodes), 1) + rows.decode) * WORKER_CODES + rows.prefill_workers
         return codes * WORKER_CODES + rows.decode_workers, rows.bound_requests_per_s
 
@@ -170,7 +179,8 @@ class Disaggregated:
         limits, workload = self._space.limits, self._space.workload
 
         def prefills(rate: float) -> bool:
-            least_s = self.family.machine.handover_s + self.family.machine.request_overhead_s
+            ends = [self.family] if self.sending is None else [self.family, self.sending]
+            least_s = max(end.machine.handover_s for end in ends) + max(end.machine.request_overhead_s for end in ends)
             return in_time(self._pairs.pool(p, x, float(least_s)), rate, workload, limits)
 
         if not _holds(self._prefills_in_time, (p, x), above, prefills):
@@ -190,12 +200,13 @@ class Disaggregated:
     def setup(self, row: int) -> tuple[Deployment, int]:
         """See `Leads.setup`."""
         p, d, x, y = self._row(row)
+        first, second = (None, None) if self.sending is None else (self.sending.accelerator, self.family.accelerator)
         deployment = deployment_of(
             self.family,
             self._space,
             mode=ServingMode.DISAGG,
-            prefill=Pool(workers=x, layout=layout_of(self._pairs.prefills, p)),
-            decode=Pool(workers=y, layout=layout_of(self._pairs.decodes, d)),
+            prefill=Pool(workers=x, layout=layout_of(self._pairs.prefills, p), accelerator=first and first.name),
+            decode=Pool(workers=y, layout=layout_of(self._pairs.decodes, d), accelerator=second and second.name),
             speculation_depth=int(self._pairs.decodes.depth[d]),
             chunk_tokens=int(self._pairs.prefills.chunk_tokens[p]),
         )
@@ -235,6 +246,7 @@ class Disaggregated:
             sender=sender,
             receiver=receiver,
             replica=sender * x + receiver * y,
+            sending=None if self.sending is None else self.sending.machine,
         )
         return behind_pool(self._decode_profile(d), self._pairs.pool(p, x, move_s), y)
 

@@ -15,7 +15,9 @@ from tokopt.perf.serving import workload_lengths
 from tokopt.search.space import Family
 
 
-def said_of_halves(family: Family, deployment: Deployment, workload: Workload, slots: int) -> Deployment:
+def said_of_halves(
+    family: Family, deployment: Deployment, workload: Workload, slots: int, sending: Family | None = None
+) -> Deployment:
     """Return a deployment whose `two_batch_overlap` is switched off, pool by pool, where no step of it runs as halves.
 
     A pool of decode workers is asked about every occupancy up to `slots`, a prefill pool about one prompt and about
@@ -26,18 +28,19 @@ def said_of_halves(family: Family, deployment: Deployment, workload: Workload, s
         deployment: With what may be switched on.
         workload: With the share of prompts that its caches find.
         slots: Requests in service of a decode worker.
+        sending: What a prefill pool on another accelerator belongs to.
     """
     changed = deployment
     if decode_layout(deployment)[0].two_batch_overlap:
         whole = _decoding(deployment, two_batch=False)
-        profiles = (_profile(family, each, workload, slots) for each in (deployment, whole))
+        profiles = (_profile(family, each, workload, slots, sending) for each in (deployment, whole))
         if _same(*profiles):
             changed = whole
     pool = changed.prefill
     if pool is not None and pool.layout.two_batch_overlap:
-        whole_pool = Pool(workers=pool.workers, layout=_switched(pool.layout, two_batch=False))
-        whole = changed.model_copy(update={"prefill": whole_pool})
-        if _prompt_times(family, changed, workload) == _prompt_times(family, whole, workload):
+        whole = changed.model_copy(update={"prefill": _pool(pool, two_batch=False)})
+        prompts = sending or family
+        if _prompt_times(prompts, changed, workload) == _prompt_times(prompts, whole, workload):
             changed = whole
     return changed
 
@@ -46,18 +49,30 @@ def _switched(layout: Layout, *, two_batch: bool) -> Layout:
     return layout.model_copy(update={"two_batch_overlap": two_batch})
 
 
+def _pool(pool: Pool, *, two_batch: bool) -> Pool:
+    return pool.model_copy(update={"layout": _switched(pool.layout, two_batch=two_batch)})
+
+
 def _decoding(deployment: Deployment, *, two_batch: bool) -> Deployment:
     """Return a deployment whose decoding workers run halves, or do not."""
     if deployment.layout is not None:
         return deployment.model_copy(update={"layout": _switched(deployment.layout, two_batch=two_batch)})
     assert deployment.decode is not None
-    pool = Pool(workers=deployment.decode.workers, layout=_switched(deployment.decode.layout, two_batch=two_batch))
-    return deployment.model_copy(update={"decode": pool})
+    return deployment.model_copy(update={"decode": _pool(deployment.decode, two_batch=two_batch)})
 
 
-def _profile(family: Family, deployment: Deployment, workload: Workload, slots: int) -> Profile:
-    accepted = float(family.accepted[deployment.speculation_depth])
-    return replica_profile(family.model, family.machine, deployment, workload, accepted=accepted, slots=slots)
+def _profile(
+    family: Family, deployment: Deployment, workload: Workload, slots: int, sending: Family | None
+) -> Profile:
+    return replica_profile(
+        family.model,
+        family.machine,
+        deployment,
+        workload,
+        accepted=float(family.accepted[deployment.speculation_depth]),
+        slots=slots,
+        sending=None if sending is None else sending.machine,
+    )
 
 
 def _same(one: Profile, other: Profile) -> bool:

@@ -85,6 +85,20 @@ class Pairing:
             bound_requests_per_s=bound[kind, slot],
         )
 
+    def of_counts(self, prefill: int, decode: int, above: float) -> PairRows:
+        """Return the replicas with so many accelerators in each pool whose bound is above `above`. [requests/s]"""
+        x, y = prefill / self.prefills.accelerators, decode / self.decodes.accelerators
+        (p,) = np.nonzero((x == np.floor(x)) & (x >= 1.0) & (x <= MOST_WORKERS) & (x * self.prefill_rate > above))
+        (d,) = np.nonzero((y == np.floor(y)) & (y >= 1.0) & (y <= MOST_WORKERS) & (y * self.decode_rate > above))
+        rows, columns = np.repeat(p, d.size), np.tile(d, p.size)
+        return PairRows(
+            prefill=rows,
+            decode=columns,
+            prefill_workers=x[rows].astype(np.intp),
+            decode_workers=y[columns].astype(np.intp),
+            bound_requests_per_s=np.minimum(x[rows] * self.prefill_rate[rows], y[columns] * self.decode_rate[columns]),
+        )
+
     def pool(self, row: int, workers: int, transfer_s: float) -> PrefillPool:
         """Return the prefill pool of `workers` workers of one set-up."""
         return PrefillPool(
