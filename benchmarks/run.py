@@ -81,7 +81,8 @@ def evaluation(runs: int) -> list[Figure]:
     import tokopt
     from tokopt.perf.queueing import Limits
     from tokopt.search.screening import screen
-    from tokopt.search.space import families, setups
+    from tokopt.search.setups import setups
+    from tokopt.search.space import families
 
     catalog = tokopt.load_catalog()
     workload = catalog.workload("agentic")

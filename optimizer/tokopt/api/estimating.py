@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.caching import Reuse
-from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import Estimate, Interval
 from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.features import ON_BY_DEFAULT
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
-from tokopt.perf.chunks import whole_prompt_tokens
 from tokopt.perf.deployed import decode_worker, replica_profile
 from tokopt.perf.describe import memory_shares, steady_at, time_shares
-from tokopt.perf.layouts import DEGREES
 from tokopt.perf.queueing import LOAD_LIMIT, Profile, at_rate, saturation
 from tokopt.perf.serving import Steady
 from tokopt.perf.speculation import acceptance_unsure
@@ -27,6 +24,7 @@ from tokopt.silicon import SiliconSteps
 from tokopt.units import REQUEST_RATE, parse_quantity
 
 from .cache_settings import CacheSettings, cache_settings, finding, waiting, with_caches
+from .describing import described, step_budget
 from .estimate_words import extrapolates, said_of, unfit
 from .expert_traffic import popularity_spread, said_of_traffic, spreads_experts, with_spread_experts
 from .items import latency_ms
@@ -34,7 +32,7 @@ from .loads import Figures, closed_loop_figures, prefill_fits, slots_per_worker
 from .pools import asked_pools, gib, gpus_of, pool_estimates, pool_power, sum_kw
 from .ranges import THROUGHPUT, TPOT, TTFT, clock_unsure, factors, resolved_traits, widest
 from .requests import disabled_features, resolve_workload
-from .resolved import Resolved, check_layout, estimate_provenance, named, resolve
+from .resolved import Resolved, estimate_provenance, named, resolve
 from .second_opinion import (
     BOTH,
     MODEL,
@@ -198,71 +196,6 @@ def estimate(
     if spreads_experts(deployment):
         own = own.model_copy(update={"assumptions": (*own.assumptions, traffic)})
     return with_second_opinion(own, from_database) if perf == BOTH else own
-
-
-def described(
-    resolved: Resolved,
-    degrees: tuple[int, int, int, int, int, int],
-    asked: tuple[Pool, Pool] | None,
-    drafts: int,
-    chunk_tokens: int,
-    max_running: int | None,
-) -> Deployment:
-    """Return the deployment that options describe; `degrees` are those of `DEGREES`, of one pool.
-
-    Raises:
-        InputError: They do not go together, or not with the model or machine.
-    """
-    if min(degrees) < 1 or chunk_tokens < 1 or (max_running is not None and max_running < 1):
-        raise InputError("degrees, chunk and running cap start at 1")
-    _check_drafts(resolved, drafts)
-    pools: dict[str, Any] = {}
-    if asked is not None:
-        if max(degrees) > 1:
-            options = ", ".join(f"--{name}" for name in DEGREES)
-            raise InputError(f"{options} are of one pool: with --prefill and --decode leave them out")
-        # Where both are on one accelerator, it is the deployment's, whether it was named or not.
-        for name, pool, end in zip(("prefill", "decode"), asked, resolved.ends[::-1] * 2, strict=False):
-            check_layout(end, pool.layout, f"--{name}", role=name)
-            own = end.accelerator.name if resolved.prefill is not None else None
-            pools[name] = pool.model_copy(update={"accelerator": own})
-    else:
-        layout = Layout(**dict(zip(DEGREES, degrees, strict=True)))
-        check_layout(resolved, layout, "layout")
-        pools = {"layout": layout}
-    return Deployment(
-        accelerator=resolved.accelerator.name,
-        framework=resolved.framework.name,
-        llm=resolved.llm.name,
-        precision=resolved.precision.name,
-        kv_precision=resolved.kv_precision,
-        mode=ServingMode.DISAGG if asked is not None else ServingMode.AGG,
-        speculation_depth=drafts,
-        speculator=resolved.speculator.name if resolved.speculator and drafts else None,
-        chunk_tokens=chunk_tokens,
-        max_running_requests=max_running,
-        without=resolved.without,
-        **pools,
-    )
-
-
-def step_budget(resolved: Resolved, workload: Workload, chunk_tokens: int) -> int:
-    """Return the token budget of a prefill step: as asked, or what whole prompts need where nothing cuts them."""
-    if resolved.cuts_prompts:
-        return chunk_tokens
-    most = resolved.llm.max_context_tokens
-    return max(chunk_tokens, whole_prompt_tokens(workload.input_tokens, workload.input_cv, most=most))
-
-
-def _check_drafts(resolved: Resolved, drafts: int) -> None:
-    own = resolved.speculator
-    if own is not None and drafts > own.deepest:
-        raise InputError(f"--depth: nothing is published for {own.name} beyond {own.deepest} draft tokens a step")
-    if own is None and drafts and not resolved.llm.mtp_layers:
-        raise InputError(
-            f"{resolved.llm.name} ships no multi-token prediction: leave --mtp out, or name a --speculator "
-            "(tokopt catalog list speculators)"
-        )
 
 
 def estimate_deployment(

@@ -18,7 +18,7 @@ from tokopt.perf.deployed import decode_layout, decode_worker
 from tokopt.perf.describe import memory_slots, steady_at
 from tokopt.units import MS
 
-from .estimating import described, step_budget
+from .describing import described, step_budget
 from .pools import asked_pools, gpus_of
 from .requests import disabled_features, resolve_workload
 from .resolved import Resolved, estimate_provenance, named, resolve

@@ -18,7 +18,8 @@ from tokopt.perf.replica import prefill_times
 from tokopt.search.caching import largest_tier, lengths_with, most_found, router_of
 from tokopt.search.pools import Pairing, PairRows
 from tokopt.search.screening import saturation_bounds
-from tokopt.search.space import Family, SearchSpace, Setups
+from tokopt.search.setups import Setups
+from tokopt.search.space import Family, SearchSpace
 
 SHARES = 9  # of prompts found at which rates are bounded; between two the upper one counts
 

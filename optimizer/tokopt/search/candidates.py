@@ -27,15 +27,8 @@ from tokopt.search.leads import Aggregated, Disaggregated, Leads
 from tokopt.search.overlapping import said_of_halves
 from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
-from tokopt.search.space import (
-    Family,
-    SearchSpace,
-    as_run,
-    families_in,
-    legal_layouts,
-    most_per_rank,
-    setups,
-)
+from tokopt.search.setups import legal_layouts, most_per_rank, setups
+from tokopt.search.space import Family, SearchSpace, as_run, families_in
 
 # Set-ups of one size that are evaluated at most where prompts repeat: settling caches takes as long as a screening, and
 # bounds that take caches to be as empty as they get may leave hundreds.

@@ -26,17 +26,8 @@ from tokopt.search.screening import (
     in_blocks,
     needless,
 )
-from tokopt.search.space import (
-    Family,
-    SearchSpace,
-    Setups,
-    batches_up_to,
-    deployment_of,
-    families_in,
-    layout_of,
-    most_per_rank,
-    setups,
-)
+from tokopt.search.setups import Setups, batches_up_to, layout_of, most_per_rank, setups
+from tokopt.search.space import Family, SearchSpace, deployment_of, families_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

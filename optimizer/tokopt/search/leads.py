@@ -17,7 +17,8 @@ from tokopt.perf.replica import aggregated_profiles, behind_pool, decode_profile
 from tokopt.search.cache_bounds import CachesApart, CachesTogether
 from tokopt.search.pools import MOST_WORKERS, Pairing, PairRows, in_time
 from tokopt.search.screening import Screened
-from tokopt.search.space import Family, SearchSpace, Setups, deployment_of, layout_of, worker_of
+from tokopt.search.setups import Setups, layout_of, worker_of
+from tokopt.search.space import Family, SearchSpace, deployment_of
 
 NO_ROWS, NO_BOUNDS = np.zeros(0, dtype=np.intp), np.zeros(0)
 WORKER_CODES = MOST_WORKERS + 1  # worker counts in the number of a row

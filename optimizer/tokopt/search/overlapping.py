@@ -61,9 +61,7 @@ def _decoding(deployment: Deployment, *, two_batch: bool) -> Deployment:
     return deployment.model_copy(update={"decode": _pool(deployment.decode, two_batch=two_batch)})
 
 
-def _profile(
-    family: Family, deployment: Deployment, workload: Workload, slots: int, sending: Family | None
-) -> Profile:
+def _profile(family: Family, deployment: Deployment, workload: Workload, slots: int, sending: Family | None) -> Profile:
     return replica_profile(
         family.model,
         family.machine,

@@ -13,7 +13,8 @@ from tokopt.perf.queueing import LOAD_LIMIT, Limits, PrefillPool, pooled_first_t
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import workload_lengths
 from tokopt.search.screening import Screened, first_token_floor, fitting
-from tokopt.search.space import Family, Setups, setups
+from tokopt.search.setups import Setups, setups
+from tokopt.search.space import Family
 
 MOST_WORKERS = 12  # of one pool
 

@@ -15,16 +15,8 @@ from tokopt.perf.memory import serving_memory
 from tokopt.perf.replica import prefill_times, transfer_s
 from tokopt.perf.serving import workload_lengths
 from tokopt.search.screening import fitting
-from tokopt.search.space import (
-    LONG_INPUT_TOKENS,
-    Family,
-    SearchSpace,
-    Setups,
-    deployment_of,
-    families_in,
-    layout_of,
-    setups,
-)
+from tokopt.search.setups import Setups, layout_of, setups
+from tokopt.search.space import LONG_INPUT_TOKENS, Family, SearchSpace, deployment_of, families_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

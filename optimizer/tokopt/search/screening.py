@@ -13,7 +13,8 @@ from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
 from tokopt.perf.replica import KNOT_SHARE
 from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
 from tokopt.perf.step import StepTime
-from tokopt.search.space import BATCH_GRID, Family, Setups, batches_up_to, most_per_rank, setups
+from tokopt.search.setups import BATCH_GRID, Setups, batches_up_to, most_per_rank, setups
+from tokopt.search.space import Family
 
 # The bound is read off a grid by lines that stay below the curve; this much is added for where it bends twice.
 INTERPOLATION_MARGIN = 1.025

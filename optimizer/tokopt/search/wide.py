@@ -17,7 +17,8 @@ from tokopt.perf.expert_balance import redundancies
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.memory import serving_memory
 from tokopt.perf.serving import workload_lengths
-from tokopt.search.space import EXTRA_SLOTS, Family, SearchSpace, families_in, most_per_rank, powers_of_two
+from tokopt.search.setups import EXTRA_SLOTS, most_per_rank, powers_of_two
+from tokopt.search.space import Family, SearchSpace, families_in
 
 BATCHES = 48  # of a curve, from one sequence a rank to what memory holds
 

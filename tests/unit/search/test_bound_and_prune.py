@@ -19,7 +19,8 @@ from tokopt.search import find_candidates
 from tokopt.search.candidates import capped_profile, replicas_per_unit
 from tokopt.search.pools import MOST_WORKERS, pairing, prefills_of
 from tokopt.search.screening import Crossing, batches_for, decode_steps, fitting, grid_state, needless, screen
-from tokopt.search.space import BATCH_GRID, batches_up_to, deployment_of, families, layout_of, setups, worker_of
+from tokopt.search.setups import BATCH_GRID, batches_up_to, layout_of, setups, worker_of
+from tokopt.search.space import deployment_of, families
 
 AGG, DISAGG = (ServingMode.AGG,), (ServingMode.DISAGG,)
 CHAT = Workload(name="chat", input_tokens=1024, output_tokens=512, input_cv=1.0, output_cv=0.8)

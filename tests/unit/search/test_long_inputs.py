@@ -16,7 +16,8 @@ from tokopt.domain.llms import AttentionKind
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.search import find_candidates, longest_input
 from tokopt.search.screening import decode_steps
-from tokopt.search.space import LONG_INPUT_TOKENS, families_in, layout_of, setups
+from tokopt.search.setups import layout_of, setups
+from tokopt.search.space import LONG_INPUT_TOKENS, families_in
 
 CATALOG = load_catalog()
 CONTEXT = (Feature.PREFILL_CONTEXT_PARALLEL, Feature.DECODE_CONTEXT_PARALLEL)

@@ -17,7 +17,8 @@ from tokopt.search import Alone, SearchReport, SearchSpace, Side, Weight, find_c
 from tokopt.search.candidates import Apart, capped_profile
 from tokopt.search.pools import MOST_WORKERS
 from tokopt.search.screening import fitting, screen
-from tokopt.search.space import deployment_of, layout_of, setups
+from tokopt.search.setups import layout_of, setups
+from tokopt.search.space import deployment_of
 
 LONG = Workload(name="long", input_tokens=4000.0, output_tokens=300.0, input_cv=0.6, output_cv=0.8)
 WIDEST = 4

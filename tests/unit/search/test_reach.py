@@ -9,7 +9,8 @@ from tokopt.api.space import search_space
 from tokopt.domain.workloads import Sla, Workload
 from tokopt.perf.memory import serving_memory
 from tokopt.search import longest_input
-from tokopt.search.space import families_in, setups
+from tokopt.search.setups import setups
+from tokopt.search.space import families_in
 
 LONG = Workload(name="long", input_tokens=1000, output_tokens=500)
 

@@ -8,7 +8,8 @@ import pytest
 from tokopt.api.resolved import check_layout
 from tokopt.domain.deployments import Layout
 from tokopt.domain.features import Feature
-from tokopt.search.space import BATCH_GRID, families, legal_layouts, powers_of_two, setups
+from tokopt.search.setups import BATCH_GRID, legal_layouts, powers_of_two, setups
+from tokopt.search.space import families
 
 PAIRS = [
     ("qwen3-8b", "h100_sxm"),

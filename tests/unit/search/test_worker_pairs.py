@@ -11,7 +11,8 @@ from tokopt.domain.workloads import Workload
 from tokopt.perf.queueing import Limits
 from tokopt.search.pools import MOST_WORKERS, pairing, prefills_of, worker_counts
 from tokopt.search.screening import fitting, screen
-from tokopt.search.space import families, setups
+from tokopt.search.setups import setups
+from tokopt.search.space import families
 
 CHAT = Workload(name="chat", input_tokens=1024, output_tokens=512, input_cv=1.0, output_cv=0.8)
 ANY = Limits(tpot_s=0.05, ttft_s=3.0, e2e_s=float("inf"), statistic="p90")
