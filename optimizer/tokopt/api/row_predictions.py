@@ -216,10 +216,9 @@ def _predict_entries(
     for kind, mine in kinds.items():
         some = [entries[place] for place in mine]
         columns = constant_columns(calibration, entry_traits(some))
+        constants = stacked_constants(columns, calibration.longest)
         with np.errstate(all="ignore"):
-            predicted, rows, changed = _predict(
-                kind, some, stacked_constants(columns), measured, database or worker_steps
-            )
+            predicted, rows, changed = _predict(kind, some, constants, measured, database or worker_steps)
         at = np.array(mine)
         answers.wide[at] = changed
         shares = np.nan if predicted.loop is None else np.asarray(predicted.loop.compute_share)
@@ -237,7 +236,7 @@ def _predict_entries(
         if kind == "limited":
             with np.errstate(all="ignore"):
                 _limit(some, at, columns, rows.decode, answers, database or worker_steps)
-        _draw(some, at, stacked_constants(columns), predicted.accelerators, answers)
+        _draw(some, at, constants, predicted.accelerators, answers)
 
 
 def _say_source(

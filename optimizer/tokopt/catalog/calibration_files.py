@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tokopt.domain.calibration import Calibration, Constants, Effect, Entry, Int
 from tokopt.domain.provenance import Origin
 from tokopt.errors import CatalogError
 
-CONSTANT_NAMES = tuple(f.name for f in fields(Constants) if f.name not in ("origins", "sources"))
+CONSTANT_NAMES = tuple(f.name for f in fields(Constants) if f.default is MISSING and f.default_factory is MISSING)
 TRAITS = ("accelerator", "generation", "vendor", "framework", "precision", "llm", "harness", "era", "month", "mode")
 FIGURES = ("output_tok_s_per_gpu", "tpot_ms", "ttft_ms")
 NUMBERS = ("shift", "sd", "rows")  # of an effect, the columns of a table of them

@@ -78,7 +78,14 @@ def constants_of(
         if all(part in traits for part in parts) and effect.level == JOINED.join(traits[part] for part in parts):
             shifts[effect.constant] += effect.shift
     values = {name: shifted(entry.value, entry.link, shifts[name]) for name, entry in calibration.entries.items()}
-    return Constants(**values, origins={}, sources={})
+    numbers = calibration.measured.numbers
+    return Constants(
+        **values,
+        measured_input_tokens=numbers["input_tokens"][1] if "input_tokens" in numbers else math.inf,
+        measured_output_tokens=numbers["output_tokens"][1] if "output_tokens" in numbers else math.inf,
+        origins={},
+        sources={},
+    )
 
 
 def _efficiency(constants: Constants, number_format: NumberFormat) -> float:

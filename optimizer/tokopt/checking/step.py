@@ -198,20 +198,29 @@ def _attention_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) ->
     verifies.
     """
     seconds = 0.0
+    limits = rates.constants
+    longest = limits.measured_input_tokens + limits.measured_output_tokens, limits.measured_input_tokens / 2.0
+    context, ahead = _counted(rates, tokens.context, longest[0]), _counted(rates, tokens.prompt_context, longest[1])
     for group in sums.attention:
-        read = min(tokens.context, group.read_tokens)
-        moved = group.cache_bytes_per_token * read + group.index_bytes_per_token * tokens.context
+        read = _counted(rates, min(tokens.context, group.read_tokens), longest[0])
+        moved = group.cache_bytes_per_token * read + group.index_bytes_per_token * context
         moved += 2.0 * group.state_bytes  # read and written
         # A recurrent state has no tokens to split.
         ways = min(layout.tp, group.cache_shards) if group.state_bytes else cache_split(layout, group.cache_shards)
         memory = moved / rates.cache_bytes_per_s / ways
-        flop = group.decode_flop_per_pair * read + group.index_flop_per_pair * tokens.context
+        flop = group.decode_flop_per_pair * read + group.index_flop_per_pair * context
         compute = tokens.width * flop / rates.attention_flop_per_s / layout.tp
         seconds += tokens.sequences * both_s(memory, compute)
-        seen = min(tokens.prompt_context, group.read_tokens)
-        prompt_flop = group.prefill_flop_per_pair * seen + group.index_flop_per_pair * tokens.prompt_context
+        seen = _counted(rates, min(tokens.prompt_context, group.read_tokens), longest[1])
+        prompt_flop = group.prefill_flop_per_pair * seen + group.index_flop_per_pair * ahead
         seconds += tokens.prompt * prompt_flop / rates.prompt_attention_flop_per_s / layout.tp
     return seconds
+
+
+def _counted(rates: Rates, tokens: float, longest: float) -> float:
+    """Count a context; beyond the longest measured one, tokens are timed as if no step were faster than its parts."""
+    over = max(tokens - longest, 0.0)
+    return tokens - over + over / min(rates.constants.slowdown, 1.0)
 
 
 def _overhead_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, unique
@@ -56,6 +57,8 @@ class Constants:
     unstated_decode_workers: float  # decode workers of a row that does not say how many
     unstated_prefill_share: float  # prefill workers of such a row, over what its decode workers ask for
     oversubscription: float  # share of requests in flight that wait, where concurrency is not a power of two
+    measured_input_tokens: float = math.inf  # the longest prompts and outputs that constants were fitted to
+    measured_output_tokens: float = math.inf
     origins: Mapping[str, Origin] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -154,6 +157,15 @@ class Calibration:
         for effect in self.effects:
             shifts.setdefault(effect.constant, {}).setdefault(effect.trait, {})[effect.level] = effect.shift
         object.__setattr__(self, "shifts", shifts)
+
+    @property
+    def longest(self) -> Mapping[str, float]:
+        """The longest prompts and outputs that were measured, as `Constants` name them; endless for priors. [tokens]"""
+        numbers = self.measured.numbers
+        return {
+            f"measured_{name}": numbers[name][1] if name in numbers else math.inf
+            for name in ("input_tokens", "output_tokens")
+        }
 
     @property
     def fitted(self) -> bool:

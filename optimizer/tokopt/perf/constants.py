@@ -77,6 +77,7 @@ def each_constants(calibration: Calibration, traits: Sequence[Mapping[str, str]]
     return [
         Constants(
             **{name: float(column[row]) for name, column in columns.items()},
+            **calibration.longest,
             origins=origins,
             sources=sources,
         )
@@ -107,9 +108,11 @@ def scaled_columns(calibration: Calibration, traits: Sequence[Mapping[str, str]]
     return columns
 
 
-def stacked_constants(values: Mapping[str, NDArray[np.float64]]) -> Constants:
-    """Return constants of one element a row."""
-    stacked: Any = dict(values)
+def stacked_constants(
+    values: Mapping[str, NDArray[np.float64]], longest: Mapping[str, float] | None = None
+) -> Constants:
+    """Return constants of one element a row; `longest` as a calibration has it, None where it is being fitted."""
+    stacked: Any = {**values, **(longest or {})}
     return Constants(**stacked)
 
 

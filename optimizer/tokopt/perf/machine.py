@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +89,8 @@ class Machine:
     compute_bound_power_share: Floats
     host_power_share: Floats
     chunked_pipeline: Floats = 0.0
+    measured_input_tokens: float = math.inf  # the longest prompts and outputs that constants were fitted to
+    measured_output_tokens: float = math.inf
     popularity_spread: float = 0.0  # of experts in the traffic: see `perf.expert_balance`; 0 = all alike
     two_batch_tokens: Floats = 2.0
     # What the accelerator waits for where a feature that hides the host is off (`perf.host`); 0 = hidden.
@@ -199,6 +202,8 @@ def sustained(peak: Peaks, constants: Constants) -> Machine:
         host_power_share=constants.host_power_share,
         chunked_pipeline=peak.chunked_pipeline,
         two_batch_tokens=peak.two_batch_tokens,
+        measured_input_tokens=constants.measured_input_tokens,
+        measured_output_tokens=constants.measured_output_tokens,
     )
 
 

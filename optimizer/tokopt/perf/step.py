@@ -6,6 +6,7 @@ same weights. All arguments are per micro-batch and per attention-data-parallel 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -368,16 +369,31 @@ def _experts(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: F
     return seconds
 
 
+def timed_tokens(machine: Machine, tokens: Floats, longest: float) -> Floats:
+    """Return a context as attention's time counts it: tokens beyond the longest measured one gain by no `slowdown`.
+
+    A `slowdown` below one was fitted to whole steps of short contexts, where attention is a small part. What it gave
+    attention on top of its own fitted efficiency must not grow with the context: beyond, each token counts for 1/s.
+    """
+    if math.isinf(longest) or not np.any(np.asarray(tokens) > longest):
+        return tokens
+    gained = np.maximum(1.0 / np.asarray(machine.slowdown) - 1.0, 0.0)
+    timed: Floats = tokens + gained * np.maximum(np.asarray(tokens) - longest, 0.0)
+    return timed
+
+
 def _decode_attention(
     model: LlmArithmetic, machine: Machine, layouts: Layouts, width: Floats, context: Floats
 ) -> Rooflined:
     """Cache reads, once a sequence and step; see `Layouts.cache_shards` for how many ways the cache splits."""
     each: list[tuple[Floats, Floats]] = []  # traffic and arithmetic of a sequence, by kind of attention [s]
+    longest = machine.measured_input_tokens + machine.measured_output_tokens
+    seen = timed_tokens(machine, context, longest)
     for part in model.attention:
-        read = np.minimum(context, part.read_limit_tokens)
+        read = timed_tokens(machine, np.minimum(context, part.read_limit_tokens), longest)
         shards = layouts.cache_shards(part.kv_shards, part.state_bytes)
-        bytes_read = part.kv_bytes_per_token * read + part.index_bytes_per_token * context + 2.0 * part.state_bytes
-        flop = part.decode_flop_per_pair * read + part.index_flop_per_pair * context
+        bytes_read = part.kv_bytes_per_token * read + part.index_bytes_per_token * seen + 2.0 * part.state_bytes
+        flop = part.decode_flop_per_pair * read + part.index_flop_per_pair * seen
         each.append(
             (bytes_read / machine.kv_bytes_per_s / shards, width * flop / machine.attention_flop_per_s / layouts.tp)
         )
@@ -397,9 +413,11 @@ def _decode_attention(
 def _prefill_attention_s(model: LlmArithmetic, machine: Machine, layouts: Layouts, context: Floats) -> Floats:
     """Score and value products of a prompt token against the mean context it sees: compute-bound. [s]"""
     flop: Floats = 0.0
+    longest = 0.5 * machine.measured_input_tokens  # the causal mean of the longest prompt
+    seen = timed_tokens(machine, context, longest)
     for part in model.attention:
-        read = np.minimum(context, part.read_limit_tokens)
-        flop = flop + part.prefill_flop_per_pair * read + part.index_flop_per_pair * context
+        read = timed_tokens(machine, np.minimum(context, part.read_limit_tokens), longest)
+        flop = flop + part.prefill_flop_per_pair * read + part.index_flop_per_pair * seen
     return flop / machine.prefill_attention_flop_per_s / layouts.tp
 
 

@@ -60,7 +60,7 @@ KINDS = [Kind(*pair) for pair in PAIRS]
 
 def stacked(index: np.ndarray) -> tuple[LlmArithmetic, Machine, Constants]:
     columns = constant_columns(CATALOG.calibration, [KINDS[i].traits for i in index])
-    constants = stacked_constants(columns)
+    constants = stacked_constants(columns, CATALOG.calibration.longest)
     rates = sustained(stack_peaks([kind.peaks for kind in KINDS], index), constants)
     return stack_models([kind.model for kind in KINDS], index), rates, constants
 
