@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from tokopt.domain.auditing import ExchangeAnswer, ExchangePoint, ExchangeReach
+from tokopt.domain.auditing import ExchangeAnswer, ExchangeReach
 from tokopt.perf.arithmetic import llm_arithmetic
 from tokopt.search import SearchSpace, best_wide_layout, expert_group, spreads
-from tokopt.units import GB, MS
+from tokopt.units import GB
 
 from .auditing_bench import Bench, is_published
+from .exchanges import binding_batches, exchange_points, in_words
 
 WIDE_BITS = 16.0  # of a cache, which weights do not depend on
 
@@ -59,29 +58,7 @@ def _reach(bench: Bench, space: SearchSpace, group: int) -> ExchangeReach | str:
     wide = best_wide_layout(bench.accelerator, space, group)
     if wide is None:
         return f"no layout over {group} accelerators fits"
-    found = wide.exchange
-    rows = zip(
-        wide.requests_per_accelerator,
-        np.asarray(found.exchange_s),
-        np.asarray(found.hidden_s),
-        np.asarray(found.step_s),
-        np.asarray(found.share),
-        np.asarray(found.headroom),
-        found.binds,
-        strict=True,
-    )
-    points = tuple(
-        ExchangePoint(
-            requests_per_gpu=float(batch),
-            exchange_ms=float(seconds) / MS,
-            hidden_ms=float(hidden) / MS,
-            step_ms=float(step) / MS,
-            share=float(share),
-            headroom=float(room),
-            binds=bool(binds),
-        )
-        for batch, seconds, hidden, step, share, room, binds in rows
-    )
+    points = exchange_points(wide.requests_per_accelerator, wide.exchange)
     top = max(points, key=lambda point: point.share)
     inside = [p for p, tpot in zip(points, wide.tpot_s, strict=True) if tpot <= space.limits.tpot_s]
     start, end = binding_batches(points)
@@ -104,41 +81,6 @@ def _reach(bench: Bench, space: SearchSpace, group: int) -> ExchangeReach | str:
         binds_up_to=end,
         answer=in_words(points),
     )
-
-
-def binding_batches(points: tuple[ExchangePoint, ...]) -> tuple[float | None, float | None]:
-    """Return the requests a GPU from which on all-to-alls bind, and up to which; None = not at all, or to the end."""
-    binding = [point for point in points if point.binds]
-    if not binding:
-        return None, None
-    return binding[0].requests_per_gpu, None if points[-1].binds else binding[-1].requests_per_gpu
-
-
-def in_words(points: tuple[ExchangePoint, ...]) -> str:
-    """Return the answer in words: whether the links carry the all-to-alls, or from what batch on they bind."""
-    start, end = binding_batches(points)
-    top = max(points, key=lambda point: point.share)
-    most = f"at most {top.share * 100:.2g} % of a decode step, at {_requests(top.requests_per_gpu)}"
-    hiding = [point for point in points if point.hidden_ms > 0.0]
-    if hiding:
-        best = max(hiding, key=lambda point: point.hidden_ms / point.step_ms)
-        most += (
-            f"; two-batch overlap hides {best.hidden_ms / best.step_ms * 100:.2g} % of a step at "
-            f"{_requests(best.requests_per_gpu)}"
-        )
-    if start is None:
-        return f"carries it: {most}"
-    if start == points[0].requests_per_gpu and end is None:
-        return f"binds at every batch: {most}"
-    if end is None:
-        return f"binds from {_requests(start)} on: {most}"
-    if start == points[0].requests_per_gpu:
-        return f"binds up to {_requests(end)}, by its latency, and carries more: {most}"
-    return f"binds from {start:,.3g} to {_requests(end)}: {most}"
-
-
-def _requests(count: float) -> str:
-    return f"{count:,.3g} request{'' if count == 1 else 's'} a GPU"
 
 
 def too_large(bench: Bench) -> str:

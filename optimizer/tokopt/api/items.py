@@ -24,6 +24,7 @@ from tokopt.search.space import Family
 from tokopt.units import GIB, KW, MS
 
 from .bought import Bought
+from .exchanges import all_to_all
 from .expert_traffic import layouts_by_role
 from .found import Found
 from .power import counted_w, fleet_draw, with_peaks
@@ -219,6 +220,7 @@ def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | N
         e2e_ms=latency_ms(loaded.e2e_s),
         memory_gib=memory_gib(family, deployment, workload, cap),
         bottleneck=max(shares, key=lambda name: shares[name]),
+        all_to_all=all_to_all(family, deployment, workload),
         price_source=offer.source,
         price_as_of=offer.as_of,
         price_flags=offer.flags,

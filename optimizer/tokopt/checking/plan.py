@@ -27,7 +27,7 @@ from tokopt.checking.purchase import (
     units_paid,
     whole_units,
 )
-from tokopt.checking.service import capacity_within_limits, served_within_limits
+from tokopt.checking.service import capacity_within_limits, exchange_stated, served_within_limits
 from tokopt.checking.setups import (
     cap_legal,
     fields_agree,
@@ -58,7 +58,7 @@ Rule = Callable[[Case], list[str]]
 DEPLOYMENT_RULES: tuple[tuple[Rule, ...], ...] = (
     (names_known, mode_complete),
     (fields_agree, supported, switches_agree, prompts_fit_a_step, layout_legal, cap_legal),
-    (fits_in_memory, memory_stated, caches_settled, served_within_limits, capacity_within_limits),
+    (fits_in_memory, memory_stated, caches_settled, served_within_limits, capacity_within_limits, exchange_stated),
 )
 PURCHASE_RULES: tuple[Rule, ...] = (
     parts_agree,

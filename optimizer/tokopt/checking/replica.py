@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tokopt.checking.arithmetic import LlmSums, group_cache_bytes
 from tokopt.checking.context import alone_share, cache_split
 from tokopt.checking.rates import Rates
-from tokopt.checking.step import Tokens, link, step_s
+from tokopt.checking.step import Tokens, exchanged_s, link, step_s
 from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.deployments import Layout
 
@@ -63,7 +63,16 @@ class Worker:
 
     def time_s(self, size: Lengths, *, sequences: float, prompt: float) -> float:
         """Time of a step of one micro-batch with that many decoding sequences and prompt tokens a rank. [s]"""
-        tokens = Tokens(
+        return step_s(self.sums, self.rates, self.layout, self._tokens(size, sequences, prompt))
+
+    def exchanged_share(self, size: Lengths, *, sequences: float) -> float:
+        """Share of a decode step, run as one batch, that its all-to-alls take."""
+        tokens = self._tokens(size, sequences, 0.0)
+        whole = self.layout.model_copy(update={"two_batch_overlap": False})
+        return exchanged_s(self.sums, self.rates, whole, tokens) / step_s(self.sums, self.rates, whole, tokens)
+
+    def _tokens(self, size: Lengths, sequences: float, prompt: float) -> Tokens:
+        return Tokens(
             sequences=sequences,
             width=1.0 + self.depth,
             context=size.context,
@@ -71,7 +80,6 @@ class Worker:
             prompt_context=size.prompt_context,
             drafts=float(self.depth),
         )
-        return step_s(self.sums, self.rates, self.layout, tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tokopt.checking.case import TOLERANCE, Case, number, same, within
-from tokopt.checking.evaluation import profile_for
+from tokopt.checking.evaluation import profile_for, replica_of
 from tokopt.checking.latency import Latencies, latencies
 from tokopt.domain.plans import FleetItem
 from tokopt.domain.workloads import Sla
@@ -39,6 +39,21 @@ def capacity_within_limits(case: Case) -> list[str]:
     if found is None:
         return [*faults, case.fault(f"capacity_requests_per_s is {number(most)}, which its queues never settle at")]
     return [*faults, *_limits_met(case, found, f"at capacity_requests_per_s, {number(most)}")]
+
+
+def exchange_stated(case: Case) -> list[str]:
+    """Check what all-to-alls are said to take of a step at the running cap; what halves hide, only to be possible."""
+    stated, deployment = case.item.all_to_all, case.item.deployment
+    replica = replica_of(deployment, case.workload, case.llm, case.inputs)
+    decoder = replica.decoder
+    each = (deployment.max_running_requests or 0) / replica.decoders / decoder.groups
+    share = decoder.exchanged_share(replica.size, sequences=max(each, 1.0))
+    if stated is None:
+        return [case.fault("all_to_all is not stated, but experts are spread over ranks")] if share > 0.0 else []
+    if stated.hidden_share > 0.0:
+        possible = 0.0 <= stated.share <= 1.0 and decoder.layout.two_batch_overlap
+        return [] if possible else [case.fault(f"all_to_all share {number(stated.share)} with halves is not possible")]
+    return list(case.differs("all_to_all share", stated.share, share, "recomputed"))
 
 
 def highest_rate(item: FleetItem) -> float:

@@ -49,6 +49,16 @@ def step_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float
     return seconds + rates.idle_step_s + tokens.sequences * layout.dp * layout.pp * rates.idle_sequence_s
 
 
+def exchanged_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
+    """Time of the all-to-alls of a step of one batch: there and back, in every layer of experts. [s]"""
+    if layout.dp == 1 or layout.ep == 1:
+        return 0.0
+    constants = rates.constants
+    slower = constants.slowdown * (1.0 + constants.pipeline_bubble * (layout.pp - 1))
+    layers = sums.expert_layers * _layer_passes(sums, tokens)
+    return layers * all_to_all_s(sums, rates, layout, tokens.total / layout.tp) * slower
+
+
 def _halves_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:
     """Time of a step as two halves: one computes while the other's tokens are on their way to experts and back. [s]
 

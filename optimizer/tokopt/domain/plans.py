@@ -162,6 +162,17 @@ class ItemPart(Record):
     price_flags: tuple[str, ...] = ()
 
 
+class AllToAll(Record):
+    """What carrying tokens to their experts and back takes of a decode step, in a replica with its running cap."""
+
+    share: float  # of a step at the cap that waits for it
+    hidden_share: float  # of that step, while the other half of the batch computes
+    headroom: float  # at the cap, time that accelerators compute over all that the links take
+    binds_from: float | None  # requests a GPU from which on it is the largest part of a step; None = at none
+    binds_up_to: float | None  # it stops being it there, as latency binds small batches; None = it does not
+    answer: str
+
+
 class FleetItem(Record):
     """Replicas of one set-up on one offer, or on two where the pools are on different accelerators (`parts`).
 
@@ -217,6 +228,7 @@ class FleetItem(Record):
     e2e_ms: LatencyMs
     memory_gib: MemoryGib
     bottleneck: str
+    all_to_all: AllToAll | None = None  # None = no tokens travel between decoding ranks
     price_source: str
     price_as_of: str
     price_flags: tuple[str, ...] = ()  # doubts about the price

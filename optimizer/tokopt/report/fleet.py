@@ -125,6 +125,7 @@ def _set_up(items: Sequence[FleetItem]) -> RenderableType:
             f"free {fit.free:,.1f}",
         ),
         ("slowest part", item.bottleneck),
+        *([("all-to-alls", f"the interconnect {item.all_to_all.answer}")] if item.all_to_all else []),
         ("price" if len(prices) == 1 else "prices", "\n".join(prices)),
     ]
     return pairs(rows)

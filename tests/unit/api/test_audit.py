@@ -9,8 +9,8 @@ import pytest
 import tokopt
 from tokopt.api.auditing import published_costs
 from tokopt.api.auditing_bench import Asked, Bench
-from tokopt.api.auditing_exchange import binding_batches, in_words
 from tokopt.api.auditing_features import _gains, platforms_with, unsuited
+from tokopt.api.exchanges import binding_batches, in_words
 from tokopt.catalog import Catalog
 from tokopt.domain.auditing import Audit, ExchangePoint, FeatureAnswer, PlatformAudit
 from tokopt.domain.features import SWITCHABLE, Feature
