@@ -80,7 +80,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_both_solvers_reach_the_same_objective(case: str) -> None:
-    for seed in range(1 if case == "node" else 2):
+    for seed in range(1 if case in ("node", "caps") else 2):
         small = instance(seed, periods=2 if case in ("plain", "caps") else 1, classes=3, requests_per_s=40.0)
         # A time limit leaves a bound and a fleet, which have to agree as well; failures need all their rounds.
         problem = replace(small, gap_target=1e-3, time_limit_s=300.0 if case == "node" else 10.0, **CASES[case])  # type: ignore[arg-type]
