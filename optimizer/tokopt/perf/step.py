@@ -345,11 +345,12 @@ def timed_tokens(machine: Machine, tokens: Floats, longest: float) -> Floats:
     """Return a context as attention's time counts it: tokens beyond the longest measured one gain by no `slowdown`.
 
     A `slowdown` below one was fitted to whole steps of short contexts, where attention is a small part. What it gave
-    attention on top of its own fitted efficiency must not grow with the context: beyond, each token counts for 1/s.
+    attention on top of its own fitted efficiency must not grow with the context: beyond, each token counts for 1/s. A
+    margin that was asked for stays.
     """
     if math.isinf(longest) or not np.any(np.asarray(tokens) > longest):
         return tokens
-    gained = np.maximum(1.0 / np.asarray(machine.slowdown) - 1.0, 0.0)
+    gained = np.maximum(machine.margin / np.asarray(machine.slowdown) - 1.0, 0.0)
     timed: Floats = tokens + gained * np.maximum(np.asarray(tokens) - longest, 0.0)
     return timed
 
