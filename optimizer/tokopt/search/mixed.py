@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from tokopt.domain.deployments import Deployment
 from tokopt.perf.queueing import LOAD_LIMIT, Profile, capacity, capped
-from tokopt.search.candidates import Apart, Candidate, fullest, with_halves_said
+from tokopt.search.candidates import FORESEEN, Apart, Candidate, fullest, with_halves_said
 from tokopt.search.leads import Disaggregated
 from tokopt.search.pools import MOST_WORKERS, pairing
 from tokopt.search.space import Family, SearchSpace, as_run
-
-FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
