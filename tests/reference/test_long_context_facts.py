@@ -13,8 +13,10 @@ import pytest
 
 from tokopt.api.resolved import Resolved, resolve
 from tokopt.catalog import Catalog
+from tokopt.perf.constants import constants_for
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
+from tokopt.perf.machine import machine as machine_of
 from tokopt.perf.memory import sequence_bytes
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import lengths
@@ -71,6 +73,12 @@ def test_contexts_beyond_the_measured_gain_nothing_by_a_slowdown_below_one(catal
     # One above one is kept: it says that steps take longer than their parts.
     slow, slow_endless = (replace(rates, slowdown=1.2) for rates in (machine, endless))
     assert attention_s(slow, 500_000.0, 250_000.0) == attention_s(slow_endless, 500_000.0, 250_000.0)
+    # A margin that a plan asks for (`--robust`) is on all of it.
+    kind = found.accelerator, found.framework, found.precision
+    careful = machine_of(*kind, constants_for(catalog.calibration.slower(0.2), *kind, found.llm.name))
+    for context, ahead in ((1000.0, 1000.0), (500_000.0, 250_000.0)):
+        expected = attention_s(machine, context, ahead) / 0.8
+        assert attention_s(careful, context, ahead) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("cp", [2, 4, 8, 16])

@@ -17,30 +17,18 @@ from tokopt.perf.machine import compute_format
 from tokopt.search import OperatingPoint
 
 from .auditing_bench import FILLED, PER_GPU, PER_USER, Bench, Found, cost_gain, frameworks_on, is_published, speed_gain
-from .explaining_features import item_uses
+from .explaining_features import FEATURE_TITLES, item_uses
 from .long_inputs import AUDITED
 from .planning import solve_request
 
-TITLES = {
+TITLES: Mapping[str, str] = {
+    **{feature.value: title for feature, title in FEATURE_TITLES.items()},
     "mtp": "speculative decoding (MTP)",
     "eagle3": "speculative decoding (EAGLE-3)",
     "draft_model": "speculative decoding (draft model)",
     "ngram": "speculative decoding (n-grams)",
     "disagg": "disaggregated prefill and decode",
-    "expert_parallel": "expert parallelism",
-    "attention_dp": "attention data parallelism",
-    "pipeline_parallel": "pipeline parallelism",
     "chunked_pipeline": "chunks of a prompt on several pipeline stages",
-    "prefill_context_parallel": "prefill context parallelism",
-    "decode_context_parallel": "decode context parallelism",
-    "two_batch_overlap": "two-batch overlap",
-    "expert_redundancy": "redundant experts",
-    "prefix_caching": "prefix caching",
-    "chunked_prefill": "chunked prefill",
-    "cuda_graphs": "captured graphs",
-    "overlap_scheduling": "overlap scheduling",
-    "kv_routing": "KV-aware routing",
-    "kv_offload": "KV offload",
     "fp8": "FP8 arithmetic",
     "fp4": "FP4 arithmetic",
 }

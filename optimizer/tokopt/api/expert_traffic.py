@@ -75,12 +75,12 @@ def with_spread_experts(resolved: Resolved, deployment: Deployment, *, redundant
     """
     if not redundant and not two_batch:
         return deployment
-    support = resolved.framework.support[resolved.accelerator.hardware]
+    supports = [end.framework.support[end.accelerator.hardware] for end in resolved.ends]
     for wanted, feature, option in (
         (redundant, Feature.EXPERT_REDUNDANCY, "--redundant-experts"),
         (two_batch, Feature.TWO_BATCH_OVERLAP, "--two-batch-overlap"),
     ):
-        if wanted and feature not in support.features:
+        if wanted and any(feature not in support.features for support in supports):
             raise InputError(f"{option}: {resolved.framework.name} is not documented to do that there")
     found: list[Layout] = []
 

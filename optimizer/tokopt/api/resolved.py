@@ -44,14 +44,14 @@ class Resolved:
     speculator: Speculator | None  # None: the modules that the checkpoint ships
     chances: tuple[float, ...]
     without: tuple[Feature, ...] = ()  # what the framework has on by default there, and is switched off
+    prefill: Resolved | None = None  # the same on the accelerator of a prefill pool that is on another one
 
     @property
     def cuts_prompts(self) -> bool:
-        """Whether prompts are prefilled in chunks."""
-        support = self.framework.support[self.accelerator.hardware]
-        return Feature.CHUNKED_PREFILL in support.features and Feature.CHUNKED_PREFILL not in self.without
-
-    prefill: Resolved | None = None  # the same on the accelerator of a prefill pool that is on another one
+        """Whether prompts are prefilled in chunks, where they are prefilled."""
+        end = self.prefill or self
+        support = end.framework.support[end.accelerator.hardware]
+        return Feature.CHUNKED_PREFILL in support.features and Feature.CHUNKED_PREFILL not in end.without
 
     @property
     def ends(self) -> tuple[Resolved, ...]:

@@ -235,7 +235,7 @@ def _predict_entries(
             _say_source(database, some, rows, predicted, at, answers)
         if kind == "limited":
             with np.errstate(all="ignore"):
-                _limit(some, at, columns, rows.decode, answers, database or worker_steps)
+                _limit(some, at, columns, rows.decode, answers, database or worker_steps, calibration.longest)
         _draw(some, at, constants, predicted.accelerators, answers)
 
 
@@ -302,6 +302,7 @@ def _limit(
     layouts: Layouts,
     answers: _Answers,
     source: StepSource,
+    longest: Mapping[str, float],
 ) -> None:
     """Replace the figures at saturation by those at the highest rate of arrivals that keeps the benchmark's limits.
 
@@ -315,6 +316,7 @@ def _limit(
         layouts: Layouts that hold the weights, one element an entry.
         answers: Where the figures go.
         source: What says how long a step takes.
+        longest: Prompts and outputs that constants were fitted to, as `Calibration.longest` has them.
     """
     values = answers.values
     for number, (entry, place) in enumerate(zip(entries, at, strict=True)):
@@ -322,7 +324,7 @@ def _limit(
         benchmark = entry.benchmark
         if not math.isfinite(slots * values["output_tok_s_per_gpu"][place]) or benchmark is None:
             continue
-        own: Any = {name: float(column[number]) for name, column in columns.items()}
+        own: Any = {**{name: float(column[number]) for name, column in columns.items()}, **longest}
         resolved = entry.resolved
         layout = _layout_of(layouts, number)
         rates = resolved.machine_with(Constants(**own))

@@ -83,6 +83,7 @@ def constants_of(
         **values,
         measured_input_tokens=numbers["input_tokens"][1] if "input_tokens" in numbers else math.inf,
         measured_output_tokens=numbers["output_tokens"][1] if "output_tokens" in numbers else math.inf,
+        margin=calibration.margin,
         origins={},
         sources={},
     )

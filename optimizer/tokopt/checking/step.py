@@ -230,7 +230,7 @@ def _attention_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) ->
 def _counted(rates: Rates, tokens: float, longest: float) -> float:
     """Count a context; beyond the longest measured one, tokens are timed as if no step were faster than its parts."""
     over = max(tokens - longest, 0.0)
-    return tokens - over + over / min(rates.constants.slowdown, 1.0)
+    return tokens - over + over / min(rates.constants.slowdown / rates.constants.margin, 1.0)
 
 
 def _overhead_s(sums: LlmSums, rates: Rates, layout: Layout, tokens: Tokens) -> float:

@@ -15,7 +15,7 @@ WHOLE = 0.99  # share of prompts that a step has room for where they are not cut
 def switches_agree(case: Case) -> list[str]:
     """Check that what is off is what the request disables and the framework has there, and is not said to be on."""
     deployment, request = case.item.deployment, case.request
-    has = _there(case)
+    has = _there(case, deployment.accelerator)
     off = [feature.value for feature in deployment.without]
     faults = []
     for name in off:
@@ -36,7 +36,8 @@ def switches_agree(case: Case) -> list[str]:
 def prompts_fit_a_step(case: Case) -> list[str]:
     """Check that a step has room for the 99th percentile of prompts where they are not cut into chunks."""
     deployment, shape = case.item.deployment, case.asked.workload
-    if Feature.CHUNKED_PREFILL.value in _there(case) and Feature.CHUNKED_PREFILL not in deployment.without:
+    there = _there(case, deployment.prefill_accelerator)
+    if Feature.CHUNKED_PREFILL.value in there and Feature.CHUNKED_PREFILL not in deployment.without:
         return []
     longest = max(lognormal_factor(shape.input_cv, WHOLE), 1.0) * shape.input_tokens
     longest = min(longest, case.llm.max_context_tokens)
@@ -46,8 +47,8 @@ def prompts_fit_a_step(case: Case) -> list[str]:
     return [case.fault(f"chunk_tokens is {deployment.chunk_tokens:,}, but {said}")]
 
 
-def _there(case: Case) -> frozenset[str]:
-    """Return the features that the framework has on the accelerator."""
+def _there(case: Case, accelerator: str) -> frozenset[str]:
+    """Return the features that the framework has on an accelerator."""
     framework = case.inputs.frameworks[case.item.deployment.framework]
-    support = framework.support.get(case.inputs.accelerators[case.item.deployment.accelerator].hardware)
+    support = framework.support.get(case.inputs.accelerators[accelerator].hardware)
     return frozenset(support.features if support is not None else ())

@@ -59,6 +59,7 @@ class Constants:
     oversubscription: float  # share of requests in flight that wait, where concurrency is not a power of two
     measured_input_tokens: float = math.inf  # the longest prompts and outputs that constants were fitted to
     measured_output_tokens: float = math.inf
+    margin: float = 1.0  # of `slowdown`, what was not fitted but asked for: see `Calibration.slower`
     origins: Mapping[str, Origin] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -130,7 +131,7 @@ class MeasuredRange:
     """What the measurements cover that a calibration was fitted to."""
 
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # trait -> levels
-    numbers: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # isl, osl, batch -> least and most
+    numbers: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # input_tokens, … -> least, most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +149,7 @@ class Calibration:
     measured: MeasuredRange
     errors: tuple[Mapping[str, str | float], ...]  # of cross-validation, one row a set of measurements
     acceptance: Mapping[str, tuple[float, ...]]  # model or "default" -> chance that draft token i is accepted
+    margin: float = 1.0  # by how much `slowdown` is above what was fitted
     acceptance_sources: Mapping[str, str]
     # constant -> trait -> level -> shift: the effects again, as they are looked up
     shifts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(init=False, repr=False, compare=False)
@@ -176,5 +178,6 @@ class Calibration:
         """Return the calibration under which every step takes so long that throughput falls by a share of it."""
         if not share:
             return self
-        entry = self.entries["slowdown"]
-        return replace(self, entries={**self.entries, "slowdown": replace(entry, value=entry.value / (1.0 - share))})
+        entry, margin = self.entries["slowdown"], 1.0 / (1.0 - share)
+        slower = replace(entry, value=entry.value * margin)
+        return replace(self, entries={**self.entries, "slowdown": slower}, margin=self.margin * margin)

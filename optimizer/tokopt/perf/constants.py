@@ -78,6 +78,7 @@ def each_constants(calibration: Calibration, traits: Sequence[Mapping[str, str]]
         Constants(
             **{name: float(column[row]) for name, column in columns.items()},
             **calibration.longest,
+            margin=calibration.margin,
             origins=origins,
             sources=sources,
         )

@@ -31,7 +31,7 @@ from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker
 from tokopt.perf.machine import Machine
 from tokopt.perf.power import BoardWatts, throttled_w
 from tokopt.perf.queueing import Profile, stationary
-from tokopt.perf.replica import Worker, knots
+from tokopt.perf.replica import Worker, knots, prompts_a_batch
 from tokopt.perf.serving import steady_state, workload_lengths
 from tokopt.perf.step import step_time
 
@@ -252,7 +252,8 @@ def _prefillers(
 def prefill_compute_share(model: LlmArithmetic, machine: Machine, worker: Worker, workload: Workload) -> float:
     """Return the share of a prefill worker's full step that arithmetic bounds. [1]"""
     size = workload_lengths(workload)
-    tokens = min(size.new * max(1.0, math.floor(worker.chunk_tokens / size.new)), float(worker.chunk_tokens))
+    chunk = float(worker.chunk_tokens)
+    tokens = np.minimum(size.new * prompts_a_batch(size, chunk), chunk)
     step = step_time(
         model,
         machine,

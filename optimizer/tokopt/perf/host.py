@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tokopt.domain.features import HIDING_THE_HOST, Feature
 from tokopt.domain.host_times import HostTime, HostTimes, HostWork
+from tokopt.perf.arrays import Floats
 from tokopt.perf.machine import Machine
+
+if TYPE_CHECKING:
+    from tokopt.perf.arithmetic import LlmArithmetic
+    from tokopt.perf.layouts import Layouts
+    from tokopt.perf.step import Steps, StepTime
 
 VALUE, LOW, HIGH = "value_s", "low_s", "high_s"
 
@@ -50,6 +59,35 @@ def exposed(machine: Machine, without: Collection[str], host: HostTimes) -> Mach
     if Feature.OVERLAP_SCHEDULING in without:
         machine = replace(machine, exposed_step_s=host.step_s, exposed_sequence_s=host.sequence_s)
     return machine
+
+
+def waiting_for_host(
+    model: LlmArithmetic, machine: Machine, layouts: Layouts, depth: Floats, steps: Steps, batches: float
+) -> Steps:
+    """Return steps with what the accelerators wait for their host, which launches `batches` times a step.
+
+    What `exposed` says: seconds of the host, to which nothing applies that was fitted to accelerators. The
+    steps themselves where nothing exposes it.
+    """
+    if not machine.eager_layer_s and not machine.exposed_step_s:
+        return steps
+    layers = model.layers + depth * model.draft_modules
+    if model.drafter is not None:
+        layers = layers + depth * model.drafter.layers
+    experts = model.moe_layers * (1.0 + depth * model.draft_modules / model.layers)
+    launches = batches * (layers * machine.eager_layer_s + experts * machine.eager_expert_layer_s)
+    queues = layouts.queues
+
+    def waiting(*, sequences: Floats, prefill_tokens: Floats) -> StepTime:
+        step = steps(sequences=sequences, prefill_tokens=prefill_tokens)
+        busy = step.total
+        waited = machine.exposed_step_s + sequences * queues * machine.exposed_sequence_s
+        # Prefill steps are launched kernel by kernel in any case.
+        if not (isinstance(sequences, float) and sequences == 0.0):
+            waited = waited + np.maximum(launches - busy, 0.0)
+        return replace(step, overhead=step.overhead + waited, compute_share=step.compute_share * busy / (busy + waited))
+
+    return waiting
 
 
 def exposes(without: Collection[str]) -> bool:

@@ -91,6 +91,7 @@ class Machine:
     chunked_pipeline: Floats = 0.0
     measured_input_tokens: float = math.inf  # the longest prompts and outputs that constants were fitted to
     measured_output_tokens: float = math.inf
+    margin: float = 1.0  # of `slowdown`, what was not fitted but asked for
     popularity_spread: float = 0.0  # of experts in the traffic: see `perf.expert_balance`; 0 = all alike
     two_batch_tokens: Floats = 2.0
     # What the accelerator waits for where a feature that hides the host is off (`perf.host`); 0 = hidden.
@@ -204,6 +205,7 @@ def sustained(peak: Peaks, constants: Constants) -> Machine:
         two_batch_tokens=peak.two_batch_tokens,
         measured_input_tokens=constants.measured_input_tokens,
         measured_output_tokens=constants.measured_output_tokens,
+        margin=constants.margin,
     )
 
 

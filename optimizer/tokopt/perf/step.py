@@ -19,6 +19,7 @@ from tokopt.perf.arrays import Floats
 from tokopt.perf.collectives import all_reduce_s, all_to_all_s, point_to_point_s
 from tokopt.perf.context import context_exchanges
 from tokopt.perf.expert_balance import traffic_imbalance
+from tokopt.perf.host import waiting_for_host
 from tokopt.perf.layouts import Layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.two_batch import better_of_both, two_batch_steps
@@ -197,7 +198,7 @@ def worker_steps(
             compute_share=np.minimum(bound / total, 1.0),
         )
 
-    waiting = partial(_waiting_for_host, model, machine, layouts, draft_depth)
+    waiting = partial(waiting_for_host, model, machine, layouts, draft_depth)
     halved = np.asarray(layouts.two_batch_overlap) * layouts.has_all_to_all
     if not np.any(halved):
         return waiting(step, 1.0)
@@ -304,35 +305,6 @@ def _overhead(model: LlmArithmetic, machine: Machine, layouts: Layouts, drafts: 
     return lambda sequences: fixed + sequences * queues * machine.sequence_overhead_s
 
 
-def _waiting_for_host(
-    model: LlmArithmetic, machine: Machine, layouts: Layouts, depth: Floats, steps: Steps, batches: float
-) -> Steps:
-    """Return steps with what the accelerators wait for their host, which launches `batches` times a step.
-
-    What `perf.host.exposed` says: seconds of the host, to which nothing applies that was fitted to accelerators. The
-    steps themselves where nothing exposes it.
-    """
-    if not machine.eager_layer_s and not machine.exposed_step_s:
-        return steps
-    layers = model.layers + depth * model.draft_modules
-    if model.drafter is not None:
-        layers = layers + depth * model.drafter.layers
-    experts = model.moe_layers * (1.0 + depth * model.draft_modules / model.layers)
-    launches = batches * (layers * machine.eager_layer_s + experts * machine.eager_expert_layer_s)
-    queues = layouts.queues
-
-    def waiting(*, sequences: Floats, prefill_tokens: Floats) -> StepTime:
-        step = steps(sequences=sequences, prefill_tokens=prefill_tokens)
-        busy = step.total
-        waited = machine.exposed_step_s + sequences * queues * machine.exposed_sequence_s
-        # Prefill steps are launched kernel by kernel in any case.
-        if not (isinstance(sequences, float) and sequences == 0.0):
-            waited = waited + np.maximum(launches - busy, 0.0)
-        return replace(step, overhead=step.overhead + waited, compute_share=step.compute_share * busy / (busy + waited))
-
-    return waiting
-
-
 def _launches(model: LlmArithmetic, machine: Machine) -> Floats:
     """Return the time for launches of all layers by their kind, once. [s]"""
     return (
@@ -373,11 +345,12 @@ def timed_tokens(machine: Machine, tokens: Floats, longest: float) -> Floats:
     """Return a context as attention's time counts it: tokens beyond the longest measured one gain by no `slowdown`.
 
     A `slowdown` below one was fitted to whole steps of short contexts, where attention is a small part. What it gave
-    attention on top of its own fitted efficiency must not grow with the context: beyond, each token counts for 1/s.
+    attention on top of its own fitted efficiency must not grow with the context: beyond, each token counts for 1/s. A
+    margin that was asked for stays.
     """
     if math.isinf(longest) or not np.any(np.asarray(tokens) > longest):
         return tokens
-    gained = np.maximum(1.0 / np.asarray(machine.slowdown) - 1.0, 0.0)
+    gained = np.maximum(machine.margin / np.asarray(machine.slowdown) - 1.0, 0.0)
     timed: Floats = tokens + gained * np.maximum(np.asarray(tokens) - longest, 0.0)
     return timed
 

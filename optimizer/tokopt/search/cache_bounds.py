@@ -17,7 +17,7 @@ from tokopt.perf.queueing import LOAD_LIMIT
 from tokopt.perf.replica import prefill_times
 from tokopt.search.caching import largest_tier, lengths_with, most_found, router_of
 from tokopt.search.pools import Pairing, PairRows
-from tokopt.search.screening import saturation_bounds
+from tokopt.search.screening import saturation_bounds, without_threshold
 from tokopt.search.setups import Setups
 from tokopt.search.space import Family, SearchSpace
 
@@ -34,7 +34,8 @@ class CachesTogether:
         self._family, self._space, self._setups = family, space, setups
         self._shares = _shares(family, space)
         finding = [replace(space.workload, prefix_share=float(share)) for share in self._shares]
-        self._rates = np.stack([saturation_bounds(family, setups, each, space.limits) for each in finding])
+        bounding = without_threshold(family)
+        self._rates = np.stack([saturation_bounds(bounding, setups, each, space.limits) for each in finding])
 
     def of(self, rows: Rows, bounds: Array, above: float) -> Array:
         """Return bounds on the rates of rows that serve more than `above`. [requests/s]"""
@@ -51,11 +52,12 @@ class CachesApart:
     def __init__(self, family: Family, space: SearchSpace, pairs: Pairing) -> None:
         self._family, self._space, self._pairs = family, space, pairs
         self._shares = _shares(family, space)
-        held = pairs.prefills
+        # Prompts of which more is found fill smaller batches, which a threshold would make slower.
+        held, bounding = pairs.prefills, without_threshold(family)
         rates = [
             prefill_times(
                 family.model,
-                family.machine,
+                bounding.machine,
                 held.flat_layouts,
                 lengths_with(space.workload, share),
                 held.chunk_tokens,

@@ -26,14 +26,13 @@ from tokopt.search.caching import most_found, settled, with_restores
 from tokopt.search.leads import Aggregated, Disaggregated, Leads
 from tokopt.search.overlapping import said_of_halves
 from tokopt.search.pools import Prefills, pairing, prefills_of
-from tokopt.search.screening import DecodeSteps, Screened, decode_steps, screen
+from tokopt.search.screening import Screened, decode_steps, screen, without_threshold
 from tokopt.search.setups import legal_layouts, most_per_rank, setups
 from tokopt.search.space import Family, SearchSpace, as_run, families_in
 
 # Set-ups of one size that are evaluated at most where prompts repeat: settling caches takes as long as a screening, and
 # bounds that take caches to be as empty as they get may leave hundreds.
 MOST_SETTLED = 32
-LEAST_HALVED = 2.0  # tokens: one of each half
 FORESEEN = 16  # set-ups of one size whose steady states are computed at once
 
 
@@ -204,8 +203,9 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
     prefills: dict[Hashable, Prefills] = {}
     for family in families_in(space, accelerator):
         workload = most_found(family, space)
-        bounding = _without_threshold(family)
-        decode = decode_steps(bounding, workload, space.widest)
+        bounding = without_threshold(family)
+        decoders = setups(family, space.widest, role="decode")
+        decode = decode_steps(bounding, decoders, workload)
         if ServingMode.AGG in space.modes:
             screened = screen(
                 bounding,
@@ -223,18 +223,9 @@ def prepare(accelerator: Accelerator, space: SearchSpace, *, most_slots: int = 0
             key = (*like, legal_layouts(family, space.widest))
             if key not in prefills or workload is not space.workload:
                 prefills[key] = prefills_of(family, workload, space.limits, space.widest)
-            leads.append(_paired(family, space, workload, report, decode, prefills[key]))
+            screened = screen(bounding, decoders, workload, space.limits, prefill=False, decode=decode)
+            leads.append(_paired(family, space, screened, report, prefills[key]))
     return Prepared(space=space, leads=leads, screened=report, most_slots=most_slots)
-
-
-def _without_threshold(family: Family) -> Family:
-    """Return a family whose engine halves steps from two tokens on: never slower, and without a fall at a threshold.
-
-    Bounds are read off a grid of batches by lines, which a step that gets faster at a threshold would deceive.
-    """
-    if Feature.TWO_BATCH_OVERLAP not in family.features:
-        return family
-    return replace(family, machine=replace(family.machine, two_batch_tokens=LEAST_HALVED))
 
 
 def choose(prepared: Prepared, unit_sizes: tuple[int, ...]) -> SearchReport:
@@ -383,15 +374,8 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
 
 
 def _paired(
-    family: Family,
-    space: SearchSpace,
-    workload: Workload,
-    report: SearchReport,
-    steps: DecodeSteps | None,
-    prefill: Prefills,
+    family: Family, space: SearchSpace, decode: Screened, report: SearchReport, prefill: Prefills
 ) -> Disaggregated:
-    every = setups(family, space.widest, role="decode")
-    decode = screen(_without_threshold(family), every, workload, space.limits, prefill=False, decode=steps)
     report.count(decode)
     pairs = pairing(prefill, decode, space.widest)
     if space.workload.reuse is None:

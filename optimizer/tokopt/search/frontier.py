@@ -62,7 +62,7 @@ def find_frontier(accelerator: Accelerator, space: SearchSpace) -> tuple[list[Op
     report = SearchReport()
     points: list[OperatingPoint] = []
     for family in families_in(space, accelerator):
-        decode = decode_steps(family, space.workload, space.widest)
+        decode = decode_steps(family, setups(family, space.widest, role="decode"), space.workload)
         if ServingMode.AGG in space.modes:
             points.extend(_aggregated_points(family, space, report, decode))
         if ServingMode.DISAGG in space.modes and "disagg" in family.features:

@@ -69,7 +69,10 @@ class Aggregated:
         for size in set(accelerators.tolist()):
             self._of_size[size] = np.flatnonzero(accelerators == size)
         self._foreseen: dict[int, Callable[[], Profile]] = {}
-        self._like = _alike(family)
+
+    @cached_property
+    def _like(self) -> Hashable:
+        return _alike(self.family)
 
     @property
     def sizes(self) -> frozenset[int]:
@@ -140,7 +143,10 @@ class Disaggregated:
         self._foreseen: dict[int, Callable[[], Profile]] = {}
         self._prefills_in_time: dict[tuple[int, int], tuple[float, float]] = {}
         self._decodes_in_time: dict[int, tuple[float, float]] = {}
-        self._like = _alike(family) if sending is None else (_alike(family), _alike(sending))
+
+    @cached_property
+    def _like(self) -> Hashable:
+        return _alike(self.family) if self.sending is None else (_alike(self.family), _alike(self.sending))
 
     def of_size(self, size: int, above: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """See `Leads.of_size`."""

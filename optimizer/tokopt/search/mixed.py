@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from tokopt.domain.deployments import Deployment
 from tokopt.perf.queueing import LOAD_LIMIT, Profile, capacity, capped
-from tokopt.search.candidates import Apart, Candidate, fullest, with_halves_said
+from tokopt.search.candidates import FORESEEN, Apart, Candidate, fullest, with_halves_said
 from tokopt.search.leads import Disaggregated
 from tokopt.search.pools import MOST_WORKERS, pairing
-from tokopt.search.space import Family, SearchSpace
-
-FORESEEN = 16  # set-ups of one size whose steady states are computed at once
+from tokopt.search.space import Family, SearchSpace, as_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +127,7 @@ def standing_mixed(prefill: Side, decode: Side, space: SearchSpace, deployment: 
     family, sending = decode.kinds[kind].apart.family, prefill.kinds[kind].apart.family
     if deployment.speculation_depth >= family.accepted.size:
         return None
+    deployment = as_run(family, deployment, sending)
     profile = fullest(family, deployment, space.workload, space.limits, sending=sending)
     rate = 0.0 if profile is None else capacity(profile, space.limits)
     if profile is None or rate <= 0.0:

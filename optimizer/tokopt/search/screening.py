@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokopt.domain.features import Feature
 from tokopt.domain.workloads import Workload
 from tokopt.perf.memory import serving_memory
 from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
 from tokopt.perf.replica import KNOT_SHARE
 from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
 from tokopt.perf.step import StepTime
-from tokopt.search.setups import BATCH_GRID, Setups, batches_up_to, most_per_rank, setups
+from tokopt.search.setups import BATCH_GRID, Setups, batches_up_to, most_per_rank
 from tokopt.search.space import Family
 
 # The bound is read off a grid by lines that stay below the curve; this much is added for where it bends twice.
 INTERPOLATION_MARGIN = 1.025
 CAP_MARGIN = 1.1  # the cap is where a curve crosses a limit, which is read off less exactly
+LEAST_HALVED = 2.0  # tokens: one of each half
 BLOCK_ROWS = 1024  # whose arrays of a step stay inside the processor's cache
 
 
@@ -34,6 +36,16 @@ class Screened:
     missed_limits: int
     fastest_tpot_s: float  # of any set-up that fits, at one sequence a rank
     fastest_first_token_s: float  # at the limits' statistic, with one request a rank, on any set-up that fits
+
+
+def without_threshold(family: Family) -> Family:
+    """Return a family whose engine halves steps from two tokens on: never slower, and without a fall at a threshold.
+
+    Bounds are read off a grid of batches by lines, which a step that gets faster at a threshold would deceive.
+    """
+    if Feature.TWO_BATCH_OVERLAP not in family.features:
+        return family
+    return replace(family, machine=replace(family.machine, two_batch_tokens=LEAST_HALVED))
 
 
 def slot_limit(family: Family, memory_slots: NDArray[np.float64], setups: Setups) -> NDArray[np.float64]:
@@ -60,9 +72,8 @@ class DecodeSteps:
         return StepTime(**{name: np.asarray(getattr(self.steps, name))[rows, :batches] for name in StepTime.__slots__})
 
 
-def decode_steps(family: Family, workload: Workload, widest: int) -> DecodeSteps | None:
-    """Return the decode steps of all set-ups of a family that fit in memory; None if none does."""
-    chosen = setups(family, widest, role="decode")
+def decode_steps(family: Family, chosen: Setups, workload: Workload) -> DecodeSteps | None:
+    """Return the decode steps of those decoding set-ups of a family that fit in memory; None if none does."""
     fits, slots = fitting(family, chosen, workload, role="decode")
     kept = chosen.pick(fits)
     if not len(kept):

@@ -188,15 +188,16 @@ def legal_settings(family: Family, widest: int, *, role: str) -> NDArray[np.floa
     """
     copies = Feature.EXPERT_REDUNDANCY in family.features and family.machine.popularity_spread > 0.0
     overlaps = Feature.TWO_BATCH_OVERLAP in family.features
-    plain = tuple((*layout, 1, 1) for layout in legal_layouts(family, widest))
-    layouts = plain + context_layouts(family, widest, role=role)
-    return _settings(layouts, family.model.experts if copies else 0, overlaps=overlaps)
+    plain, context = legal_layouts(family, widest), context_layouts(family, widest, role=role)
+    return _settings(plain, context, family.model.experts if copies else 0, overlaps=overlaps)
 
 
 @lru_cache(maxsize=256)
-def _settings(layouts: tuple[Degrees, ...], experts: int, *, overlaps: bool) -> NDArray[np.float64]:
+def _settings(
+    plain: tuple[tuple[int, int, int, int], ...], context: tuple[Degrees, ...], experts: int, *, overlaps: bool
+) -> NDArray[np.float64]:
     found: list[tuple[int, ...]] = []
-    for layout in layouts:
+    for layout in [*((*degrees, 1, 1) for degrees in plain), *context]:
         _, pp, ep, dp, _, _ = layout
         two_batch = int(overlaps and min(dp, ep) > 1 and pp == 1)
         found.extend((*layout, more, two_batch) for more in (0, *redundancies(experts, ep, EXTRA_SLOTS)))

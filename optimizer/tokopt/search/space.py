@@ -226,9 +226,13 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
     )
 
 
-def as_run(family: Family, deployment: Deployment) -> Deployment:
-    """Return a deployment as a family runs it: without what is switched off, and with prompts whole where they are."""
-    least = 1 if Feature.CHUNKED_PREFILL in family.features else family.whole_tokens
+def as_run(family: Family, deployment: Deployment, sending: Family | None = None) -> Deployment:
+    """Return a deployment as a family runs it: without what is switched off, and with prompts whole where they are.
+
+    `sending` is the family of a prefill pool that is on another accelerator.
+    """
+    prompts = sending or family
+    least = 1 if Feature.CHUNKED_PREFILL in prompts.features else prompts.whole_tokens
     tokens = max(deployment.chunk_tokens, least)
     return deployment.model_copy(update={"without": family.without, "chunk_tokens": tokens})
 

@@ -203,8 +203,9 @@ def test_sharing_decode_steps_changes_nothing(catalog, model, gpu, role) -> None
     missing = 0
     for family in families_of(catalog.accelerator(gpu), space):
         chosen, ask = setups(family, 16, role=role), {"prefill": role == "agg"}
+        decoders = setups(family, 16, role="decode")
         alone = screen(family, chosen, CHAT, space.limits, **ask)
-        shared = screen(family, chosen, CHAT, space.limits, **ask, decode=decode_steps(family, CHAT, 16))
+        shared = screen(family, chosen, CHAT, space.limits, **ask, decode=decode_steps(family, decoders, CHAT))
         missing += alone.did_not_fit
         assert np.array_equal(alone.bound_requests_per_s, shared.bound_requests_per_s)
         assert np.array_equal(alone.most, shared.most)

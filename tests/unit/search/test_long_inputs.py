@@ -114,7 +114,7 @@ def test_numbers_of_set_ups_that_decode_alike_agree_between_roles() -> None:
         decode, agg = (setups(family, 16, role=role) for role in ("decode", "agg"))
         by_number = {int(n): layout_of(decode, k) for k, n in enumerate(decode.decoding)}
         assert all(by_number[int(n)] == layout_of(agg, k) for k, n in enumerate(agg.decoding))
-        steps = decode_steps(family, space.workload, 16)
+        steps = decode_steps(family, setups(family, 16, role="decode"), space.workload)
         assert steps is not None and set(steps.numbers.tolist()) <= by_number.keys()
 
 

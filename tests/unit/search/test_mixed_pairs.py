@@ -11,6 +11,7 @@ import pytest
 
 from tokopt.catalog import Catalog
 from tokopt.domain.deployments import Pool, ServingMode
+from tokopt.domain.features import Feature
 from tokopt.domain.workloads import Workload
 from tokopt.perf.queueing import Limits, capacity
 from tokopt.search import Alone, SearchReport, SearchSpace, Side, Weight, find_candidates, find_mixed, standing_mixed
@@ -124,6 +125,18 @@ def test_a_set_up_that_is_given_is_evaluated_alike(catalog: Catalog) -> None:
         again = standing_mixed(a, b, space, candidate.deployment)
         assert again is not None
         assert again.capacity_requests_per_s == pytest.approx(candidate.capacity_requests_per_s, rel=1e-6)
+
+
+def test_what_runs_today_does_without_what_the_request_disables(catalog: Catalog) -> None:
+    """A fleet's file knows nothing of it: prompts are whole, and the deployment says so."""
+    space = replace(space_of(catalog), disabled=frozenset({Feature.CHUNKED_PREFILL}))
+    found = reports(catalog, space)
+    a, b = (Side(found[name].apart, WIDEST) for name in ("h100_sxm", "h200_sxm"))
+    candidate = find_mixed(a, b, space).candidates[0]
+    stale = candidate.deployment.model_copy(update={"without": (), "chunk_tokens": 2048})
+    again = standing_mixed(a, b, space, stale)
+    assert again is not None and again.deployment.without == (Feature.CHUNKED_PREFILL,)
+    assert again.deployment.chunk_tokens >= LONG.input_tokens
 
 
 def test_pools_without_links_or_software_in_common_are_not_paired(catalog: Catalog) -> None:
