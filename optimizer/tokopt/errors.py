@@ -24,6 +24,14 @@ class InfeasibleError(TokoptError):
     """Proven infeasible: no deployment or fleet can meet the request."""
 
 
+def not_one_of(what: str, name: str, allowed: Iterable[str]) -> InputError:
+    """Return the error for a value that a short list does not have: the nearest that it has, and the whole list."""
+    names = list(allowed)
+    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.7)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return InputError(f"{what}: {name!r} is not one of {', '.join(names)}{hint}")
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for a name that is not in the catalog, with the nearest names that are."""
     names = sorted(set(known))

@@ -456,6 +456,8 @@ def _glop(rates: Array, demand: Array, blocks: NDArray[np.int64]) -> float:
 def test_a_fleet_that_nothing_limits_is_an_error() -> None:
     with pytest.raises(InputError, match="nothing limits the fleet"):
         solve_fleet(lone(Goal.THROUGHPUT))
+    with pytest.raises(InputError, match=r"or an inventory \(of \w+, too\)"):
+        solve_fleet(replace(lone(Goal.THROUGHPUT), accelerator_stock={"another": 8}))
 
 
 @pytest.mark.parametrize("goal", ONE_PERIOD)

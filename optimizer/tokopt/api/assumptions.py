@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from tokopt.domain.demand import Survive
+from tokopt.domain.deployments import ServingMode
 from tokopt.domain.features import Feature
 from tokopt.domain.plans import FleetItem, PlanRequest, Provenance
 from tokopt.domain.workloads import Workload
@@ -191,8 +192,12 @@ def _of_several(request: PlanRequest) -> list[str]:
 
 
 def _of_mixed(found: Found) -> list[str]:
-    if not found.request.mixed_pools:
+    request = found.request
+    if not request.mixed_pools:
         return []
+    spaces = [service.space for service in found.services]
+    if not any(ServingMode.DISAGG in space.modes and Feature.DISAGG not in space.disabled for space in spaces):
+        return ["prefill and decode are not in pools of their own, so none are on different accelerators"]
     said = [
         "pools may be on different accelerators of one vendor, bought as whole nodes at one place and on one market; "
         "caches move over links between nodes, as fast as the slower end, and the framework is taken to do so"

@@ -11,7 +11,7 @@ from tokopt.domain.caching import Caching, Offload, Router
 from tokopt.domain.deployments import Deployment
 from tokopt.domain.features import Feature
 from tokopt.domain.workloads import Workload
-from tokopt.errors import InputError
+from tokopt.errors import InputError, not_one_of
 from tokopt.perf.caching import offload_of, restored, served
 from tokopt.perf.deployed import replica_profile
 from tokopt.perf.queueing import at_rate, saturation
@@ -55,7 +55,7 @@ def _named(what: str, value: str, kind: type[KnobT]) -> KnobT:
     try:
         return kind(value)
     except ValueError:
-        raise InputError(f"{what}: {value!r} is not one of {', '.join(kind)}") from None
+        raise not_one_of(what, value, kind) from None
 
 
 def with_caches(

@@ -7,7 +7,7 @@ from tokopt.catalog.names import folded, name_index
 from tokopt.domain.deployments import Deployment, Layout, Pool
 from tokopt.domain.expert_traffic import UNIFORM, ExpertTraffic
 from tokopt.domain.features import Feature
-from tokopt.errors import InputError
+from tokopt.errors import InputError, not_one_of
 from tokopt.perf.expert_balance import spread_of
 
 from .resolved import Resolved
@@ -21,7 +21,7 @@ def traffic_named(catalog: Catalog, name: str) -> ExpertTraffic:
     """
     found = name_index(catalog.expert_traffic).get(folded(name), ())
     if len(found) != 1:
-        raise InputError(f"--expert-traffic: {name!r} is not one of {', '.join(catalog.expert_traffic)}")
+        raise not_one_of("--expert-traffic", name, catalog.expert_traffic)
     return catalog.expert_traffic[found[0]]
 
 

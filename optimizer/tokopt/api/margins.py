@@ -16,6 +16,7 @@ from .columns import PricedCandidate
 from .found import Found
 
 CLOSE = 0.01  # a limit that less than this share is left of counts as binding
+LEAST_GAIN = 1e-9  # relative; less is rounding
 SAID_APART = ("power", "demand", "budget", "stock", "inventory")  # by `_sizes_now`, in more words
 
 
@@ -227,7 +228,8 @@ def gain_of_a_millisecond(found: Found, item: FleetItem) -> float:
     looser = best_cap(row.candidate, service.workload, limits)
     if looser is None:
         return 0.0
-    return max(capacity(looser, limits) / row.candidate.capacity_requests_per_s - 1.0, 0.0)
+    gain = capacity(looser, limits) / row.candidate.capacity_requests_per_s - 1.0
+    return gain if gain > LEAST_GAIN else 0.0
 
 
 def _latency_worth(found: Found, item: FleetItem, worth: float) -> list[Marginal]:

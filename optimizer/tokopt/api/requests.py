@@ -10,7 +10,7 @@ from tokopt.domain.demand import WorkloadShape
 from tokopt.domain.features import SWITCHABLE, Feature
 from tokopt.domain.speculators import Domain
 from tokopt.domain.workloads import Sla, Statistic, Workload
-from tokopt.errors import InputError
+from tokopt.errors import InputError, not_one_of
 from tokopt.perf.queueing import Limits
 from tokopt.units import MS, REQUEST_RATE, TIME, TOKEN_RATE, parse_quantity
 
@@ -33,7 +33,7 @@ def disabled_features(chosen: str | Sequence[str] | None, among: Sequence[Featur
     wanted = names(chosen)
     for name in wanted:
         if name not in among:
-            raise InputError(f"--disable: {name!r} is not one of {', '.join(among)}")
+            raise not_one_of("--disable", name, among)
     return tuple(feature for feature in among if feature in wanted)
 
 

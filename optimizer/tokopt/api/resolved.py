@@ -26,6 +26,7 @@ from tokopt.perf.speculation import accepted_tokens, draft_chances
 from tokopt.version import __version__
 
 TOGETHER = "agg"  # role of a worker that prefills and decodes
+MOST_WORKERS = 1_000_000  # of a pool
 HEAD_PADDING = "head_padding"  # feature of a framework that pads attention heads to a multiple of the degree
 
 
@@ -301,6 +302,8 @@ def parse_pool(text: str, what: str) -> Pool:
     workers = int(written.group(1) or 1)
     if workers < 1 or min(numbers.values()) < 1:
         raise InputError(f"{what}: {text!r}: workers and degrees start at 1")
+    if workers > MOST_WORKERS:
+        raise InputError(f"{what}: {workers:,} workers are too many; at most {MOST_WORKERS:,}")
     return Pool(workers=workers, layout=Layout(**numbers), accelerator=accelerator.strip() or None)
 
 

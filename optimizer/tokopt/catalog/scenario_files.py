@@ -28,6 +28,8 @@ from tokopt.catalog.files import read_yaml
 from tokopt.errors import CatalogError, InputError, unknown_name
 
 SECTIONS = ("defaults", "scenarios", "matrix")
+SWITCHES = ("mixed_pools",)  # options that are on or off
+YES_OR_NO = {True: "yes", False: "no"}
 MOST_SCENARIOS = 100_000
 LONGEST_NAME = 200
 NAME = "name"  # key of an included scenario that names it
@@ -107,7 +109,7 @@ def _options(section: Any, word: Word, where: str) -> Options:
         option = _option(key, word, where)
         if option in found:
             raise CatalogError(f"{where}: {key}: given twice")
-        found[option] = _value(value, f"{where}: {key}")
+        found[option] = _value(value, f"{where}: {key}", switch=option in SWITCHES)
     return found
 
 
@@ -120,8 +122,13 @@ def _option(key: Any, word: Word, where: str) -> str:
         raise CatalogError(f"{where}: {error}") from None
 
 
-def _value(value: Any, where: str) -> Any:
-    """Return a value: text, a number, a list of texts, or a flat mapping; nothing else says anything."""
+def _value(value: Any, where: str, *, switch: bool = False) -> Any:
+    """Return a value: text, a number, a list of texts, or a flat mapping; nothing else says anything.
+
+    YAML reads an unquoted yes as true; of a switch it becomes the word again, which titles show.
+    """
+    if switch and isinstance(value, bool):
+        return YES_OR_NO[value]
     if isinstance(value, bool):
         raise CatalogError(f"{where}: {str(value).lower()} is neither text nor a number; put it in quotes")
     if value is None or isinstance(value, (str, int)):
@@ -154,7 +161,8 @@ def _combined(section: Any, word: Word, said: str) -> list[ScenarioText]:
     if not isinstance(section, Mapping):
         raise CatalogError(f"{where}: a mapping of options to lists is needed, not {kind_of(section)}")
     lists = {k: values for k, values in section.items() if k not in ("include", "exclude")}
-    axes = {_option(key, word, where): _axis(values, f"{where}: {key}") for key, values in lists.items()}
+    named = [(_option(key, word, where), f"{where}: {key}", values) for key, values in lists.items()]
+    axes = {option: _axis(values, here, switch=option in SWITCHES) for option, here, values in named}
     if len(axes) < len(lists):
         raise CatalogError(f"{where}: two lists are of the same option")
     excluded = [options for options, _ in _entries(section.get("exclude"), word, f"{where}: exclude", axes)]
@@ -197,7 +205,7 @@ def _with_included(
     return [ScenarioText(name=_name(name, where), options=options) for name, options in (*scenarios, *added)]
 
 
-def _axis(values: Any, where: str) -> list[Any]:
+def _axis(values: Any, where: str, *, switch: bool = False) -> list[Any]:
     if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence):
         raise CatalogError(f"{where}: a list of values is needed, not {kind_of(values)}")
     if not values:
@@ -207,7 +215,7 @@ def _axis(values: Any, where: str) -> list[Any]:
     found: list[Any] = []
     seen: set[str] = set()
     for value in values:
-        checked = _value(value, where)
+        checked = _value(value, where, switch=switch)
         written = _text(checked)
         if written in seen:
             raise CatalogError(f"{where}: {_shown(written)} is in the list twice")
@@ -247,7 +255,7 @@ def _title(options: Options) -> str:
     """Return a readable name: values one after the other, with their option where the value alone says little."""
     return " / ".join(
         _text(value)
-        if isinstance(value, list) or (isinstance(value, str) and not value.isdecimal())
+        if isinstance(value, list) or (isinstance(value, str) and not value.isdecimal() and key not in SWITCHES)
         else f"{key.replace('_', '-')}={_text(value)}"
         for key, value in options.items()
     )

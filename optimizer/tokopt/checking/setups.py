@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tokopt.checking.case import Case
 from tokopt.checking.evaluation import decoding, replica_of
@@ -45,9 +45,10 @@ def names_known(case: Case) -> list[str]:
         if allowed and name not in allowed
     ]
     if request.disabled_features:
+        layouts = [layout for _, layout in _layouts(deployment)]
         faults += [
             f"{setting}, which the request does without ({feature} is disabled)"
-            for feature, setting in _settings_in_use(deployment, inputs.speculators)
+            for feature, setting in _settings_in_use(deployment, layouts, inputs.speculators)
             if feature in request.disabled_features
         ]
     limit = case.asked.most_quality_loss
@@ -176,7 +177,8 @@ def supported(case: Case) -> list[str]:
         support = framework.support.get(case.inputs.accelerators[name].hardware)
         if support is None:
             return [case.fault(f"framework {deployment.framework} does not run on {name}")]
-        faults += _unsupported(case, framework.name, support)
+        there = [layout for _, layout, own in _placed(deployment) if own == name]
+        faults += _unsupported(case, framework.name, support, there)
     if deployment.precision not in llm.precisions:
         served = ", ".join(llm.precisions)
         faults.append(f"precision {deployment.precision}: {llm.name} is not served in it; it is in {served}")
@@ -187,15 +189,15 @@ def supported(case: Case) -> list[str]:
     return [case.fault(text) for text in faults]
 
 
-def _unsupported(case: Case, framework: str, support: FrameworkSupport) -> list[str]:
-    """Return what a framework does not run on one accelerator of those in use."""
+def _unsupported(case: Case, framework: str, support: FrameworkSupport, layouts: Sequence[Layout]) -> list[str]:
+    """Return what a framework does not run on one accelerator of those in use; `layouts` are of the workers there."""
     deployment = case.item.deployment
     faults = []
     if deployment.precision not in support.precisions:
         faults.append(f"precision {deployment.precision}: {framework} does not run it there")
     if deployment.kv_precision not in support.kv_precisions:
         faults.append(f"kv_precision {deployment.kv_precision}: {framework} does not run it there")
-    return [*faults, *(f"{why}, which {framework} does not support there" for why in _missing(case, support))]
+    return [*faults, *(f"{why}, which {framework} does not support there" for why in _missing(case, support, layouts))]
 
 
 def _layouts(deployment: Deployment) -> Iterator[tuple[str, Layout]]:
@@ -207,14 +209,21 @@ def _layouts(deployment: Deployment) -> Iterator[tuple[str, Layout]]:
         yield "decode ", deployment.decode.layout
 
 
+def _placed(deployment: Deployment) -> Iterator[tuple[str, Layout, str]]:
+    """Yield each layout with its pool and the accelerator that it is on."""
+    for pool, layout in _layouts(deployment):
+        own = deployment.prefill_accelerator if pool == "prefill " else deployment.accelerator
+        yield pool, layout, own
+
+
 def _overlapping(deployment: Deployment) -> str:
     """Return the pools whose steps run as halves, in words."""
     return " and ".join(name.strip() or "agg" for name, layout in _layouts(deployment) if layout.two_batch_overlap)
 
 
-def _missing(case: Case, support: FrameworkSupport) -> list[str]:
+def _missing(case: Case, support: FrameworkSupport, layouts: Sequence[Layout]) -> list[str]:
     """Return the settings that need a feature that is not supported."""
-    used = _settings_in_use(case.item.deployment, case.inputs.speculators)
+    used = _settings_in_use(case.item.deployment, layouts, case.inputs.speculators)
     return [setting for feature, setting in used if feature not in support.features or _limited(case, support, feature)]
 
 
@@ -248,10 +257,11 @@ def _draftable(case: Case) -> list[str]:
     return faults
 
 
-def _settings_in_use(deployment: Deployment, speculators: Mapping[str, Speculator]) -> list[tuple[str, str]]:
-    """Return the features that a deployment uses, and the setting that does."""
+def _settings_in_use(
+    deployment: Deployment, layouts: Sequence[Layout], speculators: Mapping[str, Speculator]
+) -> list[tuple[str, str]]:
+    """Return the features that a deployment uses with some of its layouts, and the setting that does."""
     drafts = speculators.get(deployment.speculator) if deployment.speculator is not None else None
-    layouts = [layout for _, layout in _layouts(deployment)]
     caching = deployment.caching
     needs = {
         "mtp": ("speculation_depth above 0", deployment.speculation_depth > 0 and deployment.speculator is None),
@@ -279,8 +289,7 @@ def layout_legal(case: Case) -> list[str]:
     deployment, llm = case.item.deployment, case.llm
     experts = max(group.feed_forward.experts for group in llm.layers)
     faults = []
-    for pool, layout in _layouts(deployment):
-        own = deployment.prefill_accelerator if pool == "prefill " else deployment.accelerator
+    for pool, layout, own in _placed(deployment):
         accelerator = case.inputs.accelerators[own]
         domain = accelerator.scale_up_size
         stage = layout.tp * layout.dp * layout.cp

@@ -55,5 +55,7 @@ def command(as_json: bool, quiet: bool, catalog: str | None, table: Path | None,
         most = POINTS_ON_A_TERMINAL if out.is_terminal else None
         print_report(frontier_report(found, columns_wide=out.width, lines_high=out.height, most_points=most))
     if table is not None and not quiet:
-        say(f"{len(found.points)} points written to {table}")
+        from tokopt.report.figures import plural
+
+        say(f"{plural(len(found.points), 'point')} written to {table}")
     return ExitStatus.ANSWERED

@@ -47,8 +47,11 @@ def solve(problem: FleetProblem, *, shadow_prices: bool = True) -> FleetSolution
         return answer_of(problem, whole, empty, (_stated(problem.goal, empty),))
     if table.count == 0:
         return no_answer(problem, "none", "no column serves anything within the limits")
-    if problem.goal in SCALED and not np.isfinite(most_blocks(table)).all():
-        raise InputError("nothing limits the fleet: give a power limit, a demand, a budget or an inventory")
+    if problem.goal in SCALED and not (limited := np.isfinite(most_blocks(table)).all(axis=1)).all():
+        numbers = set(table.labels["accelerator"][~limited].tolist()) if problem.accelerator_stock else set()
+        free = sorted(table.values["accelerator"][number] for number in numbers)
+        also = f" (of {', '.join(free)}, too)" if free else ""
+        raise InputError(f"nothing limits the fleet: give a power limit, a demand, a budget or an inventory{also}")
     table = replace(table, family=splits(table)[0])
     failures: tuple[Failure, ...] = ()
     while True:

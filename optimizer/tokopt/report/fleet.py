@@ -98,11 +98,15 @@ def _dated(part: ItemPart) -> str:
     return f"as of {part.price_as_of}" if part.price_as_of else "not dated"
 
 
+def _priced(item: FleetItem, part: ItemPart) -> str:
+    return f"{part.gpus_per_unit:,} {part.accelerator}" if item.parts else plural(part.gpus_per_unit, "GPU")
+
+
 def _set_up(items: Sequence[FleetItem]) -> RenderableType:
     item = items[0]
     replicas = sum(i.replicas for i in items)
     prices = dict.fromkeys(
-        f"{usd(part.usd_per_unit_hour)}/h for {plural(part.gpus_per_unit, 'GPU')} ({part.price_source}, "
+        f"{usd(part.usd_per_unit_hour)}/h for {_priced(i, part)} ({part.price_source}, "
         f"{_dated(part)}){''.join(f'; doubtful: {flag}' for flag in part.price_flags)}"
         for i in items
         for part in i.bought

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tokopt.domain.comparisons import Frontier, FrontierPoint, Reach
+from tokopt.domain.deployments import Layout
 from tokopt.domain.estimates import Interval
 from tokopt.report.blocks import bullets, columns, pairs, section
 from tokopt.report.deployments import letters_used, short_text
@@ -224,5 +225,6 @@ def _records(points: Sequence[FrontierPoint]) -> Iterator[dict[str, object]]:
             layout = getattr(pool, "layout", pool)
             if prefix:
                 record[f"{prefix}workers"] = getattr(pool, "workers", None)
-            record |= {f"{prefix}{name}": getattr(layout, name, None) for name in ("tp", "pp", "ep", "dp", "cp", "dcp")}
+            record |= {f"{prefix}{name}": getattr(layout, name, None) for name in Layout.model_fields}
+        record["without"] = " ".join(deployment.without)
         yield record

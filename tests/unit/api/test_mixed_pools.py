@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 import tokopt
 from tokopt.api.mixing import _height, _raised, units_for
@@ -22,6 +23,7 @@ from tokopt.domain.deployments import Deployment, Layout, Pool
 from tokopt.domain.estimates import Estimate
 from tokopt.domain.plans import Plan
 from tokopt.errors import InputError
+from tokopt.report.plan import plan_report
 
 POOLS = {"prefill": "2xtp2@h100_sxm", "decode": "1xtp4@h200_sxm"}
 MODEL = {"model": "llama-3.1-8b", "framework": "vllm", "precision": "fp8", "kv_precision": "fp8"}
@@ -149,6 +151,7 @@ def test_what_does_not_fit_names_its_pool(ask: Ask) -> None:
     [
         ({"prefill": "2xtp2@nope", "decode": "1xtp4@h200_sxm"}, "--prefill: unknown accelerator 'nope'"),
         ({"prefill": "2xtp2@", "decode": "1xtp4@h200_sxm"}, "is not a pool"),
+        ({"prefill": f"{10**20}xtp2@h100_sxm", "decode": "1xtp4@h200_sxm"}, "workers are too many; at most"),
         ({"prefill": "2xtp2@h100_sxm", "decode": "1xtp4"}, "--gpu is missing"),
         ({"prefill": "2xtp2", "decode": "1xtp4@h200_sxm"}, "--gpu is missing"),
         (
@@ -216,6 +219,30 @@ def test_mixed_replicas_win_where_they_are_cheaper(solve: Solve, catalog: Catalo
 def test_aggregated_wins_where_it_is_better(solve: Solve) -> None:
     agg = solve(prices={"b200": 8.0}, mixed_pools=True)
     assert not any(item.parts for item in agg.fleet)
+
+
+@pytest.mark.parametrize("without", [{"modes": "agg"}, {"disable": "disagg"}])
+def test_without_pools_none_are_said_to_be_mixed(solve: Solve, without: dict[str, Any]) -> None:
+    agg = solve(mixed_pools=True, **without)
+    assert not any("may be on different accelerators" in line for line in agg.assumptions)
+    assert any("none are on different accelerators" in line for line in agg.assumptions)
+
+
+def test_what_a_millisecond_is_worth_is_no_rounding(solve: Solve) -> None:
+    for more in ({}, {"mixed_pools": True}, {"isl": 32768}, {"mixed_pools": True, "isl": 32768}):
+        for row in solve(**more).marginal:
+            if row.of == "sla tpot" and row.output_tokens_per_s:
+                assert row.output_tokens_per_s > 1e-6
+
+
+def test_reports_say_whose_price_each_is(solve: Solve) -> None:
+    plan = solve(mixed_pools=True)
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(plan_report(plan))
+    item = next(item for item in plan.fleet if item.parts)
+    for part in item.parts:
+        assert f"/h for {part.gpus_per_unit} {part.accelerator} (" in captured.get()
 
 
 def test_pools_of_two_places_are_not_paired(solve: Solve) -> None:

@@ -92,8 +92,10 @@ def test_a_table_of_speculation_can_do_without_graphs(catalog: Catalog) -> None:
 
 
 def test_only_what_is_on_by_default_can_be_taken_from_an_estimate(catalog: Catalog) -> None:
-    with pytest.raises(InputError, match="'mtp' is not one of chunked_prefill, cuda_graphs, overlap_scheduling"):
+    with pytest.raises(InputError, match=r"'mtp' is not one of chunked_prefill, cuda_graphs, overlap_scheduling$"):
         ask(catalog, disable="mtp")
+    with pytest.raises(InputError, match=r"'cuda_graph' is not one of .*; did you mean cuda_graphs\?$"):
+        ask(catalog, disable="cuda_graph")
 
 
 def test_the_command_line_takes_and_refuses(catalog: Catalog) -> None:

@@ -72,6 +72,7 @@ def test_a_switch_that_nothing_uses_changes_no_digit(catalog: Catalog) -> None:
         ({"two_batch_overlap": True, "dp": 1, "tp": 8, "ep": 8}, "no layout exchanges tokens"),
         ({"two_batch_overlap": True, "framework": "tensorrt-llm"}, "tensorrt-llm is not documented to do that"),
         ({"expert_traffic": "tidal"}, "--expert-traffic: 'tidal' is not one of benchmark, skewed"),
+        ({"expert_traffic": "skewd"}, r"'skewd' is not one of benchmark, skewed; did you mean skewed\?"),
         ({"expert_traffic": "skewed", "perf": "silicon"}, "not in the database"),
     ],
 )

@@ -55,6 +55,22 @@ def test_a_matrix_is_the_product_of_its_lists(tmp_path: Path) -> None:
     assert list(found)[:2] == ["a / 1ms / isl=10", "a / 1ms / isl=20"]
 
 
+@pytest.mark.parametrize("written", ["yes", "'yes'", "true", "on"])
+def test_switches_are_written_as_yaml_has_them(written: str, tmp_path: Path) -> None:
+    def switch(key: str) -> str:
+        return {"mixed-pools": "mixed_pools", "sla": "sla"}[key]
+
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        f"scenarios: {{one: {{mixed-pools: {written}}}}}\nmatrix: {{sla: [1ms], mixed-pools: [{written}, no]}}\n"
+        if written != "on"
+        else "scenarios: {one: {mixed-pools: on}}\nmatrix: {sla: [1ms], mixed-pools: [on, off]}\n",
+        encoding="utf-8",
+    )
+    found = {s.name: s.options["mixed_pools"] for s in read_scenarios(path, switch)}
+    assert found == {"one": "yes", "1ms / mixed-pools=yes": "yes", "1ms / mixed-pools=no": "no"}
+
+
 def test_exclude_drops_what_agrees(tmp_path: Path) -> None:
     found = read("matrix: {model: [a, b], sla: [1ms, 2ms], exclude: [{model: a, sla: 1ms}]}", tmp_path)
     assert list(found) == ["a / 2ms", "b / 1ms", "b / 2ms"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +104,27 @@ def test_a_sound_plan_has_no_fault(plan: Plan, catalog: Catalog) -> None:
 def test_what_is_tampered_with_is_named(plan: Plan, catalog: Catalog, edit: Edit, said: str) -> None:
     faults = tokopt.check(tampered(plan, edit), catalog=catalog)
     assert any(said in fault for fault in faults), faults
+
+
+def test_each_pool_needs_its_own_accelerators_features_only(catalog: Catalog, tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    header = PRICES.splitlines()[0]
+    path.write_text(
+        f"{header}\nacme,north,h200x8,h200_sxm,8,on_demand,20.0,\nacme,north,l40sx8,l40s,8,on_demand,5.0,40\n",
+        encoding="utf-8",
+    )
+    request: dict[str, Any] = {"model": "gpt-oss-120b", "demand": "20req/s", "sla": "tpot=50ms,ttft=2s"}
+    lengths: dict[str, Any] = {"isl": 65536, "osl": 128, "prefix_share": 0.5}
+    found = tokopt.plan(catalog=catalog, prices=str(path), mixed_pools=True, **request, **lengths)
+    item = found.fleet[0]
+    prefill, decode = item.deployment.prefill, item.deployment.decode
+    assert prefill is not None and decode is not None
+    # The framework runs steps as halves on one of the two only.
+    assert item.accelerator == "l40s" and prefill.layout.two_batch_overlap and not decode.layout.two_batch_overlap
+    assert not tokopt.check(found, catalog=catalog)
+    halved = decode.model_copy(update={"layout": decode.layout.model_copy(update={"two_batch_overlap": True})})
+    faults = tokopt.check(tampered(found, lambda item: deployed(item, decode=halved)), catalog=catalog)
+    assert any("two_batch_overlap, which vllm does not support there" in str(fault) for fault in faults)
 
 
 def test_stock_power_and_types_are_of_both_parts(plan: Plan, catalog: Catalog) -> None:

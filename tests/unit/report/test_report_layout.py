@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from rich.console import Console, RenderableType
 import tokopt
 from tokopt.domain.comparisons import Frontier
 from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
+from tokopt.domain.features import Feature
 from tokopt.domain.plans import FleetItem, Plan, Status
 from tokopt.report.blocks import columns
 from tokopt.report.deployments import layout_text, letters_used, shape_text, short_text
@@ -101,6 +105,16 @@ def test_markers_are_coloured_on_a_terminal(frontier: Frontier) -> None:
 def test_csv_of_nothing_is_empty(frontier: Frontier) -> None:
     assert frontier_csv(frontier.model_copy(update={"points": ()})) == ""
     assert frontier_csv(frontier).startswith("accelerator,concurrency,")
+
+
+def test_csv_states_all_that_a_set_up_is(frontier: Frontier) -> None:
+    point = frontier.points[0]
+    layout = Layout(dp=8, ep=8, redundant_experts=16, two_batch_overlap=True)
+    graphless = point.deployment.model_copy(update={"layout": layout, "without": (Feature.CUDA_GRAPHS,)})
+    stated = frontier.model_copy(update={"points": (point.model_copy(update={"deployment": graphless}),)})
+    (row,) = csv.DictReader(io.StringIO(frontier_csv(stated)))
+    assert {name: row[name] for name in Layout.model_fields} == {k: str(v) for k, v in layout.model_dump().items()}
+    assert row["without"] == "cuda_graphs"
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
