@@ -89,6 +89,9 @@ def _features(setting: Setting) -> Iterator[Question]:
         if feature is not Feature.PREFIX_CACHING and uses(plan, feature):
             world = World(request=without_features(plan.request, [feature]))
             yield Question(name=feature.value, title=feature_title(feature), worlds=(("off", world),))
+    if any(item.deployment.mixed for item in plan.fleet):
+        world = World(request=plan.request.model_copy(update={"mixed_pools": False}))
+        yield Question(name="mixed_pools", title="pools on different accelerators", worlds=(("off", world),))
     if any(asked.workload.prefix_share > 0 for asked in plan.request.served_classes()):
         world = World(request=with_prefix_share(plan.request, lambda _: 0.0))
         yield Question(name="prefix_caching", title="prefix caching", worlds=(("off", world),))

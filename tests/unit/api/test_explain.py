@@ -204,6 +204,15 @@ def test_what_ifs_are_the_plans_that_they_say(explained: Explanation, dense: Pla
     assert cheaper == pytest.approx(0.8 * cost(dense), rel=1e-9) and cost(dense) <= dearer <= 1.2 * cost(dense)
 
 
+def test_pools_on_different_accelerators_are_put_on_one(catalog: Catalog) -> None:
+    asked = {"power": "10MW", "sla": "50ms", "model": "llama-3.1-70b", "gpus": "gb300_nvl72,b200_sxm"}
+    mixed, same = (tokopt.plan(catalog=catalog, mixed_pools=mixed, **asked) for mixed in (True, False))
+    assert any(item.deployment.mixed for item in mixed.fleet)
+    found = tokopt.explain(mixed, factors="disaggregation", catalog=catalog)
+    assert cost(case(found, "mixed_pools", "off")) == pytest.approx(cost(same), rel=1e-12)
+    assert cost(same) > cost(mixed)
+
+
 def test_every_feature_in_use_is_switched_off_once(features: Explanation, experts: Plan, catalog: Catalog) -> None:
     used = [feature for feature in SWITCHABLE if uses(experts, feature)]
     assert Feature.MTP in used
