@@ -78,7 +78,8 @@ def balanced(start: float, shares: Sequence[float], end: float) -> list[float]:
 
     What rounding has lost is given back to the shares, the largest first, so that each next one takes what the one
     before could not hold. That comes out exactly unless every share is larger than `end` by far: then no numbers of 53
-    bits add up to it, and the sum is off by less than the last digit of the smallest share.
+    bits add up to it, and the sum is off by less than the last digit of the smallest share. Where all are as large, a
+    `start` exactly half way between two sums may leave a tie, which is off by half the last digit.
     """
     kept = [float(share) for share in shares]
     for place in sorted(range(len(kept)), key=lambda k: (-abs(kept[k]), k)):
