@@ -73,12 +73,17 @@ def test_a_switch_that_nothing_uses_changes_no_digit(catalog: Catalog) -> None:
         ({"two_batch_overlap": True, "framework": "tensorrt-llm"}, "tensorrt-llm is not documented to do that"),
         ({"expert_traffic": "tidal"}, "--expert-traffic: 'tidal' is not one of benchmark, skewed"),
         ({"expert_traffic": "skewd"}, r"'skewd' is not one of benchmark, skewed; did you mean skewed\?"),
-        ({"expert_traffic": "skewed", "perf": "silicon"}, "not in the database"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(catalog: Catalog, more: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         tokopt.estimate(catalog=catalog, **{**WIDE, **more})
+
+
+def test_the_operator_database_knows_no_traffic(catalog: Catalog) -> None:
+    pytest.importorskip("aiconfigurator_core")
+    with pytest.raises(InputError, match="not in the database"):
+        tokopt.estimate(catalog=catalog, **{**WIDE, "expert_traffic": "skewed", "perf": "silicon"})
 
 
 def test_plans_choose_copies_and_halves_where_they_pay(catalog: Catalog, skewed: Plan) -> None:
