@@ -41,15 +41,7 @@ def all_reduce_s(machine: Machine, group: Floats) -> TimeOf:
 
     A group larger than the scale-up domain runs at scale-out bandwidth. Zero for a group of one. [s]
     """
-    group = np.asarray(group, dtype=float)
-    inside = group <= machine.scale_up_size
-    rate = np.where(inside, machine.scale_up_bytes_per_s * scale_up_share(machine, group), scale_out_rate(machine))
-    doublings = np.log2(np.maximum(group, 2.0)) - 1.0
-    grown = machine.scale_up_latency_s * (1.0 + machine.latency_growth * doublings)
-    latency = np.where(inside, grown, machine.scale_out_latency_s)
-    per_byte = np.where(group > 1, 2.0 * (group - 1.0) / group / rate, 0.0)
-    fixed = np.where(group > 1, latency, 0.0)
-    return lambda message_bytes: fixed + per_byte * message_bytes
+    return _ring_s(machine, group, reach=group, rounds=2.0)
 
 
 def all_gather_s(machine: Machine, group: Floats, *, reach: Floats) -> TimeOf:
@@ -67,13 +59,18 @@ def all_gather_s(machine: Machine, group: Floats, *, reach: Floats) -> TimeOf:
     Returns:
         Time by the bytes of the whole; zero for a group of one. [s]
     """
+    return _ring_s(machine, group, reach=reach, rounds=1.0)
+
+
+def _ring_s(machine: Machine, group: Floats, *, reach: Floats, rounds: float) -> TimeOf:
+    """Time of passing each member's part round the ring `rounds` times, by the bytes of the whole. [s]"""
     group = np.asarray(group, dtype=float)
     inside = np.asarray(reach) <= machine.scale_up_size
     rate = np.where(inside, machine.scale_up_bytes_per_s * scale_up_share(machine, group), scale_out_rate(machine))
     doublings = np.log2(np.maximum(group, 2.0)) - 1.0
     grown = machine.scale_up_latency_s * (1.0 + machine.latency_growth * doublings)
     latency = np.where(inside, grown, machine.scale_out_latency_s)
-    per_byte = np.where(group > 1, (group - 1.0) / group / rate, 0.0)
+    per_byte = np.where(group > 1, rounds * (group - 1.0) / group / rate, 0.0)
     fixed = np.where(group > 1, latency, 0.0)
     return lambda whole_bytes: fixed + per_byte * whole_bytes
 

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.perf.caching import fleet_caches, hit_share, pattern_of, tiers
-from tokopt.perf.memory import serving_memory
 from tokopt.perf.queueing import LOAD_LIMIT
 from tokopt.perf.replica import prefill_times
 from tokopt.search.caching import largest_tier, lengths_with, most_found, router_of
 from tokopt.search.pools import Pairing, PairRows
-from tokopt.search.screening import saturation_bounds, without_threshold
+from tokopt.search.screening import memory_of, saturation_bounds, without_threshold
 from tokopt.search.setups import Setups
 from tokopt.search.space import Family, SearchSpace
 
@@ -105,22 +104,10 @@ def _most_share(
 ) -> Array:
     """Return the most that caches find while a replica of `sizes` accelerators with so many caches serves `above`."""
     workload, router = space.workload, router_of(family)
-    layouts = setups.flat_layouts
-    use = serving_memory(
-        family.model,
-        family.machine,
-        layouts,
-        role=role,
-        input_tokens=workload.input_tokens,
-        output_tokens=workload.output_tokens,
-        output_cv=workload.output_cv,
-        chunk_tokens=setups.chunk_tokens,
-        draft_depth=setups.depth,
-    )
     room = tiers(
         family.model,
-        layouts,
-        use,
+        setups.flat_layouts,
+        memory_of(family, setups, workload, role=role),
         running=1.0,
         context_tokens=workload.input_tokens + workload.output_tokens,
         draft_depth=setups.depth,

@@ -29,12 +29,12 @@ from tokopt.perf.caching import (
     tiers,
     writable_bytes_per_s,
 )
-from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker, replica_profile
+from tokopt.perf.deployed import decode_layout, decode_worker, prefill_worker
 from tokopt.perf.memory import MemoryUse, serving_memory
 from tokopt.perf.queueing import LOAD_LIMIT, Profile, capped, saturation
 from tokopt.perf.replica import Worker, knots, prefill_times, prompts_a_batch
 from tokopt.perf.serving import Lengths, lengths, steady_state
-from tokopt.search.space import Family, Fleet, SearchSpace
+from tokopt.search.space import Family, Fleet, SearchSpace, profile_of
 from tokopt.units import MS
 
 # Running caps that are tried, of the largest that limits and memory allow: a lower one leaves the cache more room.
@@ -310,14 +310,8 @@ def _exact(caches: Caches, choice: Choice, space: SearchSpace) -> tuple[Deployme
 
 def profile_with(family: Family, workload: Workload, deployment: Deployment, slots: int) -> Profile:
     """Return the profile of a set-up with what its caches find; `slots` of a decode worker."""
-    return replica_profile(
-        family.model,
-        restored(family.machine, deployment.caching),
-        deployment,
-        served(workload, deployment.caching),
-        accepted=float(family.accepted[deployment.speculation_depth]),
-        slots=slots,
-    )
+    workload = served(workload, deployment.caching)
+    return profile_of(with_restores(family, deployment), deployment, workload, slots)
 
 
 def with_restores(family: Family, deployment: Deployment) -> Family:

@@ -19,7 +19,7 @@ from tokopt.domain.features import Feature
 from tokopt.domain.workloads import Workload
 from tokopt.perf.arrays import keep_freed_memory
 from tokopt.perf.caching import served
-from tokopt.perf.deployed import decode_layout, decode_worker, replica_profile
+from tokopt.perf.deployed import decode_layout, decode_worker
 from tokopt.perf.describe import memory_slots
 from tokopt.perf.queueing import Limits, Profile, capacity, capped
 from tokopt.search.caching import most_found, settled, with_restores
@@ -28,7 +28,7 @@ from tokopt.search.overlapping import said_of_halves
 from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import Screened, decode_steps, screen, without_threshold
 from tokopt.search.setups import legal_layouts, most_per_rank, setups
-from tokopt.search.space import Family, SearchSpace, as_run, families_in
+from tokopt.search.space import Family, SearchSpace, as_run, families_in, profile_of
 
 # Set-ups of one size that are evaluated at most where prompts repeat: settling caches takes as long as a screening, and
 # bounds that take caches to be as empty as they get may leave hundreds.
@@ -300,16 +300,7 @@ def capped_profile(
     """
     if most < 1:
         return None
-    profile = replica_profile(
-        family.model,
-        family.machine,
-        deployment,
-        workload,
-        accepted=float(family.accepted[deployment.speculation_depth]),
-        slots=most,
-        sending=None if sending is None else sending.machine,
-    )
-    return capped(profile, limits)
+    return capped(profile_of(family, deployment, workload, most, sending), limits)
 
 
 def best_cap(candidate: Candidate, workload: Workload, limits: Limits) -> Profile | None:

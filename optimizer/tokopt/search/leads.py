@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from tokopt.search.setups import Setups, layout_of, worker_of
 from tokopt.search.space import Family, SearchSpace, deployment_of
 
 NO_ROWS, NO_BOUNDS = np.zeros(0, dtype=np.intp), np.zeros(0)
+Code = TypeVar("Code", int, NDArray[np.intp])
 WORKER_CODES = MOST_WORKERS + 1  # worker counts in the number of a row
 
 
@@ -164,9 +165,7 @@ class Disaggregated:
 
     def with_caches(self, rows: NDArray[np.intp], bounds: NDArray[np.float64], above: float) -> NDArray[np.float64]:
         """See `Leads.with_caches`."""
-        codes, y = np.divmod(rows, WORKER_CODES)
-        codes, x = np.divmod(codes, WORKER_CODES)
-        p, d = np.divmod(codes, max(len(self._pairs.decodes), 1))
+        p, d, x, y = self._row(rows)
         pairs = PairRows(prefill=p, decode=d, prefill_workers=x, decode_workers=y, bound_requests_per_s=bounds)
         return self._cached.of(pairs, above)
 
@@ -174,7 +173,8 @@ class Disaggregated:
     def _cached(self) -> CachesApart:
         return CachesApart(self.family, self._space, self._pairs)
 
-    def _row(self, code: int) -> tuple[int, int, int, int]:
+    def _row(self, code: Code) -> tuple[Code, Code, Code, Code]:
+        """Return prefill and decode set-up, and the workers of each, of one row or of many."""
         code, y = divmod(code, WORKER_CODES)
         code, x = divmod(code, WORKER_CODES)
         p, d = divmod(code, max(len(self._pairs.decodes), 1))

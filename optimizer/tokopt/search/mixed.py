@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.domain.deployments import Deployment
-from tokopt.perf.queueing import LOAD_LIMIT, Profile, capacity, capped
+from tokopt.perf.queueing import Profile, capacity, capped
 from tokopt.search.candidates import FORESEEN, Apart, Candidate, fullest, with_halves_said
 from tokopt.search.leads import Disaggregated
 from tokopt.search.pools import MOST_WORKERS, pairing
@@ -73,11 +73,10 @@ class Side:
         self.name = apart[0].family.accelerator.name if apart else ""
         for each in apart:
             if each.family.machine.scale_out_bytes_per_s:
-                workers, decodes = each.prefills.setups, each.decodes
-                one = each.prefills.prompts_per_s * workers.dp * workers.pp * LOAD_LIMIT
+                prefills, decodes = each.prefills, each.decodes
                 self.kinds[each.kind] = _Side(
                     each,
-                    _most(workers.accelerators, one, widest),
+                    _most(prefills.setups.accelerators, prefills.most_requests_per_s, widest),
                     _most(decodes.setups.accelerators, decodes.bound_requests_per_s, widest),
                 )
 

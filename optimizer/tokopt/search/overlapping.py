@@ -8,11 +8,11 @@ import numpy as np
 
 from tokopt.domain.deployments import Deployment, Layout, Pool
 from tokopt.domain.workloads import Workload
-from tokopt.perf.deployed import decode_layout, prefill_worker, replica_profile
+from tokopt.perf.deployed import decode_layout, prefill_worker
 from tokopt.perf.queueing import Profile
 from tokopt.perf.replica import prefill_times
 from tokopt.perf.serving import workload_lengths
-from tokopt.search.space import Family
+from tokopt.search.space import Family, profile_of
 
 
 def said_of_halves(
@@ -33,7 +33,7 @@ def said_of_halves(
     changed = deployment
     if decode_layout(deployment)[0].two_batch_overlap:
         whole = _decoding(deployment, two_batch=False)
-        profiles = (_profile(family, each, workload, slots, sending) for each in (deployment, whole))
+        profiles = (profile_of(family, each, workload, slots, sending) for each in (deployment, whole))
         if _same(*profiles):
             changed = whole
     pool = changed.prefill
@@ -59,18 +59,6 @@ def _decoding(deployment: Deployment, *, two_batch: bool) -> Deployment:
         return deployment.model_copy(update={"layout": _switched(deployment.layout, two_batch=two_batch)})
     assert deployment.decode is not None
     return deployment.model_copy(update={"decode": _pool(deployment.decode, two_batch=two_batch)})
-
-
-def _profile(family: Family, deployment: Deployment, workload: Workload, slots: int, sending: Family | None) -> Profile:
-    return replica_profile(
-        family.model,
-        family.machine,
-        deployment,
-        workload,
-        accepted=float(family.accepted[deployment.speculation_depth]),
-        slots=slots,
-        sending=None if sending is None else sending.machine,
-    )
 
 
 def _same(one: Profile, other: Profile) -> bool:

@@ -132,6 +132,11 @@ class Prefills:
     chosen: int
     in_time: int
 
+    @property
+    def most_requests_per_s(self) -> NDArray[np.float64]:
+        """What one worker of each set-up keeps up at most."""
+        return self.prompts_per_s * self.setups.dp * self.setups.pp * LOAD_LIMIT
+
 
 def prefills_of(family: Family, workload: Workload, limits: Limits, widest: int) -> Prefills:
     """Return the prefill workers of a family that are worth pairing."""
@@ -163,7 +168,7 @@ def prefills_of(family: Family, workload: Workload, limits: Limits, widest: int)
 def pairing(prefill: Prefills, decode: Screened, widest: int) -> Pairing:
     """Return all pairs of a prefill worker and a decode worker of a screening."""
     prefills, decodes = prefill.setups, decode.setups
-    rate = prefill.prompts_per_s * prefills.dp * prefills.pp * LOAD_LIMIT
+    rate = prefill.most_requests_per_s
     with np.errstate(divide="ignore"):
         ideal = 1.0 / (
             (prefills.accelerators / rate)[:, None] + (decodes.accelerators / decode.bound_requests_per_s)[None, :]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tokopt.domain.features import Feature
 from tokopt.domain.workloads import Workload
-from tokopt.perf.memory import serving_memory
+from tokopt.perf.memory import MemoryUse, serving_memory
 from tokopt.perf.queueing import LOAD_LIMIT, Limits, lognormal_factor
 from tokopt.perf.replica import KNOT_SHARE
 from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
@@ -244,7 +244,14 @@ def fitting(
     family: Family, setups: Setups, workload: Workload, *, role: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return which set-ups hold at least one request a rank and stage, and how many requests each holds."""
-    use = serving_memory(
+    use = memory_of(family, setups, workload, role=role)
+    slots = slot_limit(family, np.asarray(use.sequences), setups)
+    return slots >= setups.dp * setups.pp, slots
+
+
+def memory_of(family: Family, setups: Setups, workload: Workload, *, role: str) -> MemoryUse:
+    """Return what set-ups keep in memory, as workers of a role."""
+    return serving_memory(
         family.model,
         family.machine,
         setups.flat_layouts,
@@ -255,8 +262,6 @@ def fitting(
         chunk_tokens=setups.chunk_tokens,
         draft_depth=setups.depth,
     )
-    slots = slot_limit(family, np.asarray(use.sequences), setups)
-    return slots >= setups.dp * setups.pp, slots
 
 
 def first_token_floor(prefill_s: NDArray[np.float64], size: Lengths, limits: Limits) -> NDArray[np.float64]:

@@ -21,9 +21,10 @@ from tokopt.domain.workloads import Workload
 from tokopt.perf.arithmetic import LlmArithmetic, llm_arithmetic
 from tokopt.perf.chunks import whole_prompt_tokens
 from tokopt.perf.constants import acceptance_chances, each_constants, traits_of
+from tokopt.perf.deployed import replica_profile
 from tokopt.perf.host import exposed, exposes, host_times
 from tokopt.perf.machine import Machine, machine
-from tokopt.perf.queueing import Limits
+from tokopt.perf.queueing import Limits, Profile
 from tokopt.perf.speculation import accepted_tokens, draft_chances
 
 DEEPEST_SPECULATION = 3
@@ -235,6 +236,24 @@ def as_run(family: Family, deployment: Deployment, sending: Family | None = None
     least = 1 if Feature.CHUNKED_PREFILL in prompts.features else prompts.whole_tokens
     tokens = max(deployment.chunk_tokens, least)
     return deployment.model_copy(update={"without": family.without, "chunk_tokens": tokens})
+
+
+def profile_of(
+    family: Family, deployment: Deployment, workload: Workload, slots: int, sending: Family | None = None
+) -> Profile:
+    """Return the profile of a family's deployment; `slots` of a decode worker.
+
+    `sending` is the family of a prefill pool that is on another accelerator.
+    """
+    return replica_profile(
+        family.model,
+        family.machine,
+        deployment,
+        workload,
+        accepted=float(family.accepted[deployment.speculation_depth]),
+        slots=slots,
+        sending=None if sending is None else sending.machine,
+    )
 
 
 def deployment_of(family: Family, space: SearchSpace, **settings: Any) -> Deployment:
