@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tokopt.catalog.power_settings import AcceleratorTable
 from tokopt.domain.accelerators import Accelerator
@@ -132,6 +133,20 @@ def provisioned_w(accelerator: Accelerator, basis: PowerBasis) -> float:
     return math.nan if value is None else value
 
 
+def column_on(offer: Offer, **figures: Any) -> Column:
+    """Return a column of blocks on an offer's terms, at its place."""
+    return Column(
+        accelerator=offer.accelerator,
+        offer=offer_key(offer),
+        provider=offer.provider,
+        site=offer.region,
+        zone="|".join((offer.provider, offer.region, offer.zone)),
+        spot=offer.market is Market.SPOT,
+        flexible=offer.market in (Market.SPOT, Market.ON_DEMAND),
+        **figures,
+    )
+
+
 def priced(
     candidates: Mapping[str, list[Candidate]],
     offers: Iterable[Offer],
@@ -172,15 +187,9 @@ def priced(
                 continue
             replicas, units = (unit // size, 1) if size <= unit else (1, -(-size // unit))
             rate = replicas * candidate.capacity_requests_per_s
-            column = Column(
+            column = column_on(
+                offer,
                 name=f"{first + len(rows)}:{accelerator.name}x{size}",
-                accelerator=offer.accelerator,
-                offer=offer_key(offer),
-                provider=offer.provider,
-                site=offer.region,
-                zone="|".join((offer.provider, offer.region, offer.zone)),
-                spot=offer.market is Market.SPOT,
-                flexible=offer.market in (Market.SPOT, Market.ON_DEMAND),
                 accelerators_per_block=units * unit,
                 replicas_per_block=replicas,
                 units_per_block=units,

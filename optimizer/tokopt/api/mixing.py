@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.demand import Survive
 from tokopt.domain.deployments import Pool, ServingMode
-from tokopt.domain.offers import Market, Offer
+from tokopt.domain.offers import Offer
 from tokopt.domain.plans import Objective, PlanRequest, PowerMode
-from tokopt.fleet import Column, Part
+from tokopt.fleet import Part
 from tokopt.search import (
     Alone,
     Candidate,
@@ -32,7 +32,7 @@ from tokopt.search import (
     standing_mixed,
 )
 
-from .columns import PartOffer, PricedCandidate, hardware_of, offer_key
+from .columns import PartOffer, PricedCandidate, column_on, hardware_of, offer_key
 from .electricity import carbon_matters
 from .power import counted_w
 from .standing import same_setup
@@ -318,18 +318,12 @@ def _column(
         )
         for part, (machines, _) in zip(parts, (decodes, prompts), strict=True)
     ]
-    main, offer = counted[0], decodes[0].offer
+    offer = decodes[0].offer
     rate = replicas * candidate.capacity_requests_per_s
     sizes = "+".join(str(part.accelerators) for part in counted)
-    column = Column(
+    column = column_on(
+        offer,
         name=f"{prompts[0].accelerator.name}+{decodes[0].accelerator.name}x{sizes}",
-        accelerator=main.accelerator,
-        offer=main.offer,
-        provider=offer.provider,
-        site=offer.region,
-        zone="|".join((offer.provider, offer.region, offer.zone)),
-        spot=offer.market is Market.SPOT,
-        flexible=offer.market in (Market.SPOT, Market.ON_DEMAND),
         accelerators_per_block=sum(part.accelerators for part in counted),
         replicas_per_block=replicas,
         units_per_block=sum(part.units for part in counted),
