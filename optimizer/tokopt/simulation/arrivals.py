@@ -43,7 +43,13 @@ class Stream:
         return self.workload.arrival_cv2 if self.arrival_cv2 is None else self.arrival_cv2
 
 
-def synthesised(streams: Sequence[Stream], *, seed: int | Sequence[int], end_s: float = math.inf) -> Iterator[TraceChunk]:
+def synthesised(
+    streams: Sequence[Stream],
+    *,
+    seed: int | Sequence[int],
+    end_s: float = math.inf,
+    chunk_requests: int = CHUNK_REQUESTS,
+) -> Iterator[TraceChunk]:
     """Return requests of all classes in the order of their arrival, stretch by stretch, without end or until `end_s`.
 
     Times between arrivals have a gamma distribution with the stated variation: Poisson arrivals for 1, even ones for 0.
@@ -54,13 +60,14 @@ def synthesised(streams: Sequence[Stream], *, seed: int | Sequence[int], end_s: 
         streams: The classes; a request's class is its number here.
         seed: Of the random numbers: the same seed gives the same requests.
         end_s: No requests from this time on.
+        chunk_requests: Mean length of a stretch.
     """
     seeds = np.random.SeedSequence(seed).spawn(len(streams))
     sources = [_source(stream, np.random.default_rng(s)) for stream, s in zip(streams, seeds, strict=True)]
     total = sum(stream.requests_per_s for stream in streams)
     if not total > 0.0:
         return
-    window = CHUNK_REQUESTS / total
+    window = chunk_requests / total
     blocks = BLOCK_TOKENS if any(stream.workload.reuse is not None for stream in streams) else 0
     start = 0.0
     while start < end_s:

@@ -375,6 +375,7 @@ def start(
     engine.active = 1
     engine.busy_s += end - now
     engine.steps += 1
+    engine.joules += joules
     row = world.series[bin_of(world, now)]
     row[BUSY_S] += end - now
     row[EXTRA_J] += joules

@@ -125,6 +125,7 @@ def start_batch(world: World, events: Events, s: int, now: float) -> None:
     seconds, joules = prompt_time(world, kind, tokens, seen / max(tokens, 1), prompts, replica)
     seconds += fetched * kind.restore_s_per_token
     server.busy_s += seconds
+    server.joules += joules
     world.series[bin_of(world, now), EXTRA_J] += joules
     push(world, events, now + seconds, AT_SERVER, s, 2 * server.generation)
     push(world, events, now + seconds / kind.pool_efficiency, AT_SERVER, s, 2 * server.generation + 1)

@@ -107,7 +107,18 @@ REPLICA = _record(
     ready_stamp=_I,
     weight=_F,  # planned rate over the highest of its group
 )
-SERVER = _record(replica=_I, busy=_I, head=_I, generation=_I, busy_s=_F, queue_head=_I, queue_tail=_I, queued_tokens=_I, rank=_I)
+SERVER = _record(
+    replica=_I,
+    busy=_I,
+    head=_I,
+    generation=_I,
+    busy_s=_F,
+    joules=_F,
+    queue_head=_I,
+    queue_tail=_I,
+    queued_tokens=_I,
+    rank=_I,  # that has its cache; -1 = it has none
+)
 ENGINE = _record(
     replica=_I,
     kind=_I,
@@ -120,9 +131,8 @@ ENGINE = _record(
     in_service=_I,
     started=_F,
     busy_s=_F,
-    prefill_s=_F,
+    joules=_F,  # above idling
     steps=_I,
-    decoded=_I,
 )
 RANK = _record(
     engine=_I,
