@@ -48,6 +48,7 @@ class Snapshot:
     in_system: int
     area: float  # requests in the system over time
     engine_busy_s: NDArray[np.float64]
+    engine_prefill_s: NDArray[np.float64]
     engine_joules: NDArray[np.float64]
     server_busy_s: NDArray[np.float64]
     server_joules: NDArray[np.float64]
@@ -139,6 +140,7 @@ def _snapshot(world: w.World) -> Snapshot:
         in_system=int(totals.in_system),
         area=float(totals.area + totals.in_system * (now - totals.area_at)),
         engine_busy_s=world.engines.busy_s.copy(),
+        engine_prefill_s=world.engines.prefill_s.copy(),
         engine_joules=world.engines.joules.copy(),
         server_busy_s=world.servers.busy_s.copy(),
         server_joules=world.servers.joules.copy(),

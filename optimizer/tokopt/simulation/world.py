@@ -131,6 +131,7 @@ ENGINE = _record(
     in_service=_I,
     started=_F,
     busy_s=_F,
+    prefill_s=_F,  # of it, what prompts add to steps
     joules=_F,  # above idling
     steps=_I,
 )
@@ -171,6 +172,7 @@ REQUEST = _record(
     given=_I,
     hashes=_I,
     computed=_I,
+    found=_I,  # of its prompt, when it was admitted
     target=_I,
     chunk=_I,
     emitted=_I,
