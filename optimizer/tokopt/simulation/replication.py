@@ -1,0 +1,195 @@
+"""One run of a fleet from empty: rows of requests go in, stretch by stretch, and what came of them comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokopt.domain.traces import TraceChunk
+from tokopt.simulation import world as w
+from tokopt.simulation.building import Fleet, built, with_entries, with_requests
+from tokopt.simulation.invariants import broken
+from tokopt.simulation.loop import inner_loop
+
+MOST_REQUESTS = 1 << 21  # in the system at a time: more are an overload, whatever else
+HEARD_EVERY = 1024  # rows after which the caller is told
+
+Told = Callable[[float, int], None]  # simulated time, requests that have arrived
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """A replica that is down for a while; replicas are numbered over the whole fleet."""
+
+    time_s: float
+    replica: int
+    lasts_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What is measured: requests that arrive from one time to another."""
+
+    start_s: float
+    end_s: float = math.inf  # endless: to the last request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a run: arrays by class, metric and bin, and the state of everything at its end."""
+
+    world: w.World
+    arrived_by: NDArray[np.float64]  # [stretches, 3]: time, requests arrived, requests in the system
+    cut_short: str  # why it ended early; empty = it did not
+    broken: tuple[str, ...]  # what does not add up; empty unless there is a defect
+    first_active: int = 0
+    given_share: tuple[float, ...] = field(default=())
+
+
+def replicate(
+    fleet: Fleet,
+    chunks: Iterable[TraceChunk],
+    window: Window,
+    *,
+    seed: int | Sequence[int],
+    given_share: Sequence[float] = (),
+    concurrency: int = 0,
+    outages: Callable[[float, float], Sequence[Outage]] | None = None,
+    active: dict[int, int] | None = None,
+    told: Told | None = None,
+    overloaded: Callable[[w.World], bool] | None = None,
+) -> Outcome:
+    """Return what comes of a fleet that starts empty and gets requests until they end, or all measured are answered.
+
+    Args:
+        fleet: Replicas, classes, router.
+        chunks: Requests in the order of arrival; only lengths count in a closed loop.
+        window: Which of them are measured.
+        seed: Of choices at random: routes, groups, drafts that are accepted.
+        given_share: Of each class's prompts, what need not be computed whatever caches hold.
+        concurrency: Requests in flight in a closed loop; 0 = they come by themselves.
+        outages: Gives the failures between two times.
+        active: Of items that are scaled, how many replicas run at the start.
+        told: Told how far it is, between stretches.
+        overloaded: Asked between stretches whether there is no point in going on.
+    """
+    world = built(fleet)
+    totals = world.totals[0]
+    totals.measure_from, totals.measure_until = window.start_s, window.end_s
+    totals.closed_loop = 1 if concurrency else 0
+    _stop_at_start(fleet, world, active or {})
+    rng = np.random.default_rng(seed)
+    waiting = _Waiting(world, fleet, concurrency)
+    history: list[tuple[float, float, float]] = []
+    cut_short, since = "", 0.0
+    for chunk in _with_end(chunks):
+        rows = rows_of(chunk, given_share, fleet.most_blocks)
+        end = float(rows.time_s[-1]) if rows.time_s.size else since
+        if outages is not None:
+            world = world._replace(outages=_outage_rows(outages(since, end)))
+            world.totals[0].outage_next = 0
+        since = max(since, end)
+        if chunk is None:
+            world.totals[0].ended = 1
+        world = waiting.advance(world, rows, rng)
+        totals = world.totals[0]
+        history.append((float(totals.now), float(totals.arrived), float(totals.in_system)))
+        if told is not None:
+            told(float(totals.now), int(totals.arrived))
+        if totals.in_system > MOST_REQUESTS:
+            cut_short = f"more than {MOST_REQUESTS:,} requests were in the system at {totals.now:,.0f} s"
+        elif overloaded is not None and overloaded(world):
+            cut_short = "overloaded"
+        if cut_short or (totals.now >= window.end_s and totals.measured_open == 0):
+            break
+    return Outcome(
+        world=world,
+        arrived_by=np.array(history),
+        cut_short=cut_short,
+        broken=tuple(broken(world)),
+        given_share=tuple(given_share),
+    )
+
+
+def rows_of(chunk: TraceChunk | None, given_share: Sequence[float], most_blocks: int) -> w.Rows:
+    """Return a stretch of a trace as the inner loop takes it; None is one without requests."""
+    none = np.zeros(0, dtype=np.int64)
+    if chunk is None:
+        return w.Rows(np.zeros(0), none, none, none, none, np.zeros(1, dtype=np.int64), none)
+    shares = np.array([*given_share, 0.0])
+    given = (shares[np.minimum(chunk.classes, shares.size - 1)] * chunk.input_tokens).astype(np.int64)
+    start, hashes = chunk.hash_start, chunk.hashes
+    if not most_blocks or not chunk.block_tokens:
+        start, hashes = np.zeros(chunk.requests + 1, dtype=np.int64), none
+    return w.Rows(
+        np.ascontiguousarray(chunk.time_s, dtype=float),
+        np.ascontiguousarray(chunk.classes, dtype=np.int64),
+        np.ascontiguousarray(chunk.input_tokens, dtype=np.int64),
+        np.ascontiguousarray(chunk.output_tokens, dtype=np.int64),
+        given,
+        np.ascontiguousarray(start, dtype=np.int64),
+        np.ascontiguousarray(hashes, dtype=np.int64),
+    )
+
+
+class _Waiting:
+    """The events that are to come, between calls of the inner loop."""
+
+    def __init__(self, world: w.World, fleet: Fleet, concurrency: int) -> None:
+        self._rows = np.zeros(0, dtype=w.EVENT).view(np.recarray)
+        self._count = 0
+        first = [(0.0, w.AT_SAMPLE, 0)]
+        first += [(rule.every_s, w.AT_SCALING, n) for n, rule in enumerate(fleet.scaling)]
+        first += [(0.0, w.AT_NEXT, 0)] * concurrency
+        self._room(len(first))
+        for n, (time, code, who) in enumerate(first):
+            self._rows[n] = (time, n - len(first), code, who, 0)
+        self._count = len(first)
+
+    def _room(self, more: int) -> None:
+        rows = np.zeros(self._count + more, dtype=w.EVENT).view(np.recarray)
+        rows[: self._count] = self._rows[: self._count]
+        self._rows = rows
+
+    def advance(self, world: w.World, rows: w.Rows, rng: np.random.Generator) -> w.World:
+        """Let all rows arrive, and all happen that comes before the last of them; make room as it is needed."""
+        advance = inner_loop()
+        cursor = 0
+        while True:
+            # At most one event an engine and two a server are under way, and three a request or replica.
+            most = 3 * (world.requests.size + world.replicas.size) + world.engines.size + 2 * world.servers.size
+            self._room(most + world.scaling.size + rows.time_s.size + 16)
+            why, cursor, self._count = advance(world, rows, cursor, math.inf, self._rows, self._count, rng)
+            if self._count > self._rows.size:
+                raise RuntimeError("more events were left than there was room for")
+            if why == w.NEEDS_REQUESTS:
+                world = with_requests(world, world.requests.size)
+            elif why == w.NEEDS_ENTRIES:
+                world = with_entries(world, world.entries.size)
+            else:
+                return world
+
+
+def _with_end(chunks: Iterable[TraceChunk]) -> Iterator[TraceChunk | None]:
+    for chunk in chunks:
+        if chunk.requests:
+            yield chunk
+    yield None
+
+
+def _outage_rows(outages: Sequence[Outage]) -> np.ndarray:
+    rows = np.zeros(len(outages), dtype=w.OUTAGE).view(np.recarray)
+    for n, outage in enumerate(sorted(outages, key=lambda each: (each.time_s, each.replica))):
+        rows[n] = (outage.time_s, outage.replica, outage.lasts_s)
+    return rows
+
+
+def _stop_at_start(fleet: Fleet, world: w.World, active: dict[int, int]) -> None:
+    """Leave only so many replicas of an item running as are wanted at the start."""
+    for item, wanted in active.items():
+        own = np.flatnonzero(world.replicas.item == item)
+        world.replicas.state[own[wanted:]] = w.DOWN
