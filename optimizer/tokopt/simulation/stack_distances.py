@@ -1,17 +1,17 @@
 """Compiled loops over the blocks of prompts: how many others were asked for since each was asked for last.
 
-Imported where traces have hashes, for it takes a moment to compile.
+All that the kept functions call is in this file, so numba notices when any of it changes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from tokopt.simulation.compiled import compiled, kept
 
 DISTANCES_AN_OCTAVE = 64
 GAPS_AN_OCTAVE = 16
@@ -19,15 +19,8 @@ GAP_UNIT_S = 1e-3  # shorter gaps are one bin
 Array = NDArray[Any]
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function, and keep the result on disk where there is a place for it."""
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:
-        return numba.njit(function)
-
-
-def _place_of(keys: Array, slots: Array, key: np.int64) -> np.int64:
+@compiled
+def place_of(keys: Array, slots: Array, key: np.int64) -> np.int64:
     """Return where a key is in a table of linear probing, or belongs; `slots` is -1 where nothing is."""
     mask = np.uint64(slots.size - 1)
     mixed = np.uint64(key)
@@ -39,10 +32,8 @@ def _place_of(keys: Array, slots: Array, key: np.int64) -> np.int64:
     return np.int64(place)
 
 
-place_of = _compiled(_place_of)
-
-
-def _rehash(keys: Array, slots: Array, into_keys: Array, into_slots: Array) -> None:
+@kept
+def rehash(keys: Array, slots: Array, into_keys: Array, into_slots: Array) -> None:
     """Copy a table into a larger, empty one."""
     for place in range(slots.size):
         if slots[place] >= 0:
@@ -50,20 +41,16 @@ def _rehash(keys: Array, slots: Array, into_keys: Array, into_slots: Array) -> N
             into_keys[new], into_slots[new] = keys[place], slots[place]
 
 
-rehash = _compiled(_rehash)
-
-
-def _add(tree: Array, place: np.int64, amount: np.int64) -> None:
+@compiled
+def add(tree: Array, place: np.int64, amount: np.int64) -> None:
     """Add to an element of a Fenwick tree (Softw. Pract. Exp. 24(3), 1994); places count from 1."""
     while place < tree.size:
         tree[place] += amount
         place += place & -place
 
 
-add = _compiled(_add)
-
-
-def _sum_to(tree: Array, place: np.int64) -> np.int64:
+@compiled
+def sum_to(tree: Array, place: np.int64) -> np.int64:
     """Return the sum of the elements up to a place."""
     total = np.int64(0)
     while place > 0:
@@ -72,10 +59,8 @@ def _sum_to(tree: Array, place: np.int64) -> np.int64:
     return total
 
 
-sum_to = _compiled(_sum_to)
-
-
-def _follow(
+@kept
+def follow(
     times: Array,
     starts: Array,
     hashes: Array,
@@ -137,6 +122,3 @@ def _follow(
             clock += 1
             last_s[slot] = now
     state[0], state[1] = blocks, clock
-
-
-follow = _compiled(_follow)

@@ -63,7 +63,7 @@ class Steps:
         )
 
 
-class Stream:
+class StreamStatistics:
     """Statistics of all requests, or of one class."""
 
     def __init__(self, offset_s: float) -> None:
@@ -113,8 +113,8 @@ class TraceStatistics:
         midnight = None if starts_at is None else starts_at.replace(hour=0, minute=0, second=0, microsecond=0)
         offset_s = 0.0 if starts_at is None or midnight is None else (starts_at - midnight).total_seconds()
         self._offset_s = offset_s % SECONDS_PER_DAY
-        self._total = Stream(self._offset_s)
-        self._classes: dict[int, Stream] = {}  # empty as long as there is only one
+        self._total = StreamStatistics(self._offset_s)
+        self._classes: dict[int, StreamStatistics] = {}  # empty as long as there is only one
         self._only: int | None = None
         self._end_s = 0.0
 
@@ -128,7 +128,7 @@ class TraceStatistics:
             self._classes = {self._only: copy.deepcopy(self._total)}
         if self._classes or there.size > 1:
             for number in there.tolist():
-                stream = self._classes.setdefault(number, Stream(self._offset_s))
+                stream = self._classes.setdefault(number, StreamStatistics(self._offset_s))
                 stream.add(taken(chunk, np.flatnonzero(chunk.classes == number)))
         self._only = int(there[0])
         self._total.add(chunk)
