@@ -13,19 +13,15 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from tokopt.catalog.files import Row, read_yaml, validate
+from tokopt.catalog.trace_files import open_trace
+from tokopt.catalog.trace_formats import COLUMNS
 from tokopt.domain.speculators import Domain
+from tokopt.domain.traces import joined
 from tokopt.errors import CatalogError
 
 if TYPE_CHECKING:
     import polars as pl
 
-# What traces and histograms call their columns: Azure's, Mooncake's, BurstGPT's names and ours, without case.
-COLUMNS = {
-    "time": ("timestamp", "arrival_time", "arrived_at", "time"),
-    "input_tokens": ("input_tokens", "contexttokens", "input_length", "request tokens", "prompt_tokens", "isl"),
-    "output_tokens": ("output_tokens", "generatedtokens", "output_length", "response tokens", "osl"),
-    "share": ("share", "count", "weight", "requests"),
-}
 MOST_SPLIT = 20
 
 
@@ -178,33 +174,27 @@ def read_histogram(path: Path) -> Lengths:
 
 
 def read_trace(path: Path) -> Lengths:
-    """Return the requests of a trace file: columns of arrival time, input tokens and output tokens.
+    """Return the requests of a trace file, in whatever format `trace_files` knows; they need not be in order.
 
-    Times are seconds, or dates with times; requests need not be in their order.
+    Raises:
+        InputError: In one line with the row.
     """
-    frame = _frame(path, ("time", "input_tokens", "output_tokens"))
-    lengths = _lengths(path, frame, np.ones(frame.height))
-    times = frame["time"].to_numpy()
-    unsound = np.flatnonzero(~(times >= 0.0) | ~np.isfinite(times))
-    if unsound.size:
-        row = int(unsound[0])
-        raise CatalogError(f"{path}: row {row + 2}: time {times[row]:g}: seconds from 0 on, or dates, are needed")
-    times = np.sort(times)
-    span = float(times[-1] - times[0])
-    if times.size < 2 or span <= 0.0:
+    requests = joined(list(open_trace(path, allow_unsorted=True).chunks()))
+    span = float(requests.time_s[-1])
+    if requests.requests < 2 or span <= 0.0:
         raise CatalogError(f"{path}: at least two requests at different times are needed to tell a rate")
-    gaps = np.diff(times)
+    gaps = np.diff(requests.time_s)
     return Lengths(
-        input_tokens=lengths.input_tokens,
-        output_tokens=lengths.output_tokens,
-        weight=lengths.weight,
-        requests_per_s=(times.size - 1) / span,
+        input_tokens=requests.input_tokens.astype(float),
+        output_tokens=requests.output_tokens.astype(float),
+        weight=np.ones(requests.requests),
+        requests_per_s=(requests.requests - 1) / span,
         arrival_cv2=float(np.clip(gaps.var() / gaps.mean() ** 2, 1e-3, 1000.0)),
     )
 
 
 def _frame(path: Path, needed: tuple[str, ...]) -> pl.DataFrame:
-    """Return the needed columns of a table under our names, as numbers; times in seconds."""
+    """Return the needed columns of a table under our names, as numbers."""
     import polars as pl
 
     try:
@@ -220,31 +210,13 @@ def _frame(path: Path, needed: tuple[str, ...]) -> pl.DataFrame:
             raise CatalogError(f"{path}: no column of {ours} (like {', '.join(COLUMNS[ours][:3])})")
         chosen[ours] = found
     try:
-        columns = [
-            (
-                _seconds(pl.col(name), table.collect_schema()[name])
-                if ours == "time"
-                else pl.col(name).cast(pl.Float64)
-            ).alias(ours)
-            for ours, name in chosen.items()
-        ]
+        columns = [pl.col(name).cast(pl.Float64).alias(ours) for ours, name in chosen.items()]
         frame = table.select(columns).collect()
     except pl.exceptions.PolarsError as error:
         raise CatalogError(f"{path}: not a table of numbers: {str(error).splitlines()[0]}") from None
     if frame.height == 0:
         raise CatalogError(f"{path}: no rows")
     return frame
-
-
-def _seconds(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    import polars as pl
-
-    if kind.is_numeric():
-        return column.cast(pl.Float64)
-    moments = (
-        column.str.to_datetime(strict=True, time_unit="ns") if kind == pl.String else column.cast(pl.Datetime("ns"))
-    )
-    return moments.dt.timestamp("ns") / 1e9
 
 
 def _lengths(path: Path, frame: pl.DataFrame, weight: NDArray[np.float64]) -> Lengths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,4 +42,36 @@ def plain_chunk(
         output_tokens=output_tokens,
         classes=np.zeros(n, dtype=np.int64),
         hash_start=np.zeros(n + 1, dtype=np.int64),
+    )
+
+
+def taken(chunk: TraceChunk, rows: NDArray[np.int64]) -> TraceChunk:
+    """Return the requests with these numbers, in this order, with their hashes."""
+    starts = chunk.hash_start[rows]
+    counts = chunk.hash_start[rows + 1] - starts
+    hash_start = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+    places = np.arange(hash_start[-1]) + np.repeat(starts - hash_start[:-1], counts)
+    return TraceChunk(
+        time_s=chunk.time_s[rows],
+        input_tokens=chunk.input_tokens[rows],
+        output_tokens=chunk.output_tokens[rows],
+        classes=chunk.classes[rows],
+        hash_start=hash_start,
+        hashes=chunk.hashes[places],
+        block_tokens=chunk.block_tokens,
+    )
+
+
+def joined(chunks: Sequence[TraceChunk]) -> TraceChunk:
+    """Return stretches of one trace as one; there is at least one."""
+    ends = np.cumsum([0, *(int(chunk.hash_start[-1]) for chunk in chunks)])
+    starts = [chunk.hash_start[:-1] + end for chunk, end in zip(chunks, ends[:-1], strict=True)]
+    return TraceChunk(
+        time_s=np.concatenate([chunk.time_s for chunk in chunks]),
+        input_tokens=np.concatenate([chunk.input_tokens for chunk in chunks]),
+        output_tokens=np.concatenate([chunk.output_tokens for chunk in chunks]),
+        classes=np.concatenate([chunk.classes for chunk in chunks]),
+        hash_start=np.concatenate([*starts, ends[-1:]]).astype(np.int64),
+        hashes=np.concatenate([chunk.hashes for chunk in chunks]),
+        block_tokens=chunks[0].block_tokens,
     )
