@@ -34,7 +34,7 @@ class Outages:
         self._next = np.array([self._gap(rate) for rate in self._rates])
 
     def _add(self, part: SimulatedPart, settings: SimulationSettings, first: int) -> None:
-        """Add the units of an item: those that a replica spans fail it one by one, those that several share together."""
+        """Add the units of an item: each that a replica spans takes it down, and one that several share all of them."""
         each = part.item.units / max(part.item.replicas, 1)
         nodes = part.item.nodes / max(part.item.units, 1)
         rate = 0.0 if settings.node_mtbf_hours is None else nodes / (settings.node_mtbf_hours * SECONDS_PER_HOUR)

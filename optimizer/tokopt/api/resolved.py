@@ -144,7 +144,9 @@ def resolve(
             precision=weights,
             kv_precision=cache,
             constants=constants,
-            machine=exposed(rates, without, host_times(slower(catalog.host_times, robust))) if exposes(without) else rates,
+            machine=exposed(rates, without, host_times(slower(catalog.host_times, robust)))
+            if exposes(without)
+            else rates,
             model=model,
             speculator=drafts,
             chances=draft_chances(drafts, domain) if drafts else acceptance_chances(catalog.calibration, llm.name),

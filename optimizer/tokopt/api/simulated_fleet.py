@@ -27,7 +27,9 @@ from .expert_traffic import popularity_spread
 from .requests import workload_of
 from .resolved import Resolved, resolve
 
-FEWEST_REPLICAS = 16  # of an item that are simulated by default, where it has as many
+MOST_REPLICAS = 16  # of an item that are simulated by default
+FEWEST_ROUTED = 8  # by default, where the router chooses by what replicas have to do: chance is less with more
+ANSWERS = 6.0  # mean whole times of an answer that the measured time takes at least, which bounds how many there are
 MOST_REPLICAS_OF_TRACE = 256  # a trace is replayed on the whole fleet up to this size
 AUTOSCALE_PATIENCE = 4  # ticks in a row before a replica is stopped
 
@@ -153,7 +155,9 @@ def _period(plan: Plan, settings: SimulationSettings) -> int | None:
         return None
     if settings.period:
         return names.index(settings.period)
-    loads = [max((item.by_period[t].load for item in plan.fleet if item.by_period), default=0.0) for t in range(len(names))]
+    loads = [
+        max((item.by_period[t].load for item in plan.fleet if item.by_period), default=0.0) for t in range(len(names))
+    ]
     return max(range(len(names)), key=lambda t: loads[t])
 
 
@@ -189,18 +193,29 @@ def _part(
     kind = kinds.get(item.deployment)
     if kind is None:
         kind = kind_of(replica_setup(catalog, plan, item, met, blocks=_repeats(asked, settings)))
-    most_replicas = MOST_REPLICAS_OF_TRACE if settings.arrivals is Arrivals.TRACE else FEWEST_REPLICAS
     return SimulatedPart(
         item=item,
         asked=asked,
         klass=number,
         replicas=replicas,
-        simulated=min(replicas, settings.replicas or most_replicas),
+        simulated=min(replicas, settings.replicas or _simulated(item, rate / replicas, settings)),
         requests_per_s=rate,
         usd_per_hour=usd,
         workload=met,
         kind=kind,
     )
+
+
+def _simulated(item: FleetItem, rate: float, settings: SimulationSettings) -> int:
+    """Return how many replicas of an item stand for all: so few that what is measured lasts some answers long.
+
+    Replicas that get requests by chance do not know of one another. Of the same requests, fewer replicas see more time.
+    """
+    if settings.arrivals is Arrivals.TRACE:
+        return MOST_REPLICAS_OF_TRACE
+    enough = round(settings.requests / (rate * settings.load * ANSWERS * item.e2e_ms.mean * MS))
+    fewest = 1 if settings.router in (None, Routing.RANDOM) and item.deployment.caching is None else FEWEST_ROUTED
+    return min(max(enough, fewest), MOST_REPLICAS)
 
 
 def _repeats(asked: WorkloadClass, settings: SimulationSettings) -> int:
@@ -234,9 +249,7 @@ def resolved_item(catalog: Catalog, plan: Plan, item: FleetItem) -> Resolved:
 def replica_setup(catalog: Catalog, plan: Plan, item: FleetItem, workload: Workload, *, blocks: int) -> ReplicaSetup:
     """Return the replicas of an item in the terms of the performance model."""
     resolved = resolved_item(catalog, plan, item)
-    return setup_of(
-        resolved, item.deployment, workload, cap=item.concurrency_per_replica, blocks=blocks
-    )
+    return setup_of(resolved, item.deployment, workload, cap=item.concurrency_per_replica, blocks=blocks)
 
 
 def setup_of(
@@ -262,11 +275,17 @@ def setup_of(
 
 
 def _streams(
-    parts: tuple[SimulatedPart, ...], classes: tuple[WorkloadClass, ...], settings: SimulationSettings, *, together: bool
+    parts: tuple[SimulatedPart, ...],
+    classes: tuple[WorkloadClass, ...],
+    settings: SimulationSettings,
+    *,
+    together: bool,
 ) -> tuple[tuple[Stream, ...], tuple[int, ...], tuple[float, ...]]:
     """Return the streams of requests, the plan's class of each, and how many planned requests one stands for."""
     groups = (
-        [[p for p in parts if p.klass == number] for number in range(len(classes))] if together else [[p] for p in parts]
+        [[p for p in parts if p.klass == number] for number in range(len(classes))]
+        if together
+        else [[p] for p in parts]
     )
     streams, class_of, weights = [], [], []
     for group in (group for group in groups if group):
@@ -323,5 +342,3 @@ def _most_blocks(parts: tuple[SimulatedPart, ...], settings: SimulationSettings)
     """Return the most hashes that a request may have."""
     blocks = [(_repeats(part.asked, settings), part.kind.most_tokens) for part in parts]
     return max((tokens // size + 1 for size, tokens in blocks if size), default=0)
-
-

@@ -99,7 +99,9 @@ def _numbers(path: str, names: tuple[str, ...], classes: tuple[WorkloadClass, ..
     return tuple(known[name] for name in names)
 
 
-def trace_chunks(trace: OpenTrace, fleet: SimulatedFleet, settings: SimulationSettings, seed: int) -> Iterator[TraceChunk]:
+def trace_chunks(
+    trace: OpenTrace, fleet: SimulatedFleet, settings: SimulationSettings, seed: int
+) -> Iterator[TraceChunk]:
     """Return a trace as the simulation takes it: at the speed asked for, dealt out to items, thinned where they are.
 
     Requests without a class go to the plan's classes in the proportions of their planned rates, and those of a class to
@@ -123,7 +125,7 @@ def trace_chunks(trace: OpenTrace, fleet: SimulatedFleet, settings: SimulationSe
 def _dealing(
     fleet: SimulatedFleet, settings: SimulationSettings
 ) -> tuple[np.ndarray, dict[int, tuple[list[int], np.ndarray]], np.ndarray]:
-    """Return the cumulative shares of the plan's classes, the simulation's classes of each, and what is kept of these."""
+    """Return cumulative shares of the plan's classes, the simulation's classes of each, and what is kept of these."""
     together = settings.split is Split.TOGETHER
     rates = np.zeros(len(fleet.classes))
     target: dict[int, tuple[list[int], np.ndarray]] = {}
@@ -132,7 +134,9 @@ def _dealing(
         if not own:
             continue
         planned = [
-            sum(p.requests_per_s for p in fleet.parts if p.klass == number) if together else fleet.parts[n].requests_per_s
+            sum(p.requests_per_s for p in fleet.parts if p.klass == number)
+            if together
+            else fleet.parts[n].requests_per_s
             for n in own
         ]
         rates[number] = sum(planned)

@@ -13,13 +13,13 @@ import numpy as np
 from tokopt.domain.simulations import Arrivals, SimulationSettings
 from tokopt.domain.traces import TraceChunk
 from tokopt.simulation import world as w
-from tokopt.simulation.arrivals import synthesised
-from tokopt.simulation.replication import Outcome, Window, replicate
+from tokopt.simulation.arrivals import Stream, synthesised
+from tokopt.simulation.replication import Outcome, Snapshot, Window, replicate
 
 from .outages import Outages
 from .processes import local_processes
 from .progress import Progress
-from .simulated_fleet import SimulatedFleet
+from .simulated_fleet import SimulatedFleet, SimulatedPart
 from .simulated_traces import OpenTrace, trace_chunks
 
 STRETCHES = 32  # of the measured time: how often a run is looked at
@@ -54,7 +54,7 @@ class Runs:
 
 
 def window_of(fleet: SimulatedFleet, settings: SimulationSettings) -> Window:
-    """Return which requests are measured: all that arrive after a warm-up, for as long as the number asked for takes."""
+    """Return which requests are measured: those that arrive after a warm-up, for as long as their number takes."""
     p99_s = max(part.item.e2e_ms.p99 for part in fleet.parts) * 1e-3
     if settings.arrivals is Arrivals.TRACE:
         return Window(start_s=ANSWERS_OF_WARM_UP * p99_s if settings.warm_up_s is None else settings.warm_up_s)
@@ -65,12 +65,12 @@ def window_of(fleet: SimulatedFleet, settings: SimulationSettings) -> Window:
     return Window(start_s=start, end_s=start + measured)
 
 
-def _conversation_s(stream: object) -> float:
+def _conversation_s(stream: Stream) -> float:
     """Return how long a conversation lasts, before which caches are not what they will be."""
-    reuse = stream.workload.reuse  # type: ignore[attr-defined]
+    reuse = stream.workload.reuse
     if reuse is None or reuse.turn_gap_s is None:
         return 0.0
-    return float(reuse.turns * (reuse.turn_gap_s + stream.answer_s))  # type: ignore[attr-defined]
+    return float(reuse.turns * (reuse.turn_gap_s + stream.answer_s))
 
 
 def run_all(
@@ -188,9 +188,9 @@ def _given(fleet: SimulatedFleet, number: int) -> float:
     return 0.0 if workload.reuse is not None else workload.prefix_share
 
 
-def _at_start(part: object, settings: SimulationSettings) -> int:
+def _at_start(part: SimulatedPart, settings: SimulationSettings) -> int:
     """Return the replicas of an item that run at the start where they are scaled: what the planned load needs."""
-    item, simulated = part.item, part.simulated  # type: ignore[attr-defined]
+    item, simulated = part.item, part.simulated
     load = item.mean_running_per_replica / max(item.concurrency_per_replica, 1)
     wanted = math.ceil(simulated * load / (settings.autoscale_target or 1.0))
     return max(min(wanted, simulated), min(settings.autoscale_least, simulated))
@@ -207,7 +207,9 @@ def _chunks(job: Job, seed: int) -> Iterator[TraceChunk]:
 def _share_of_trace(trace: OpenTrace | None, requests: int, fleet: SimulatedFleet) -> float:
     if trace is None or not trace.requests:
         return 0.0
-    return requests / (trace.requests * min(1.0, sum(p.simulated for p in fleet.parts) / sum(p.replicas for p in fleet.parts)))
+    return requests / (
+        trace.requests * min(1.0, sum(p.simulated for p in fleet.parts) / sum(p.replicas for p in fleet.parts))
+    )
 
 
 def _lost_balance(world: w.World, fleet: SimulatedFleet) -> bool:
@@ -241,10 +243,8 @@ def overload_of(runs: Runs, fleet: SimulatedFleet, settings: SimulationSettings)
     return ""
 
 
-def _halves(outcome: Outcome, window: Window) -> tuple[object, object]:
+def _halves(outcome: Outcome, window: Window) -> tuple[Snapshot, Snapshot]:
     """Return the snapshots in the middle and at the end of what is measured."""
     inside = [s for s in outcome.snapshots if window.start_s <= s.time_s <= window.end_s] or list(outcome.snapshots)
     middle = 0.5 * (inside[0].time_s + inside[-1].time_s)
     return min(inside, key=lambda s: abs(s.time_s - middle)), inside[-1]
-
-

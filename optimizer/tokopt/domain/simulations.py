@@ -55,12 +55,16 @@ class SimulationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
     arrivals: Arrivals = Arrivals.PLANNED
-    burstiness: float | None = Field(default=None, ge=0, le=1000, allow_inf_nan=False)  # of gamma arrivals: squared variation
+    burstiness: float | None = Field(
+        default=None, ge=0, le=1000, allow_inf_nan=False
+    )  # of gamma arrivals: squared variation
     load: float = Field(default=1.0, gt=0, le=100, allow_inf_nan=False)  # of the plan's rates
     concurrency: int | None = Field(default=None, ge=1, le=10_000_000)  # of a closed loop, over the whole fleet
     trace: str | None = None
     trace_speed: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # times as fast as it was
-    trace_block_tokens: int = Field(default=0, ge=0)  # of a block whose hash a trace states; 0 = nothing is known to repeat
+    trace_block_tokens: int = Field(
+        default=0, ge=0
+    )  # of a block whose hash a trace states; 0 = nothing is known to repeat
     router: Routing | None = None  # None = what the plan assumes
     split: Split = Split.PLAN
     requests: int = Field(default=20_000, ge=100, le=1_000_000_000)  # that are measured, in one replication

@@ -97,7 +97,7 @@ class _Clock:
         self._reached = -float(rng.random()) if self._cv2 == 0.0 else 0.0
 
     def _work(self, time: float) -> float:
-        """Expected arrivals from time zero on."""
+        """Return the expected arrivals from time zero on."""
         if not self._shape.size:
             return time * self._rate
         share = SECONDS_PER_DAY / self._shape.size
@@ -107,7 +107,7 @@ class _Clock:
         return self._rate * (day * float(edges[-1]) + inside)
 
     def _time(self, work: Floats) -> Floats:
-        """Times at which so many arrivals are expected."""
+        """Return the times by which so many arrivals are expected."""
         if not self._shape.size:
             return work / self._rate
         share = SECONDS_PER_DAY / self._shape.size
@@ -121,10 +121,7 @@ class _Clock:
         found = [self._left]
         while self._reached < limit:
             some = max(int((limit - self._reached) * 1.1) + 16, 16)
-            if self._cv2 == 0.0:
-                gaps = np.ones(some)
-            else:
-                gaps = self._rng.gamma(1.0 / self._cv2, self._cv2, some)
+            gaps = np.ones(some) if self._cv2 == 0.0 else self._rng.gamma(1.0 / self._cv2, self._cv2, some)
             work = self._reached + np.cumsum(gaps)
             self._reached = float(work[-1])
             found.append(work)
@@ -150,7 +147,7 @@ def _lengths(rng: Generator, mean: float, cv: float, size: int) -> Floats:
 
 
 def whole_lengths(prompt: Floats, output: Floats, longest: int) -> tuple[Ints, Ints]:
-    """Return lengths in whole tokens, at least one each; what is longer than the model takes is cut to what it takes."""
+    """Return lengths in whole tokens, at least one each, cut to what the model takes."""
     inputs = np.clip(np.rint(prompt), 1, max(longest - 1, 1)).astype(np.int64)
     outputs = np.clip(np.rint(output), 1, np.maximum(longest - inputs, 1)).astype(np.int64)
     return inputs, outputs

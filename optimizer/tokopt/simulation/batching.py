@@ -364,9 +364,7 @@ def compose(world: World, events: Events, e: int, now: float) -> None:
 
 
 @compiled
-def start(
-    world: World, events: Events, e: int, now: float, step_s: float, until: float, joules: float
-) -> None:
+def start(world: World, events: Events, e: int, now: float, step_s: float, until: float, joules: float) -> None:
     """Let a step run that was composed. Where nothing decodes, the engine wakes up when a chunk ends (`until`)."""
     engine = world.engines[e]
     engine.started = now

@@ -96,9 +96,9 @@ def replicate(
     totals = world.totals[0]
     totals.measure_from, totals.measure_until = window.start_s, window.end_s
     totals.closed_loop = 1 if concurrency else 0
-    _stop_at_start(fleet, world, active or {})
+    _stop_at_start(world, active or {})
     rng = np.random.default_rng(seed)
-    waiting = _Waiting(world, fleet, concurrency)
+    waiting = _Waiting(fleet, concurrency)
     history = [_snapshot(world)]
     cut_short, since = "", 0.0
     for chunk in _with_end(chunks):
@@ -172,7 +172,7 @@ def rows_of(chunk: TraceChunk | None, given_share: Sequence[float], most_blocks:
 class _Waiting:
     """The events that are to come, between calls of the inner loop."""
 
-    def __init__(self, world: w.World, fleet: Fleet, concurrency: int) -> None:
+    def __init__(self, fleet: Fleet, concurrency: int) -> None:
         self._rows = np.zeros(0, dtype=w.EVENT).view(np.recarray)
         self._count = 0
         first = [(0.0, w.AT_SAMPLE, 0)]
@@ -221,7 +221,7 @@ def _outage_rows(outages: Sequence[Outage]) -> np.ndarray:
     return rows
 
 
-def _stop_at_start(fleet: Fleet, world: w.World, active: dict[int, int]) -> None:
+def _stop_at_start(world: w.World, active: dict[int, int]) -> None:
     """Leave only so many replicas of an item running as are wanted at the start."""
     for item, wanted in active.items():
         own = np.flatnonzero(world.replicas.item == item)
