@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         simulate,
         solve_request,
         speculation_table,
+        tune,
         validate,
     )
     from tokopt.domain.auditing import Audit
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tokopt.domain.explaining import Explanation
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
+    from tokopt.domain.tuning import Tuning
     from tokopt.domain.validation import Validation
     from tokopt.domain.workloads import Sla, Workload
     from tokopt.errors import CatalogError, InfeasibleError, InputError, TokoptError
@@ -55,6 +57,7 @@ __all__ = [
     "ServingMode",
     "Sla",
     "TokoptError",
+    "Tuning",
     "Validation",
     "Workload",
     "audit",
@@ -74,6 +77,7 @@ __all__ = [
     "simulate",
     "solve_request",
     "speculation_table",
+    "tune",
     "validate",
 ]
 
@@ -85,6 +89,7 @@ _HOMES = {
     "tokopt.domain.explaining": ("Explanation",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
+    "tokopt.domain.tuning": ("Tuning",),
     "tokopt.domain.validation": ("Validation",),
     "tokopt.domain.workloads": ("Sla", "Workload"),
     "tokopt.errors": ("CatalogError", "InfeasibleError", "InputError", "TokoptError"),

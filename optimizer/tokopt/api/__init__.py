@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .simulating import simulate
     from .speculation_tables import speculation_table
     from .tables import estimate_many, estimate_table
+    from .tuning import tune
     from .validating import validate
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "simulate",
     "solve_request",
     "speculation_table",
+    "tune",
     "validate",
 ]
 
@@ -71,6 +73,7 @@ _HOMES = {
     "speculation_table": "speculation_tables",
     "estimate_many": "tables",
     "estimate_table": "tables",
+    "tune": "tuning",
     "validate": "validating",
 }
 

@@ -42,6 +42,7 @@ class Job:
     window: Window
     number: int
     trace: OpenTrace | None = None
+    over: Callable[[w.World], bool] | None = None  # asked between stretches whether to end; None = at lost balance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +175,7 @@ def run(job: Job, told: Callable[[float, int], None] | None = None) -> Outcome:
         outages=None if outages is None else outages.between,
         active=active if settings.autoscale_target is not None else None,
         told=heard,
-        overloaded=lambda world: _lost_balance(world, fleet),
+        overloaded=job.over or (lambda world: _lost_balance(world, fleet)),
     )
 
 

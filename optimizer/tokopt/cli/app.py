@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "tokopt.cli.compare",
     "explain": "tokopt.cli.explain",
     "audit": "tokopt.cli.audit",
+    "tune": "tokopt.cli.tune",
     "validate": "tokopt.cli.validate",
     "calibrate": "tokopt.cli.calibrate",
     "check": "tokopt.cli.check",
