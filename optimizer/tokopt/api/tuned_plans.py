@@ -14,6 +14,7 @@ from tokopt.perf.fluctuation import Draw
 from tokopt.perf.queueing import saturation
 from tokopt.search import Candidate
 from tokopt.search.fixed import as_given
+from tokopt.search.space import family_of
 from tokopt.units import KW
 
 from .items import counted_kw, kw, peak_kw, serving_fields, together, usd_per_million
@@ -78,9 +79,14 @@ def _as_planned(catalog: Catalog, plan: Plan, item: FleetItem) -> Candidate | No
     """Return what the model says of an item that stays as it is."""
     asked = plan.request.class_named(next(iter(item.share_of_traffic)))
     assert asked is not None
-    sending = catalog.accelerator(item.deployment.prefill_accelerator) if item.deployment.mixed else None
-    space = class_space(plan.request, catalog, asked)
-    return as_given(space, catalog.accelerators[item.accelerator], item.deployment, sending=sending)
+    space, deployment = class_space(plan.request, catalog, asked), item.deployment
+    families = [
+        family_of(space, catalog.accelerators[name], deployment)
+        for name in dict.fromkeys((deployment.accelerator, deployment.prefill_accelerator))
+    ]
+    if families[0] is None or families[-1] is None:
+        return None
+    return as_given(space, families[0], deployment, sending=families[1] if deployment.mixed else None)
 
 
 def _rate(plan: Plan, item: FleetItem, tuned: Tuned, *, alone: bool) -> float:

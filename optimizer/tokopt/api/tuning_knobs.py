@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tokopt.catalog import Catalog
-from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.caching import Offload, Router
 from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.domain.features import Feature
@@ -26,9 +25,9 @@ from .columns import hardware_of
 from .services import class_space
 from .simulated_fleet import planned_router
 
-# Of what memory holds: closer where more is at stake.
-SHARES = (0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4, 0.5, 0.56, 0.63, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-ALIKE = 0.015  # relative: shares that are closer to the planned one are left out
+SHARES = (0.1, 0.14, 0.2, 0.28, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of what memory holds
+AROUND = (0.6, 0.75, 0.85, 0.93, 1.08, 1.18, 1.35, 1.6)  # of the planned share
+ALIKE = 0.03  # relative: of two shares that are as close as that, one is left out
 CHUNKS = tuple(1 << k for k in range(9, 16))  # tokens, 512 … 32,768
 SETS = {
     KnobName.MAX_BATCH: "most requests in service of a decoding worker, as a share of what memory holds",
@@ -93,7 +92,8 @@ class ItemKnobs:
         self.space: SearchSpace = class_space(plan.request, catalog, asked)
         self.where = f"item {number + 1} ({self.item.accelerator})"
         deployment = self.item.deployment
-        self._sending = catalog.accelerator(deployment.prefill_accelerator) if deployment.mixed else None
+        self._families: dict[tuple[str, str | None], Family | None] = {}
+        self._setups: dict[tuple[Value, ...], Setup | str] = {}
         self._family = self._family_of(deployment)
         self._held = self._most(deployment)
         if not self._held:
@@ -115,6 +115,12 @@ class ItemKnobs:
     def setup(self, settings: Settings) -> Setup | str:
         """Return the item with settings, or why they are not possible."""
         chosen = {**self.planned, **settings}
+        key = tuple(chosen.values())
+        if key not in self._setups:
+            self._setups[key] = self._made(chosen)
+        return self._setups[key]
+
+    def _made(self, chosen: Mapping[str, Value]) -> Setup | str:
         deployment = self._deployment(chosen)
         most = self._most(deployment)
         if not most:
@@ -124,10 +130,10 @@ class ItemKnobs:
         router = Routing(str(chosen[KnobName.ROUTER]))
         candidate = as_given(
             self.space,
-            self.catalog.accelerators[deployment.accelerator],
+            self._family_of(deployment),
             deployment.model_copy(update={"max_running_requests": slots * workers}),
             router=_cache_router(router),
-            sending=self._sending,
+            sending=self._sending(deployment),
         )
         if candidate is None:
             return "does not fit in memory"
@@ -141,7 +147,7 @@ class ItemKnobs:
                 "concurrency_per_replica": fitted.max_running_requests,
             }
         )
-        return Setup(item=item, candidate=candidate, router=router, settings={k: chosen[k] for k in self.planned})
+        return Setup(item=item, candidate=candidate, router=router, settings=chosen)
 
     def ranges(self) -> tuple[KnobRange, ...]:
         """Return what each knob may be set to, in words."""
@@ -189,8 +195,11 @@ class ItemKnobs:
 
     def _shares(self) -> list[Value]:
         own = float(self.planned[KnobName.MAX_BATCH])
-        far = [share for share in SHARES if abs(math.log(share / own)) > ALIKE]
-        return sorted([*far, own])
+        shares = [own]
+        for share in (1.0, *(own * factor for factor in AROUND if own * factor < 1.0), *SHARES):
+            if all(abs(math.log(share / other)) > ALIKE for other in shares):
+                shares.append(share)
+        return [*sorted(shares)]
 
     def _chunks(self) -> list[Value]:
         own = self.item.deployment.chunk_tokens
@@ -270,14 +279,19 @@ class ItemKnobs:
         return own.model_copy(update=update)
 
     def _most(self, deployment: Deployment) -> int:
-        accelerator = self.catalog.accelerators[deployment.accelerator]
-        return most_of_worker(self.space, accelerator, deployment, self._sending)
+        family = self._family_of(deployment)
+        return most_of_worker(family, self.space.workload, deployment, self._sending(deployment))
+
+    def _sending(self, deployment: Deployment) -> Family | None:
+        """Return the family of a prefill pool that is on another accelerator."""
+        return self._family_of(deployment, prompts=True) if deployment.mixed else None
 
     def _family_or_none(self, deployment: Deployment, *, prompts: bool = False) -> Family | None:
-        accelerator: Accelerator = self.catalog.accelerators[deployment.accelerator]
-        if prompts and self._sending is not None:
-            accelerator = self._sending
-        return family_of(self.space, accelerator, deployment)
+        name = deployment.prefill_accelerator if prompts else deployment.accelerator
+        key = name, deployment.speculator
+        if key not in self._families:
+            self._families[key] = family_of(self.space, self.catalog.accelerators[name], deployment)
+        return self._families[key]
 
     def _family_of(self, deployment: Deployment, *, prompts: bool = False) -> Family:
         family = self._family_or_none(deployment, prompts=prompts)

@@ -227,6 +227,7 @@ def highest_load(look: Callable[[float], Look], start: float, tolerance: float) 
             missed = found
         if kept is not None and missed is not None:
             break
+        step = max(step, FIRST_STEP) if math.isinf(found.worst) else step
         if kept is not None:
             if load >= MOST_LOAD:
                 return load, seen

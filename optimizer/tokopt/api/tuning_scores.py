@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from tokopt.catalog import Catalog
 from tokopt.domain.plans import Plan
+from tokopt.domain.simulations import Routing
 from tokopt.domain.tuning import Aim, KnobName, TuningSettings
 from tokopt.search.knobs import Settings
 from tokopt.search.racing import Goal, Race
 from tokopt.search.tuning import Scored
+from tokopt.units import MS
 
 from .items import usd_per_million
 from .requests import workload_of
@@ -26,7 +28,7 @@ RUNGS = (
 )
 TEST = Length(requests=0, answers=6.0, warm_answers=4.0, conversations=1.0, tolerance=0.01, whole=True)
 RACE = Race(noise=(0.04, 0.02, 0.0))
-ROUTED = 4  # replicas that are simulated where the router knows what they do
+FEWEST_ROUTED, MOST_ROUTED = 2, 4  # replicas that are simulated where it matters which one requests are sent to
 HIGHEST = 100.0  # that a tail over its limit is counted as
 AGREEMENT = 0.9  # of what the planned settings keep, that the closed-form model has to allow others at least
 TEST_SEED = 1_000_003  # added to the seed: no trial has seen the requests of a test
@@ -73,8 +75,12 @@ class ItemFigures:
         routed = item.deployment.caching is not None or any(
             knob.name == KnobName.ROUTER.value for knob in knobs.knobs.knobs
         )
-        self._replicas = min(item.replicas, ROUTED) if routed or knobs.router.value != "random" else 1
         self.planned_rate = highest_rate(knobs)
+        self._replicas = 1
+        if routed or knobs.router is not Routing.RANDOM:
+            each = self.planned_rate * TEST.answers * item.e2e_ms.mean * MS  # requests in the least that is measured
+            enough = math.ceil(context.settings.requests / each)
+            self._replicas = min(max(enough, FEWEST_ROUTED), MOST_ROUTED, item.replicas)
         self._usd = item.usd_per_hour / item.replicas
         if item.by_period:
             most = max(item.by_period, key=lambda each: each.units)

@@ -150,8 +150,11 @@ def is_better(aim: Aim, planned: Tested, tuned: Tested) -> bool:
 
 
 def low_load(tested: Tested) -> float:
-    """Return the load that settings keep the limits at for sure, as far as replications can tell."""
-    return max(_mean(tested.loads) - (half_width(tested.loads) or 0.0), 0.0)
+    """Return the load that settings keep the limits at for sure, as far as replications can tell.
+
+    The lower end of the confidence interval, but not below what was kept in every replication.
+    """
+    return max(_mean(tested.loads) - (half_width(tested.loads) or 0.0), min(tested.loads))
 
 
 def stated(tested: Tested, figures: ItemFigures) -> TestedSettings:

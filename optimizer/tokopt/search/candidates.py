@@ -337,7 +337,7 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
     None where the space has nothing like it, or the limits allow not one request.
     """
     family = family_of(space, accelerator, deployment)
-    if family is None:
+    if family is None or deployment.speculation_depth >= family.accepted.size:
         return None
     deployment = as_run(family, deployment)
     if space.workload.reuse is not None:

@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.caching import Caching, Offload, Router
 from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.features import Feature
+from tokopt.domain.workloads import Workload
 from tokopt.perf.deployed import decode_layout, prefill_worker
 from tokopt.perf.memory import serving_memory
 from tokopt.perf.queueing import Profile, capacity
 from tokopt.search.caching import Caches, choices, exact, profile_with, with_restores
 from tokopt.search.candidates import Candidate, most_running
-from tokopt.search.space import Family, SearchSpace, as_run, family_of, profile_of
+from tokopt.search.space import Family, SearchSpace, as_run, profile_of
 
 
-def most_of_worker(
-    space: SearchSpace, accelerator: Accelerator, deployment: Deployment, sending: Accelerator | None = None
-) -> int:
+def most_of_worker(family: Family, workload: Workload, deployment: Deployment, sending: Family | None = None) -> int:
     """Return the requests that one decoding worker of a deployment runs at most; 0 where a pool does not fit.
 
     Args:
-        space: What the deployment is one of.
-        accelerator: That decodes.
+        family: What the deployment is one of.
+        workload: What it serves.
         deployment: Whose running cap does not matter.
-        sending: The accelerator of a prefill pool that is on another one.
+        sending: The family of a prefill pool that is on another accelerator.
     """
-    family = family_of(space, accelerator, deployment)
-    prompts = family if sending is None else family_of(space, sending, deployment)
-    if family is None or prompts is None:
-        return 0
-    deployment = as_run(family, deployment, prompts if sending is not None else None)
-    if deployment.mode is ServingMode.DISAGG and not _prompts_fit(prompts, space, deployment):
+    deployment = as_run(family, deployment, sending)
+    if deployment.mode is ServingMode.DISAGG and not _prompts_fit(sending or family, workload, deployment):
         return 0
     layout, _ = decode_layout(deployment)
-    most = most_running(family, deployment, space.workload)
+    most = most_running(family, deployment, workload)
     return most if most >= layout.dp * layout.pp else 0
 
 
-def _prompts_fit(family: Family, space: SearchSpace, deployment: Deployment) -> bool:
+def _prompts_fit(family: Family, workload: Workload, deployment: Deployment) -> bool:
     """Whether every rank and stage of a prefill worker holds the prompt that it works on."""
-    worker, workload = prefill_worker(deployment), space.workload
+    worker = prefill_worker(deployment)
     use = serving_memory(
         family.model,
         family.machine,
@@ -58,30 +52,27 @@ def _prompts_fit(family: Family, space: SearchSpace, deployment: Deployment) -> 
 
 def as_given(
     space: SearchSpace,
-    accelerator: Accelerator,
+    family: Family,
     deployment: Deployment,
     *,
     router: Router | None = None,
-    sending: Accelerator | None = None,
+    sending: Family | None = None,
 ) -> Candidate | None:
-    """Return a set-up as it is given, with what the model says of it; None where it does not fit, or has no family.
+    """Return a set-up as it is given, with what the model says of it; None where it does not fit.
 
     Its capacity is zero where it keeps the limits at no rate. Where prompts repeat, what its caches find is worked out
-    for its own running cap, `router` and the tier behind memory that its caching names.
+    for its own running cap, `router` and the tier behind memory that its caching names. `sending` is the family of a
+    prefill pool that is on another accelerator.
     """
-    most = most_of_worker(space, accelerator, deployment, sending)
+    most = most_of_worker(family, space.workload, deployment, sending)
     _, workers = decode_layout(deployment)
-    cap = deployment.max_running_requests or most * workers
-    slots = cap // workers
+    slots = (deployment.max_running_requests or most * workers) // workers
     if not 1 <= slots <= most:
         return None
-    family = family_of(space, accelerator, deployment)
-    prompts = None if sending is None else family_of(space, sending, deployment)
-    assert family is not None
-    fitted = as_run(family, deployment, prompts).model_copy(update={"max_running_requests": slots * workers})
+    fitted = as_run(family, deployment, sending).model_copy(update={"max_running_requests": slots * workers})
     if space.workload.reuse is None:
         fitted = fitted.model_copy(update={"caching": None})
-        profile = profile_of(family, fitted, space.workload, slots, prompts)
+        profile = profile_of(family, fitted, space.workload, slots, sending)
     else:
         fitted, profile = _with_caches(family, space, fitted, router)
     return Candidate(
@@ -89,7 +80,7 @@ def as_given(
         deployment=fitted,
         profile=profile,
         capacity_requests_per_s=capacity(profile, space.limits),
-        sending=prompts,
+        sending=sending,
     )
 
 

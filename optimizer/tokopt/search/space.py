@@ -233,7 +233,7 @@ def family_of(space: SearchSpace, accelerator: Accelerator, deployment: Deployme
     for family in families_in(space, accelerator):
         drafts = family.speculator.name if family.speculator else None
         if (family.framework.name, family.precision.name, family.kv_precision, drafts) == wanted:
-            return family if deployment.speculation_depth < family.accepted.size else None
+            return family
     return None
 
 
