@@ -92,6 +92,9 @@ class ItemKnobs:
         self.space: SearchSpace = class_space(plan.request, catalog, asked)
         self.where = f"item {number + 1} ({self.item.accelerator})"
         deployment = self.item.deployment
+        limits = (asked.sla.ttft_ms, asked.sla.tpot_ms, asked.sla.e2e_ms)
+        if all(limit is None for limit in limits):
+            raise InputError(f"{self.where}: there is no limit on latencies that settings could keep or miss")
         self._families: dict[tuple[str, str | None], Family | None] = {}
         self._setups: dict[tuple[Value, ...], Setup | str] = {}
         self._family = self._family_of(deployment)

@@ -19,7 +19,7 @@ from tokopt.simulation.statistics import mean, quantile
 from tokopt.units import MS
 
 from .simulated_fleet import SimulatedFleet, simulated_fleet
-from .simulation_runs import Job, Runs, overload_of, run
+from .simulation_runs import STRETCHES, Job, Runs, overload_of, run
 from .tuning_knobs import Setup
 
 METRICS = {"ttft": w.TTFT, "tpot": w.TPOT, "e2e": w.E2E}
@@ -31,7 +31,7 @@ FIRST_STEP = 1.12  # from the first load to the next; each further step is the l
 FASTER = 1.9
 MOST_STEP = 2.5
 INSIDE = 0.15  # of a bracket's width: how far from its ends a load is tried at least
-FEWEST_REQUESTS = 300  # of a look, whatever is asked for
+LOOKS = 16  # at a run, until the end of what is measured
 
 Counts = NDArray[np.float64]
 
@@ -76,15 +76,10 @@ class Sight:
     def look(self, load: float, length: Length, replication: int) -> Look:
         """Return what it does at a load."""
         item = self.setup.item
-        asked = SimulationSettings(
-            load=load,
-            requests=max(length.requests, FEWEST_REQUESTS),
-            seed=self.seed,
-            replicas=self.replicas,
-            router=self.setup.router,
-        )
+        asked = SimulationSettings(load=load, seed=self.seed, replicas=self.replicas, router=self.setup.router)
         fleet = simulated_fleet(self.catalog, self.plan.model_copy(update={"fleet": (item,)}), asked)
         window = _window(fleet, item.e2e_ms.mean * MS, length)
+        asked = asked.model_copy(update={"requests": _in_stretches(fleet.requests_per_s * window.end_s)})
         ending = _Ending(fleet, window, whole=length.whole, beat=self.beat)
         done = run(Job(fleet=fleet, settings=asked, window=window, number=replication, over=ending))
         if done.broken:
@@ -95,6 +90,14 @@ class Sight:
             overload_of(Runs(outcomes=(done,), window=window, interrupted=False), fleet, asked)
         )
         return _read(fleet, done, window, load, overloaded=overloaded)
+
+
+def _in_stretches(requests: float) -> int:
+    """Return the number of requests that a run is to be told, for as many as come to be cut into few stretches.
+
+    A run is looked at between stretches, which takes as long as some hundred requests.
+    """
+    return max(math.ceil(requests / LOOKS * STRETCHES), 100)
 
 
 def _window(fleet: SimulatedFleet, answer_s: float, length: Length) -> Window:

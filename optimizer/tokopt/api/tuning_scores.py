@@ -10,6 +10,8 @@ from tokopt.catalog import Catalog
 from tokopt.domain.plans import Plan
 from tokopt.domain.simulations import Routing
 from tokopt.domain.tuning import Aim, KnobName, TuningSettings
+from tokopt.errors import InputError
+from tokopt.perf.power import board_watts
 from tokopt.search.knobs import Settings
 from tokopt.search.racing import Goal, Race
 from tokopt.search.tuning import Scored
@@ -46,8 +48,19 @@ class Context:
     settings: TuningSettings
 
     def knobs(self) -> ItemKnobs:
-        """Return the item's knobs."""
-        return ItemKnobs(self.catalog, self.plan, self.number, self.names, chosen=self.chosen)
+        """Return the item's knobs.
+
+        Raises:
+            InputError: A knob or an objective that the item does not have.
+        """
+        knobs = ItemKnobs(self.catalog, self.plan, self.number, self.names, chosen=self.chosen)
+        deployment = knobs.item.deployment
+        for name in (deployment.accelerator, deployment.prefill_accelerator):
+            watts = board_watts(self.catalog.accelerators[name])
+            unknown = math.isnan(float(watts.idle_w) + float(watts.board_w) + float(watts.server_w))
+            if Aim.ENERGY in self.settings.objectives and unknown:
+                raise InputError(f"--objectives energy: {knobs.where}: the catalog does not know what {name} draws")
+        return knobs
 
     @property
     def goals(self) -> tuple[Goal, ...]:

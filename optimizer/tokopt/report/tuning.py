@@ -53,10 +53,21 @@ def _answer(found: Tuning) -> RenderableType:
             f". Simulated, they cost {usd(before)} per M output tokens at the highest rate that keeps the limits "
             f"(planned: {usd(found.usd_per_million_output_tokens_planned)})."
         )
-    text = Text.assemble((f"{usd(after)} per M output tokens", "bold green"))
-    text.append(f" with tuned settings, {usd(before)} with the planned ones: both simulated, at the highest rate that ")
-    text.append(f"keeps the limits. {share(after and before / after - 1.0)} more tokens for the same money.")
-    return text
+    if found.settings.objectives[0] is Aim.COST:
+        text = Text.assemble((f"{usd(after)} per M output tokens", "bold green"))
+        text.append(f" with tuned settings, {usd(before)} with the planned ones: both simulated, at the highest rate ")
+        return text.append(f"that keeps the limits. {share(before / after - 1.0)} more tokens for the same money.")
+    text = Text.assemble(("Better settings were found", "bold green"))
+    gains = "; ".join(_gain(item, found.settings.objectives[0]) for item in found.items if item.improved)
+    return text.append(f": {gains}. Per M output tokens they cost {usd(after)}, the planned ones {usd(before)}.")
+
+
+def _gain(item: ItemTuning, aim: Aim) -> str:
+    """Return the gain of an item in words."""
+    around = "" if item.gain.plus_minus is None else f" ± {share(item.gain.plus_minus)}"
+    what = {Aim.COST: "more within the limits", Aim.GOODPUT: "of goodput", Aim.P99: "off p99", Aim.ENERGY: "of energy"}
+    value = item.gain.value if aim in (Aim.COST, Aim.GOODPUT) else -item.gain.value
+    return f"{signed_share(value)}{around} {what[aim]}"
 
 
 # --- one item ---
@@ -140,12 +151,9 @@ def _sure(item: ItemTuning, aim: Aim) -> str:
     """Return how sure the gain is."""
     if not item.improved:
         return "± is half of the 95 % interval of independent replications"
-    around = "" if item.gain.plus_minus is None else f" ± {share(item.gain.plus_minus)}"
-    what = {Aim.COST: "more within the limits", Aim.GOODPUT: "of goodput", Aim.P99: "lower", Aim.ENERGY: "less"}[aim]
-    value = item.gain.value if aim in (Aim.COST, Aim.GOODPUT) else -item.gain.value
     return (
-        f"{signed_share(value)}{around} {what}, at {item.confidence:.1%} confidence, on requests that no trial has "
-        "seen; ± above is half of the 95 % interval"
+        f"{_gain(item, aim)}, at {item.confidence:.1%} confidence, on requests that no trial has seen; ± above is half "
+        "of the 95 % interval"
     )
 
 

@@ -35,7 +35,10 @@ def history(item: ItemTuning, aim: Aim) -> bytes:
     complete = [trial for trial in rows if trial.state is TrialState.COMPLETE]
     stopped = [trial for trial in rows if trial.state is TrialState.PRUNED]
     place = {trial.number: n for n, trial in enumerate(item.trials, 1)}
-    for some, colour, name in ((stopped, STOPPED, "stopped early"), (complete, COMPLETE, "complete")):
+    for some, colour, name in (
+        (stopped, STOPPED, "stopped early, after shorter looks"),
+        (complete, COMPLETE, "complete"),
+    ):
         xs, ys = [place[t.number] for t in some], [t.values[aim.value] for t in some]
         axes.scatter(xs, ys, s=26, color=colour, edgecolor="0.3", linewidth=0.5, label=name, zorder=3)
     best: list[float] = []
@@ -43,6 +46,9 @@ def history(item: ItemTuning, aim: Aim) -> bytes:
         value = trial.values[aim.value]
         best.append(value if not best else (max if aim.maximised else min)(best[-1], value))
     axes.step([place[t.number] for t in complete], best, where="post", color=FRONT, label="best complete so far")
+    planned = next((t.values[aim.value] for t in rows if t.settings == item.planned.settings), None)
+    if planned is not None:
+        axes.axhline(planned, color=PLANNED, linewidth=0.9, linestyle=":", label="planned")
     axes.set_xlabel("trial")
     axes.set_ylabel(AIMS[aim])
     _finished(axes, f"item {item.item}, {item.accelerator}: how the best came about")

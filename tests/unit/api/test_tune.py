@@ -284,6 +284,12 @@ def test_bad_input_is_one_clear_line(catalog: Catalog, plan: Plan, changes: dict
     assert "\n" not in str(error.value)
 
 
+def test_energy_needs_to_be_known(catalog: Catalog) -> None:
+    dark = tokopt.plan(catalog=catalog, power="60kW", **(SMALL | {"gpus": "mi325x", "sla": "40ms"}))
+    with pytest.raises(InputError, match=r"--objectives energy: item 1 .*does not know what mi325x draws"):
+        tokopt.tune(dark, catalog=catalog, objectives="cost,energy")
+
+
 def test_a_plan_without_a_fleet_is_refused(catalog: Catalog) -> None:
     none = tokopt.plan(catalog=catalog, power="1kW", **SMALL)
     with pytest.raises(InputError, match="nothing to tune"):
