@@ -30,7 +30,7 @@ from .resolved import Resolved, resolve
 MOST_REPLICAS = 16  # of an item that are simulated by default
 FEWEST_ROUTED = 8  # by default, where the router chooses by what replicas have to do: chance is less with more
 ANSWERS = 6.0  # mean whole times of an answer that the measured time takes at least, which bounds how many there are
-MOST_REPLICAS_OF_TRACE = 256  # a trace is replayed on the whole fleet up to this size
+MOST_REPLICAS_OF_TRACE = 256  # a trace is replayed on the whole fleet up to this size; so do closed loops run
 AUTOSCALE_PATIENCE = 4  # ticks in a row before a replica is stopped
 
 ROUTERS = {
@@ -79,11 +79,28 @@ class SimulatedFleet:
     class_of: tuple[int, ...]  # class of the simulation -> class of the plan
     weights: tuple[float, ...]  # class of the simulation -> planned over simulated requests
     router: Routing
+    concurrency: int | None = None  # of a closed loop
 
     @property
     def requests_per_s(self) -> float:
         """Requests/s of all streams."""
         return sum(stream.requests_per_s for stream in self.streams)
+
+    @property
+    def first_replicas(self) -> tuple[int, ...]:
+        """Number of the first replica of each item: they count class by class where those of a class are one group."""
+        order = sorted(range(len(self.parts)), key=lambda n: self.parts[n].klass if self.fleet.together else n)
+        found, first = [0] * len(self.parts), 0
+        for n in order:
+            found[n] = first
+            first += self.parts[n].simulated
+        return tuple(found)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight of a closed loop over the whole fleet: what falls to the replicas that are simulated."""
+        share = sum(p.simulated for p in self.parts) / sum(p.replicas for p in self.parts)
+        return max(round((self.concurrency or 0) * share), 1)
 
     @property
     def slots(self) -> float:
@@ -143,6 +160,7 @@ def simulated_fleet(
         class_of=class_of,
         weights=weights,
         router=router,
+        concurrency=settings.concurrency,
     )
 
 
@@ -211,7 +229,7 @@ def _simulated(item: FleetItem, rate: float, settings: SimulationSettings) -> in
 
     Replicas that get requests by chance do not know of one another. Of the same requests, fewer replicas see more time.
     """
-    if settings.arrivals is Arrivals.TRACE:
+    if settings.arrivals in (Arrivals.TRACE, Arrivals.CLOSED_LOOP):
         return MOST_REPLICAS_OF_TRACE
     enough = round(settings.requests / (rate * settings.load * ANSWERS * item.e2e_ms.mean * MS))
     fewest = 1 if settings.router in (None, Routing.RANDOM) and item.deployment.caching is None else FEWEST_ROUTED
