@@ -36,6 +36,10 @@ class Board:
         """Return how far all of them are together, as a share."""
         return float(self._cells[1 : works + 1].sum()) / works
 
+    def furthest(self, works: int) -> float:
+        """Return how far the one is that came furthest."""
+        return float(self._cells[1 : works + 1].max())
+
     def stop(self) -> None:
         """Ask all to stop."""
         self._cells[0] = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tokopt.catalog import Catalog
@@ -13,7 +13,7 @@ from tokopt.domain.deployments import Deployment
 from tokopt.domain.plans import FleetItem, Plan
 from tokopt.domain.simulations import Arrivals, Routing, SimulationSettings, Split
 from tokopt.domain.workloads import Workload
-from tokopt.errors import InputError
+from tokopt.errors import InputError, not_one_of
 from tokopt.perf.caching import served
 from tokopt.perf.deployed import decode_layout
 from tokopt.perf.power import board_watts
@@ -31,6 +31,7 @@ MOST_REPLICAS = 16  # of an item that are simulated by default
 FEWEST_ROUTED = 8  # by default, where the router chooses by what replicas have to do: chance is less with more
 ANSWERS = 6.0  # mean whole times of an answer that the measured time takes at least, which bounds how many there are
 MOST_REPLICAS_OF_TRACE = 256  # a trace is replayed on the whole fleet up to this size; so do closed loops run
+MOST_SLOTS = 1_000_000  # of a replica
 AUTOSCALE_PATIENCE = 4  # ticks in a row before a replica is stopped
 
 ROUTERS = {
@@ -61,6 +62,10 @@ class SimulatedPart:
     usd_per_hour: float
     workload: Workload  # as the plan has it, with the share that caches find
     kind: Kind
+
+    def least_running(self, settings: SimulationSettings) -> int:
+        """Of the replicas that are simulated, how many always run where they are scaled."""
+        return max(min(math.ceil(settings.autoscale_least * self.simulated / self.replicas), self.simulated), 1)
 
     @property
     def rate(self) -> float:
@@ -125,12 +130,15 @@ def simulated_fleet(
     if not plan.fleet:
         raise InputError("the plan has no fleet: it is infeasible, so there is nothing to simulate")
     classes = plan.request.served_classes()
+    for number, item in enumerate(plan.fleet, start=1):
+        _require_sound(item, number, [asked.name for asked in classes])
     period = _period(plan, settings)
     router = settings.router or _router(plan)
     found = [_part(catalog, plan, item, settings, classes, period, dict(kinds or {})) for item in plan.fleet]
     parts = tuple(part for part in found if part is not None)
     if not parts:
-        raise InputError(f"nothing is served in period {settings.period or period}")
+        when = "" if period is None else f" in period {plan.request.periods[period].name}"
+        raise InputError(f"the plan's fleet serves nothing{when}: there is nothing to simulate")
     together = settings.split is Split.TOGETHER
     streams, class_of, weights = _streams(parts, classes, settings, together=together)
     klass = {number: n for n, number in enumerate(class_of)} if together else None
@@ -164,11 +172,32 @@ def simulated_fleet(
     )
 
 
+def _require_sound(item: FleetItem, number: int, classes: Sequence[str]) -> None:
+    """Refuse an item that no plan of tokopt has.
+
+    Raises:
+        InputError: It serves no class of the plan, or its figures cannot be.
+    """
+    name = next(iter(item.share_of_traffic), None)
+    if name not in classes:
+        raise InputError(f"fleet item {number}: it serves {name!r}, which is not one of {', '.join(classes)}")
+    figures = {"replicas": item.replicas, "requests_per_s": item.requests_per_s, "e2e_ms": item.e2e_ms.mean}
+    for what, value in figures.items():
+        if not 0.0 <= value < math.inf or (what == "e2e_ms" and value == 0.0):
+            raise InputError(f"fleet item {number}: {what} {value:g} cannot be")
+    if not 1 <= item.concurrency_per_replica <= MOST_SLOTS:
+        raise InputError(
+            f"fleet item {number}: a running cap of {item.concurrency_per_replica:,} is not from 1 to {MOST_SLOTS:,}"
+        )
+
+
 def _period(plan: Plan, settings: SimulationSettings) -> int | None:
     """Return the number of the period that is simulated, None where the plan has one only."""
     names = [period.name for period in plan.request.periods]
+    if settings.period and not names:
+        raise InputError(f"--period: {settings.period!r}: the plan has no periods, it is the same all the time")
     if settings.period and settings.period not in names:
-        raise InputError(f"--period: {settings.period!r} is not one of {', '.join(names) or 'this plan: it has one'}")
+        raise not_one_of("--period", settings.period, names)
     if not names:
         return None
     if settings.period:
@@ -346,7 +375,7 @@ def _scaling(parts: tuple[SimulatedPart, ...], settings: SimulationSettings) -> 
     return tuple(
         ScalingRule(
             item=n,
-            least=min(settings.autoscale_least, part.simulated),
+            least=part.least_running(settings),
             target=settings.autoscale_target,
             every_s=settings.autoscale_every_s,
             delay_s=settings.autoscale_delay_s,

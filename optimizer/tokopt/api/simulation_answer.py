@@ -47,7 +47,6 @@ REASONS = {
     w.FOR_CACHE: "for room in the cache",
     w.FOR_PREFILL: "for others' prompts",
 }
-NOTABLE_WAIT = 0.02  # of the whole time of a request: a wait that is named
 
 
 def answered(
@@ -75,7 +74,7 @@ def answered(
     usd = told.usd_per_hour()
     tokens, within = told.tokens_per_s(every, "output_tokens"), told.tokens_per_s(every, "within_tokens")
     planned = sum(part.requests_per_s for part in fleet.parts)
-    bottleneck, detail = _bottleneck(told, items, classes)
+    bottleneck, detail = _bottleneck(told, items)
     drawn = [item.drawn_kw for item in items]
     found = told.total("found_tokens") / max(told.total("prompt_tokens"), 1.0)
     return Simulation(
@@ -113,7 +112,7 @@ def answered(
         measured_s=told.measured_s,
         replications=len(runs.outcomes),
         settings=settings,
-        warnings=warned_of_simulation(plan, catalog, fleet, settings, runs, classes),
+        warnings=warned_of_simulation(plan, catalog, fleet, settings, runs, classes, overloaded=bool(reason)),
         assumptions=said_of_simulation(plan, fleet, settings, runs, trace),
         provenance=SimulationProvenance(
             tokopt_version=__version__,
@@ -403,8 +402,8 @@ def _service_s(told: _Told, number: int, part: SimulatedPart) -> float:
     return max(value - waits, 0.0)
 
 
-def _bottleneck(told: _Told, items: Sequence[SimulatedItem], classes: Sequence[SimulatedClass]) -> tuple[str, str]:
-    """Return what would be short first if more came, and how far it is used; with what requests wait for most."""
+def _bottleneck(told: _Told, items: Sequence[SimulatedItem]) -> tuple[str, str]:
+    """Return what would be short first if more came, and how far it and the rest are used."""
     uses: dict[str, float] = {"room in the cache": told.gauge(w.CACHE_USED)}
     where: dict[str, str] = {}
     for number, item in enumerate(items):
@@ -420,14 +419,4 @@ def _bottleneck(told: _Told, items: Sequence[SimulatedItem], classes: Sequence[S
     name = order[0] if order else "slots"
     said = [f"{what}{where.get(what, '')} {uses[what]:.0%}{' used' if what == name else ''}" for what in order]
     detail = "; ".join([said[0], ", ".join(said[1:])]) if len(said) > 1 else "".join(said)
-    waits: dict[str, float] = {}
-    for each in classes:
-        for what, ms in each.waits_ms.items():
-            waits[what] = waits.get(what, 0.0) + ms * each.completed
-    total = sum(each.e2e_ms.mean * each.completed for each in classes if each.e2e_ms is not None)
-    notable = {what: value for what, value in waits.items() if total and value > NOTABLE_WAIT * total}
-    if notable:
-        what = max(notable, key=lambda key: notable[key])
-        mean_ms = notable[what] / sum(each.completed for each in classes)
-        detail += f"; requests wait {what} {mean_ms:,.0f} ms on average"
     return name, detail

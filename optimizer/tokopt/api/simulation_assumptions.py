@@ -13,8 +13,9 @@ from tokopt.version import __version__
 
 from .simulated_fleet import SimulatedFleet
 from .simulated_traces import OpenTrace
-from .simulation_runs import Runs
+from .simulation_runs import Runs, drift_of
 
+NOTABLE_DRIFT = 0.02
 FEW_ANSWERS = 1000  # measured requests of a class, below which a 99th percentile rests on less than ten
 ROUTED = {
     Routing.RANDOM: "a replica chosen at random",
@@ -32,17 +33,36 @@ def warned_of_simulation(
     settings: SimulationSettings,
     runs: Runs,
     classes: Sequence[SimulatedClass],
+    *,
+    overloaded: bool,
 ) -> tuple[str, ...]:
     """Return what is to be known before the figures of a simulation are used."""
     said = []
     if runs.partial:
-        said.append("interrupted within the first replication: what had come by then is reported")
+        said.append(
+            "interrupted within the first replication: what had come by then is reported, without confidence intervals"
+        )
     elif runs.interrupted:
         said.append(f"interrupted: {len(runs.outcomes)} of {settings.replications} replications are reported")
     said += _of_versions(plan, catalog)
+    drift = drift_of(runs, settings)
+    if drift > NOTABLE_DRIFT and not overloaded:
+        said.append(
+            f"the requests in the system have not settled when they are measured (they rise by {drift:.0%}), so that "
+            f"latencies are too low: --warm-up longer than {runs.window.start_s:,.0f}s, and more --requests, show more"
+        )
     spot = any(part.item.market == Market.SPOT.value for part in fleet.parts)
+    failing = settings.node_mtbf_hours is not None or (spot and settings.spot_interruptions_per_hour > 0.0)
     if settings.spot_interruptions_per_hour and not spot:
         said.append("the plan has no unit on a spot market: --spot-interruptions takes nothing away")
+    elif failing and not any(outcome.world.totals[0].retried for outcome in runs.outcomes):
+        seconds = sum(outcome.snapshots[-1].time_s for outcome in runs.outcomes)
+        count = sum(part.simulated for part in fleet.parts)
+        said.append(
+            f"no request met a failure in {seconds:,.0f} s of {count:,} simulated replicas: more --requests or "
+            "--replicas simulate more"
+        )
+    more = "" if settings.arrivals is Arrivals.TRACE else " (--requests measures more)"
     for each in classes:
         name = f" of {each.name}" if len(classes) > 1 else ""
         if each.rejected:
@@ -51,9 +71,9 @@ def warned_of_simulation(
         if 0 < each.completed < FEW_ANSWERS and each.e2e_ms is not None:
             said.append(
                 f"only {each.completed:,} requests{name} are measured: their 99th percentiles rest on "
-                f"{math.ceil(each.completed / 100)} of them (--requests measures more)"
+                f"{math.ceil(each.completed / 100)} of them{more}"
             )
-    if len(runs.outcomes) == 1:
+    if len(runs.outcomes) == 1 and not runs.partial:
         said.append("one replication says nothing of how sure its figures are: there are no confidence intervals")
     return tuple(said)
 

@@ -14,7 +14,9 @@ from tokopt.domain.traces import TraceChunk
 from tokopt.errors import InputError
 from tokopt.simulation import world as w
 from tokopt.simulation.arrivals import Stream, synthesised
+from tokopt.simulation.loading import is_kept, load
 from tokopt.simulation.replication import MOST_REQUESTS, Outcome, Snapshot, Window, replicate
+from tokopt.simulation.statistics import half_width
 from tokopt.units import MS
 
 from .interrupts import noted_interrupts
@@ -116,8 +118,10 @@ def run_all(
             f"at most {MOST_REQUESTS:,} can be"
         )
     count = min(processes, len(jobs))
-    _load(fleet, progress)
+    _compiled(fleet, progress)
     with noted_interrupts() as interrupted:
+        progress("loading the simulator", 0.0)
+        load(fleet.fleet)
         if count > 1 and asked >= PARALLEL_FROM_REQUESTS:
             try:
                 return _kept(_run_apart(jobs, count, progress, interrupted), window, len(jobs))
@@ -126,15 +130,11 @@ def run_all(
         return _kept(_run_here(jobs, progress, interrupted), window, len(jobs))
 
 
-def _load(fleet: SimulatedFleet, progress: Progress) -> None:
-    """Have the machine code of the inner loop at hand; only the first time after an installation takes long."""
-    from tokopt.simulation.loading import is_kept, load
-
-    if is_kept():
-        progress("loading the simulator", 0.0)
-    else:
+def _compiled(fleet: SimulatedFleet, progress: Progress) -> None:
+    """Make the machine code of the inner loop where no earlier process has left any; an interrupt ends that at once."""
+    if not is_kept():
         progress("compiling the simulator: about 20 s, once after an installation", 0.0)
-    load(fleet.fleet)
+        load(fleet.fleet)
 
 
 def _run_here(jobs: Sequence[Job], progress: Progress, interrupted: Callable[[], bool]) -> list[Ran]:
@@ -162,9 +162,12 @@ def _run_apart(jobs: Sequence[Job], count: int, progress: Progress, interrupted:
                 for future in finished:
                     done[futures[future]] = future.result()
                 if interrupted():
+                    if not done and not board.furthest(len(jobs)):  # they are still being started
+                        raise KeyboardInterrupt
                     board.stop()
                     left -= {future for future in left if future.cancel()}
-                progress(f"{len(done)} of {len(jobs)} replications done", board.done(len(jobs)))
+                said = ", ending the others" if interrupted() else ""
+                progress(f"{len(done)} of {len(jobs)} replications done{said}", board.done(len(jobs)))
     except KeyboardInterrupt:
         if not done:
             raise
@@ -285,7 +288,7 @@ def _at_start(part: SimulatedPart, settings: SimulationSettings) -> int:
     item, simulated = part.item, part.simulated
     load = item.mean_running_per_replica / max(item.concurrency_per_replica, 1)
     wanted = math.ceil(simulated * load / (settings.autoscale_target or 1.0))
-    return max(min(wanted, simulated), min(settings.autoscale_least, simulated))
+    return max(min(wanted, simulated), part.least_running(settings))
 
 
 def _chunks(job: Job, seed: int) -> Iterator[TraceChunk]:
@@ -344,3 +347,25 @@ def _halves(outcome: Outcome, runs: Runs) -> tuple[Snapshot, Snapshot]:
     inside = [s for s in outcome.snapshots if runs.window.start_s <= s.time_s <= until] or list(outcome.snapshots)
     middle = 0.5 * (inside[0].time_s + inside[-1].time_s)
     return min(inside, key=lambda s: abs(s.time_s - middle)), inside[-1]
+
+
+def drift_of(runs: Runs, settings: SimulationSettings) -> float:
+    """Return by what share the requests in the system still rise after the warm-up, 0 where that may be chance.
+
+    From the first to the second half of the time in which requests come; it is no chance where the confidence interval
+    over replications is above zero.
+    """
+    if settings.arrivals in (Arrivals.TRACE, Arrivals.CLOSED_LOOP) or runs.partial:
+        return 0.0
+    rises = []
+    for outcome in runs.outcomes:
+        inside = [s for s in outcome.snapshots if s.time_s >= runs.window.start_s]
+        if len(inside) < 3:
+            return 0.0
+        middle = _halves(outcome, runs)[0]
+        first, second = (
+            (b.area - a.area) / max(b.time_s - a.time_s, 1e-12) for a, b in ((inside[0], middle), (middle, inside[-1]))
+        )
+        rises.append(second / first - 1.0 if first > 0.0 else 0.0)
+    rise, sure = sum(rises) / len(rises), half_width(rises)
+    return rise if sure is not None and rise > sure else 0.0

@@ -107,7 +107,8 @@ def command(
                 plan_file, catalog=catalog, processes=jobs or os.cpu_count() or 1, progress=told, **keywords
             )
         except InputError as error:
-            named = str(error).startswith((plan_file, "--", *([options["trace"]] if options["trace"] else [])))
+            known = [name for name in (plan_file, "--", options["trace"], catalog) if name]
+            named = str(error).startswith(tuple(known))
             raise error if named else InputError(f"{plan_file}: {error}") from None
     answer(
         found,

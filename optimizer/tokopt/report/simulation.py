@@ -119,9 +119,7 @@ def _half(value: float, half: float) -> str:
 
 
 def _headline(found: Simulation) -> Iterator[tuple[str, RenderableType]]:
-    planned = found.planned_requests_per_s
-    rejected = f"; {plural(found.rejected, 'request')} rejected" if found.rejected else ""
-    yield "requests", Text(f"{number(found.requests_per_s, 4)} req/s answered, {number(planned, 4)} planned{rejected}")
+    yield "requests", Text(_requests(found))
     if found.goodput is not None:
         yield "goodput", Text(f"{_goodput(found.goodput)} of requests within their limits{_by_limit(found)}")
     yield "output", Text(rate(found.output_tokens_per_s, "tok/s"))
@@ -134,6 +132,14 @@ def _headline(found: Simulation) -> Iterator[tuple[str, RenderableType]]:
         yield "replicas", Text(_replicas(found.items[0]))
     if found.retried:
         yield "failures", Text(f"{plural(found.retried, 'request')} started anew on another replica")
+
+
+def _requests(found: Simulation) -> str:
+    planned, load = f"{number(found.planned_requests_per_s, 4)} planned", found.settings.load
+    if load != 1.0 and found.settings.arrivals is not Arrivals.TRACE:
+        planned = f"{share(load)} of {planned}"
+    rejected = f"; {plural(found.rejected, 'request')} rejected" if found.rejected else ""
+    return f"{number(found.requests_per_s, 4)} req/s answered, {planned}{rejected}"
 
 
 def _goodput(value: float) -> str:
