@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tokopt.domain.explaining import Explanation
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
+    from tokopt.domain.simulations import Simulation, SimulationSettings
     from tokopt.domain.validation import Validation
     from tokopt.domain.workloads import Sla, Workload
     from tokopt.errors import CatalogError, InfeasibleError, InputError, TokoptError
@@ -53,6 +54,8 @@ __all__ = [
     "PlanRequest",
     "Pool",
     "ServingMode",
+    "Simulation",
+    "SimulationSettings",
     "Sla",
     "TokoptError",
     "Validation",
@@ -85,6 +88,7 @@ _HOMES = {
     "tokopt.domain.explaining": ("Explanation",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
+    "tokopt.domain.simulations": ("Simulation", "SimulationSettings"),
     "tokopt.domain.validation": ("Validation",),
     "tokopt.domain.workloads": ("Sla", "Workload"),
     "tokopt.errors": ("CatalogError", "InfeasibleError", "InputError", "TokoptError"),

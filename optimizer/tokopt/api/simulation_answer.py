@@ -156,7 +156,18 @@ class _Told:
         self.measured_s = float(np.mean([_measured_s(outcome, runs) for outcome in runs.outcomes]))
         planned = sum(part.requests_per_s for part in fleet.parts)
         self.scale = planned / sum(part.rate * part.simulated for part in fleet.parts)
+        self.overloaded_items = self._overloaded_items() if overloaded else frozenset()
         self.replica_kind = np.asarray(runs.outcomes[0].world.replicas["item"])
+
+    def _overloaded_items(self) -> frozenset[int]:
+        """Return the items at whose replicas more requests are in the end than can be served at a time."""
+        there = dict.fromkeys(range(len(self.fleet.parts)), 0.0)
+        for outcome in self.runs.outcomes:
+            replicas = outcome.world.replicas
+            for n in there:
+                there[n] += float(replicas["in_system"][replicas["item"] == n].sum()) / len(self.runs.outcomes)
+        slots = {n: p.simulated * p.kind.engines * p.kind.fields["slots"] for n, p in enumerate(self.fleet.parts)}
+        return frozenset(n for n in there if there[n] > slots[n]) or frozenset(there)
 
     def total(self, name: str) -> float:
         """Sum of a count over all runs."""
@@ -376,7 +387,7 @@ def _item(told: _Told, number: int, part: SimulatedPart) -> SimulatedItem:
         replicas=part.replicas,
         simulated_replicas=part.simulated,
         requests_per_s=rate,
-        overloaded=told.overloaded,
+        overloaded=number in told.overloaded_items,
         utilisation=busy,
         prefill_utilisation=told.share("server_busy_s", number, servers=True),
         running=in_service,

@@ -52,7 +52,8 @@ def simulation_report(found: Simulation, *, columns_wide: int) -> RenderableType
 
 def _answer(found: Simulation) -> RenderableType:
     if found.overloaded:
-        return Text.assemble((f"Overloaded{_at_load(found)}", "bold red"), f": {found.reason}; {_keeping_up(found)}")
+        opening = f"Overloaded{_at_load(found)}"
+        return Text.assemble((opening, "bold red"), f": {found.reason}; {_keeping_up(found)}{_overloaded(found)}")
     judged = [(each, name, verdict) for each in found.classes for name, verdict in each.verdicts.items()]
     if not judged:
         return Text.assemble(("No limits", "bold"), f": {number(found.requests_per_s)} req/s answered")
@@ -80,6 +81,17 @@ def _keeping_up(found: Simulation) -> str:
     came = found.series.arrivals_per_s
     coming = sum(came) / max(len(came), 1)
     return f"{number(coming)} req/s come and {number(found.requests_per_s)} are answered"
+
+
+def _overloaded(found: Simulation) -> str:
+    """Return which items are overloaded, where others are not."""
+    numbered = enumerate(found.items, start=1)
+    those = [f"{n} ({item.accelerator}, {', '.join(item.classes)})" for n, item in numbered if item.overloaded]
+    if len(those) == len(found.items):
+        return ""
+    if len(those) > NAMED:
+        return f"; {len(those):,} of {len(found.items):,} items are overloaded"
+    return f"; overloaded: item {', '.join(those)}"
 
 
 def _used(of: SimulatedClass, name: str) -> float:
@@ -287,7 +299,7 @@ def _shortage(found: Simulation) -> Iterator[RenderableType]:
 
 def _items(items: Sequence[SimulatedItem]) -> RenderableType:
     pools = any(item.prefill_utilisation is not None for item in items)
-    rows = []
+    rows: list[tuple[RenderableType, ...]] = []
     for place, item in enumerate(items, start=1):
         pool = "" if item.prefill_utilisation is None else share(item.prefill_utilisation)
         rows.append(
@@ -297,7 +309,7 @@ def _items(items: Sequence[SimulatedItem]) -> RenderableType:
                 item.provider,
                 _of_them(item),
                 number(item.requests_per_s),
-                share(item.utilisation),
+                Text(share(item.utilisation), style="bold red" if item.overloaded else ""),
                 *([pool] if pools else []),
                 f"{number(item.running)} of {item.slots:,}",
                 UNKNOWN if item.drawn_kw is None else power(item.drawn_kw, 3),
