@@ -13,6 +13,7 @@ HEAVY = {
     "distributed",
     "highspy",
     "matplotlib",
+    "numba",
     "ortools",
     "optuna",
     "polars",
@@ -51,7 +52,7 @@ def test_importing_is_light(module: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["plan", "--help"], ["validate", "--help"], ["calibrate", "--help"], ["compare", "--help"]],
+    [["--help"], *([command, "--help"] for command in ("plan", "validate", "calibrate", "compare", "simulate"))],
     ids=" ".join,
 )
 def test_help_is_light(arguments: list[str]) -> None:

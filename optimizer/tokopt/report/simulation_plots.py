@@ -48,7 +48,8 @@ class Panel:
 def pictures(found: Simulation) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each picture."""
     panels = [panel for panel in _panels(found) if any(_known(line.values) for line in panel.lines)]
-    yield OVERVIEW, _overview(found, panels)
+    if panels:
+        yield OVERVIEW, _overview(found, panels)
     for panel in panels:
         yield f"{panel.name}.png", _single(found, panel)
 
