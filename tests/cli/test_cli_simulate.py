@@ -255,7 +255,7 @@ def test_an_interrupted_run_keeps_the_replications_that_ended(
     where: str, replications: int, chat_plan_file: str, tmp_path: Path
 ) -> None:
     many = ("--requests", "200", "--replications", str(replications), "--jobs", "2", "--load", "60%")
-    done = interrupted(tmp_path, 0.3 if where == "here" else 0.02, where, chat_plan_file, *many, "--json")
+    done = interrupted(tmp_path, 0.3 if where == "here" else 0.05, where, chat_plan_file, *many, "--json")
     assert done.returncode == 0 and done.stderr == "", done.stderr
     found = json.loads(done.stdout)
     assert found["interrupted"] is True and 0 < found["replications"] < replications

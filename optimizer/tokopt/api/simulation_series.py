@@ -21,11 +21,11 @@ def series_of(fleet: SimulatedFleet, runs: Runs, scale: float) -> SimulatedSerie
     """
     world = runs.outcomes[0].world
     bin_s, now = float(world.totals[0].bin_s), float(world.totals[0].now)
-    bins = min(math.ceil(now / bin_s) or 1, world.series.shape[0])
+    bins = min(max(round(now / bin_s), 1), world.series.shape[0])  # a last one that has hardly begun says nothing
     rows = world.series[:bins]
     engines = max(world.engines.size, 1)
     lasts_s = np.full(bins, bin_s)
-    lasts_s[-1] = max(now - (bins - 1) * bin_s, 1e-3 * bin_s)  # it ends when the run does
+    lasts_s[-1] = min(max(now - (bins - 1) * bin_s, 1e-3 * bin_s), bin_s)  # it ends when the run does
 
     def rate(column: int) -> tuple[float, ...]:
         return tuple((rows[:, column] / lasts_s * scale).tolist())

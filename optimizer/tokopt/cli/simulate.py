@@ -91,11 +91,11 @@ def command(
     catalog: str | None,
     **options: Any,
 ) -> int:
-    """Send requests to a plan's replicas, one by one, and say what they meet.
+    """Send requests to a plan's replicas, one by one.
 
-    Queues, batches step by step, caches block by block, prefill pools, and what may go wrong: percentiles of all
-    latencies with confidence intervals, goodput, cost per token within the limits, the first bottleneck, and whether
-    the fleet is overloaded.
+    They meet queues, batches step by step, caches block by block, prefill pools, and what may go wrong. The answer is
+    percentiles of all latencies with confidence intervals, goodput, cost per token within the limits, the first
+    bottleneck, and whether the fleet is overloaded.
     """
     _check(out, plots)
     keywords = _keywords(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ BLUE, ORANGE, GREEN, SKY, RED = "#0072b2", "#e69f00", "#009e73", "#56b4e9", "#d5
 UNMEASURED, GRID = "0.90", "0.88"
 OVERVIEW = "overview.png"
 ACROSS = 2  # panels of the overview
+LIMIT_STYLES = (":", "-.", (0, (5, 1)))
+FAR = 4.0  # times all that is drawn: from there on, a limit is named only
 
 Values = Sequence[float | None]
 
@@ -98,10 +101,12 @@ def _limits(found: Simulation, name: str) -> tuple[tuple[str, float], ...]:
     for each in found.classes:
         if name in each.limits_ms:
             named.setdefault((each.limits_ms[name], each.statistic), []).append(each.name)
+    if len(named) > len(LIMIT_STYLES):
+        return tuple((f"{len(named)} limits" if n == 0 else "", limit) for n, (limit, _) in enumerate(sorted(named)))
     lines = []
     for (limit, statistic), names in named.items():
         whose = f" of {', '.join(names)}" if several else ""
-        lines.append((f"limit at {statistic}{whose}", limit))
+        lines.append((f"limit at {statistic}{whose}: {limit:,.5g}", limit))
     return tuple(lines)
 
 
@@ -160,13 +165,13 @@ def _draw(axes: Axes, found: Simulation, panel: Panel) -> None:
         axes.plot(times, values, line.style, color=line.colour, linewidth=1.3, label=line.label or None,
                   marker="." if alone else None)  # fmt: skip
         top = max(top, *(value for value in line.values if value is not None), 0.0)
-    far = [(label, limit) for label, limit in panel.limits if limit > 4.0 * top]
-    for label, limit in panel.limits:
-        if (label, limit) not in far:
-            axes.axhline(limit, color=RED, linewidth=1.1, linestyle=":", label=f"{label}: {limit:,.5g}")
+    far = [label for label, limit in panel.limits if limit > FAR * top and label]
+    for (label, limit), style in zip(panel.limits, itertools.cycle(LIMIT_STYLES), strict=False):
+        if limit <= FAR * top:
+            axes.axhline(limit, color=RED, linewidth=1.1, linestyle=style, label=label or None)
     axes.set_ylabel(panel.label)
     axes.set_xlim(0.0, end)
-    axes.set_ylim(0.0, panel.most * 1.04 if panel.most else None)
+    axes.set_ylim(0.0, panel.most * 1.04 if panel.most else None if top else 1.0)
     axes.yaxis.set_major_formatter(lambda value, _: axis_label(value))
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -183,12 +188,12 @@ def _shade(axes: Axes, found: Simulation, size: float, end: float) -> None:
             axes.axvspan(low, min(high, end), color=UNMEASURED, linewidth=0.0, zorder=0)
 
 
-def _legend(axes: Axes, panel: Panel, far: Sequence[tuple[str, float]]) -> None:
+def _legend(axes: Axes, panel: Panel, far: Sequence[str]) -> None:
     """Say what lines are, above the plot; limits that are far above all that is drawn are named only."""
     from matplotlib.lines import Line2D
 
     handles, _ = axes.get_legend_handles_labels()
-    nothing = [Line2D([], [], linestyle="", label=f"{label}: {limit:,.5g}, far above") for label, limit in far]
+    nothing = [Line2D([], [], linestyle="", label=f"{label}, far above") for label in far]
     if len(handles) + len(nothing) > 1 or panel.limits:
         axes.legend(handles=[*handles, *nothing], loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=7.5,
                     frameon=False, borderaxespad=0.1, handlelength=2.2)  # fmt: skip
