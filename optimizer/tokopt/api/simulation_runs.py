@@ -133,7 +133,7 @@ def run_all(
 def _compiled(fleet: SimulatedFleet, progress: Progress) -> None:
     """Make the machine code of the inner loop where no earlier process has left any; an interrupt ends that at once."""
     if not is_kept():
-        progress("compiling the simulator: about 20 s, once after an installation", 0.0)
+        progress("compiling the simulator (once, about 20 s)", 0.0)
         load(fleet.fleet)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,10 +16,12 @@ import tokopt
 from tokopt.api import simulation_runs
 from tokopt.api.interrupts import noted_interrupts
 from tokopt.api.shared_board import Board
+from tokopt.api.simulated_fleet import SimulatedFleet
 from tokopt.api.simulating import settings_of
 from tokopt.domain.plans import Plan
 from tokopt.domain.simulations import Arrivals, Simulation
 from tokopt.errors import InputError
+from tokopt.simulation.replication import Window
 from tokopt.units import parse_duration
 
 CLOCK = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -176,3 +180,32 @@ def test_failures_that_do_not_come_are_warned_of(chat_plan: Plan) -> None:
     assert any(said.startswith("no request met a failure in") for said in rare.warnings)
     owned = tokopt.simulate(chat_plan, spot_interruptions_per_hour=1.0, **few)  # type: ignore[arg-type]
     assert any("no unit on a spot market" in said for said in owned.warnings)
+
+
+# --- on paper ---
+
+
+def runs_of(*areas: tuple[float, float, float]) -> Any:
+    """Runs that were looked at three times, 100 s apart: requests in the system over time by then."""
+    looks = [[SimpleNamespace(time_s=100.0 * (n + 1), area=area) for n, area in enumerate(each)] for each in areas]
+    outcomes = [SimpleNamespace(snapshots=each) for each in looks]
+    return SimpleNamespace(outcomes=outcomes, window=Window(start_s=100.0, end_s=200.0), partial=False)
+
+
+def test_a_rise_that_replications_agree_on_is_drift() -> None:
+    settings = settings_of()
+    # 10 requests in the first 100 s, then 12: a fifth more.
+    rising = runs_of(*((0.0, 1000.0 + n, 2200.0 + n) for n in range(5)))
+    assert simulation_runs.drift_of(rising, settings) == pytest.approx(0.2, rel=0.02)
+    either = runs_of((0.0, 1000.0, 2200.0), (0.0, 1000.0, 1800.0), (0.0, 1000.0, 2000.0))
+    assert simulation_runs.drift_of(either, settings) == 0.0
+    assert simulation_runs.drift_of(runs_of((0.0, 1000.0, 2200.0)), settings) == 0.0  # nobody to agree with
+    assert simulation_runs.drift_of(rising, settings_of(concurrency=5)) == 0.0
+
+
+def test_replicas_count_class_by_class_where_a_class_is_one_group() -> None:
+    parts = tuple(SimpleNamespace(klass=klass, simulated=count) for klass, count in ((0, 4), (1, 2), (0, 3)))
+    of = dict.fromkeys(("classes", "streams", "class_of", "weights", "router"))
+    for together, firsts in ((False, (0, 4, 6)), (True, (0, 7, 4))):
+        fleet: Any = SimulatedFleet(parts=parts, fleet=SimpleNamespace(together=together), **of)  # type: ignore[arg-type]
+        assert fleet.first_replicas == firsts
