@@ -17,13 +17,16 @@ if TYPE_CHECKING:
         estimate,
         estimate_many,
         explain,
+        fit_trace,
         frontier,
         load_catalog,
+        make_trace,
         ownership_cost,
         plan,
         show_prices,
         solve_request,
         speculation_table,
+        trace_summary,
         validate,
     )
     from tokopt.domain.auditing import Audit
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from tokopt.domain.explaining import Explanation
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
+    from tokopt.domain.trace_summaries import MadeTrace, TraceFit, TraceSummary
     from tokopt.domain.validation import Validation
     from tokopt.domain.workloads import Sla, Workload
     from tokopt.errors import CatalogError, InfeasibleError, InputError, TokoptError
@@ -47,6 +51,7 @@ __all__ = [
     "InfeasibleError",
     "InputError",
     "Layout",
+    "MadeTrace",
     "OwnershipBreakdown",
     "Plan",
     "PlanRequest",
@@ -54,6 +59,8 @@ __all__ = [
     "ServingMode",
     "Sla",
     "TokoptError",
+    "TraceFit",
+    "TraceSummary",
     "Validation",
     "Workload",
     "audit",
@@ -65,13 +72,16 @@ __all__ = [
     "estimate",
     "estimate_many",
     "explain",
+    "fit_trace",
     "frontier",
     "load_catalog",
+    "make_trace",
     "ownership_cost",
     "plan",
     "show_prices",
     "solve_request",
     "speculation_table",
+    "trace_summary",
     "validate",
 ]
 
@@ -83,6 +93,7 @@ _HOMES = {
     "tokopt.domain.explaining": ("Explanation",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
+    "tokopt.domain.trace_summaries": ("MadeTrace", "TraceFit", "TraceSummary"),
     "tokopt.domain.validation": ("Validation",),
     "tokopt.domain.workloads": ("Sla", "Workload"),
     "tokopt.errors": ("CatalogError", "InfeasibleError", "InputError", "TokoptError"),

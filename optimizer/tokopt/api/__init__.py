@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .prices import check_prices, show_prices
     from .speculation_tables import speculation_table
     from .tables import estimate_many, estimate_table
+    from .tracing import fit_trace, make_trace, trace_summary
     from .validating import validate
 
 __all__ = [
@@ -38,9 +39,11 @@ __all__ = [
     "estimate_many",
     "estimate_table",
     "explain",
+    "fit_trace",
     "frontier",
     "load_catalog",
     "make_request",
+    "make_trace",
     "ownership_cost",
     "plan",
     "read_plan",
@@ -48,6 +51,7 @@ __all__ = [
     "silent",
     "solve_request",
     "speculation_table",
+    "trace_summary",
     "validate",
 ]
 
@@ -68,6 +72,9 @@ _HOMES = {
     "speculation_table": "speculation_tables",
     "estimate_many": "tables",
     "estimate_table": "tables",
+    "fit_trace": "tracing",
+    "make_trace": "tracing",
+    "trace_summary": "tracing",
     "validate": "validating",
 }
 

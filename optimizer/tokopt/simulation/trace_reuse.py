@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -134,3 +136,27 @@ def _place(counts: NDArray[np.int64], share: float) -> int | None:
 
 def _power_of_two(least: int) -> int:
     return max(1 << (least - 1).bit_length(), SMALLEST)
+
+
+def plan_working_set(reuse: ReuseSummary, input_tokens: float) -> tuple[float, float]:
+    """Return the working set with which plans' caches find what the trace's LRU cache does, and how well it fits.
+
+    A stated share r of prompts of I tokens with a working set w is w/S prefixes of S = r·I tokens, met alike (see
+    `perf.caching.pattern_of`). With Che's characteristic time t, a share x of them is found where 1 - exp(-λt·S/w) = x;
+    prefixes and what else comes by within t, I - S a request, then fill
+
+        C(x) = w·(x - ln(1 - x)·(I - S)/S)
+
+    which is solved for w at x = 0.5 and 0.9, with C(x) of the trace. The mean of both ratios is taken; the second value
+    is w(0.9)/w(0.5), 1 where one working set says it all. At least what one request reuses.
+
+    Args:
+        reuse: Of the trace, where something repeats.
+        input_tokens: Mean prompt, I.
+    """
+    shared = reuse.reusable_share * input_tokens
+    half, nine = (
+        cached / (share - math.log1p(-share) * (input_tokens - shared) / shared)
+        for share, cached in ((0.5, reuse.cached_for_half), (0.9, reuse.cached_for_90))
+    )
+    return max(math.sqrt(half * nine), shared), nine / half
