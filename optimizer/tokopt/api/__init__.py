@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .frontiers import frontier
     from .owning import ownership_cost
     from .prices import check_prices, show_prices
+    from .simulating import simulate
     from .speculation_tables import speculation_table
     from .tables import estimate_many, estimate_table
     from .tracing import fit_trace, make_trace, trace_summary
@@ -49,6 +50,7 @@ __all__ = [
     "read_plan",
     "show_prices",
     "silent",
+    "simulate",
     "solve_request",
     "speculation_table",
     "trace_summary",
@@ -69,6 +71,7 @@ _HOMES = {
     "ownership_cost": "owning",
     "check_prices": "prices",
     "show_prices": "prices",
+    "simulate": "simulating",
     "speculation_table": "speculation_tables",
     "estimate_many": "tables",
     "estimate_table": "tables",

@@ -15,6 +15,7 @@ from tokopt.domain.calibration import Constants
 from tokopt.domain.deployments import Layout, Pool
 from tokopt.domain.estimates import EstimateProvenance, OperatorDatabase
 from tokopt.domain.features import ON_BY_DEFAULT, Feature
+from tokopt.domain.host_times import slower
 from tokopt.domain.llms import Llm
 from tokopt.domain.speculators import OWN_MODULES, Domain, Speculator
 from tokopt.errors import InputError
@@ -92,13 +93,15 @@ def resolve(
     domain: Domain | None = None,
     disabled: Collection[Feature] = (),
     prefill_gpu: str | None = None,
+    robust: float = 0.0,
 ) -> Resolved:
     """Return the records and rates of a deployment; what is not named is chosen and can be read off the result.
 
     Defaults: the first framework of the catalog that runs there, the checkpoint's own precision, and the cache that the
     precision asks for where the framework has it; drafts by the modules that the checkpoint ships. `domain` is what
     texts are about; `disabled` is what to do without where the framework has it. A prefill pool on another accelerator,
-    `prefill_gpu`, runs the same: weights are read by both, and caches move from one to the other as they are.
+    `prefill_gpu`, runs the same: weights are read by both, and caches move from one to the other as they are. Under
+    `robust` all is slower by that share than the catalog's constants say.
 
     Raises:
         InputError: An unknown name, or a combination that the catalog says is not supported.
@@ -130,7 +133,7 @@ def resolve(
     model = llm_arithmetic(llm, weights, catalog.kv_precisions[cache].bits, drafts)
 
     def on(each: Accelerator, prefill: Resolved | None = None) -> Resolved:
-        constants = constants_for(catalog.calibration, each, chosen, weights, llm.name)
+        constants = constants_for(catalog.calibration.slower(robust), each, chosen, weights, llm.name)
         has = chosen.support[each.hardware].features
         without = tuple(f for f in ON_BY_DEFAULT if f in disabled and f in has)
         rates = machine(each, chosen, weights, constants)
@@ -141,7 +144,9 @@ def resolve(
             precision=weights,
             kv_precision=cache,
             constants=constants,
-            machine=exposed(rates, without, host_times(catalog.host_times)) if exposes(without) else rates,
+            machine=exposed(rates, without, host_times(slower(catalog.host_times, robust)))
+            if exposes(without)
+            else rates,
             model=model,
             speculator=drafts,
             chances=draft_chances(drafts, domain) if drafts else acceptance_chances(catalog.calibration, llm.name),

@@ -43,7 +43,13 @@ class Stream:
         return self.workload.arrival_cv2 if self.arrival_cv2 is None else self.arrival_cv2
 
 
-def synthesised(streams: Sequence[Stream], *, seed: int | Sequence[int], end_s: float = math.inf) -> Iterator[TraceChunk]:
+def synthesised(
+    streams: Sequence[Stream],
+    *,
+    seed: int | Sequence[int],
+    end_s: float = math.inf,
+    chunk_requests: int = CHUNK_REQUESTS,
+) -> Iterator[TraceChunk]:
     """Return requests of all classes in the order of their arrival, stretch by stretch, without end or until `end_s`.
 
     Times between arrivals have a gamma distribution with the stated variation: Poisson arrivals for 1, even ones for 0.
@@ -54,13 +60,14 @@ def synthesised(streams: Sequence[Stream], *, seed: int | Sequence[int], end_s: 
         streams: The classes; a request's class is its number here.
         seed: Of the random numbers: the same seed gives the same requests.
         end_s: No requests from this time on.
+        chunk_requests: Mean length of a stretch.
     """
     seeds = np.random.SeedSequence(seed).spawn(len(streams))
     sources = [_source(stream, np.random.default_rng(s)) for stream, s in zip(streams, seeds, strict=True)]
     total = sum(stream.requests_per_s for stream in streams)
     if not total > 0.0:
         return
-    window = CHUNK_REQUESTS / total
+    window = chunk_requests / total
     blocks = BLOCK_TOKENS if any(stream.workload.reuse is not None for stream in streams) else 0
     start = 0.0
     while start < end_s:
@@ -90,7 +97,7 @@ class _Clock:
         self._reached = -float(rng.random()) if self._cv2 == 0.0 else 0.0
 
     def _work(self, time: float) -> float:
-        """Expected arrivals from time zero on."""
+        """Return the expected arrivals from time zero on."""
         if not self._shape.size:
             return time * self._rate
         share = SECONDS_PER_DAY / self._shape.size
@@ -100,7 +107,7 @@ class _Clock:
         return self._rate * (day * float(edges[-1]) + inside)
 
     def _time(self, work: Floats) -> Floats:
-        """Times at which so many arrivals are expected."""
+        """Return the times by which so many arrivals are expected."""
         if not self._shape.size:
             return work / self._rate
         share = SECONDS_PER_DAY / self._shape.size
@@ -114,10 +121,7 @@ class _Clock:
         found = [self._left]
         while self._reached < limit:
             some = max(int((limit - self._reached) * 1.1) + 16, 16)
-            if self._cv2 == 0.0:
-                gaps = np.ones(some)
-            else:
-                gaps = self._rng.gamma(1.0 / self._cv2, self._cv2, some)
+            gaps = np.ones(some) if self._cv2 == 0.0 else self._rng.gamma(1.0 / self._cv2, self._cv2, some)
             work = self._reached + np.cumsum(gaps)
             self._reached = float(work[-1])
             found.append(work)
@@ -143,7 +147,7 @@ def _lengths(rng: Generator, mean: float, cv: float, size: int) -> Floats:
 
 
 def whole_lengths(prompt: Floats, output: Floats, longest: int) -> tuple[Ints, Ints]:
-    """Return lengths in whole tokens, at least one each; what is longer than the model takes is cut to what it takes."""
+    """Return lengths in whole tokens, at least one each, cut to what the model takes."""
     inputs = np.clip(np.rint(prompt), 1, max(longest - 1, 1)).astype(np.int64)
     outputs = np.clip(np.rint(output), 1, np.maximum(longest - inputs, 1)).astype(np.int64)
     return inputs, outputs

@@ -104,7 +104,7 @@ def start_prompt(world: World, kind: Any, r: int, rid: int, found: int, fetched:
     request.state = PREFILL
     request.target = request.prompt + request.emitted
     request.computed = max(found, min(request.given, request.prompt - 1))
-    request.chunk = 0
+    request.chunk, request.found = 0, request.computed
     request.ready = now
     if request.emitted == 0:
         totals.prompt_tokens += request.prompt
@@ -236,7 +236,10 @@ def end_chunk(world: World, events: Events, r: int) -> None:
             if request.measured:
                 note(world, request.klass, ITL, at - request.last, 1)
         elif request.measured:
-            world.waits[request.klass, FOR_PREFILL] += at - request.since
+            kind = world.kinds[world.engines[rank.engine].kind]
+            new = request.target - request.found
+            alone_s, _ = prompt_step(world, kind, new, request.found + 0.5 * new)
+            world.waits[request.klass, FOR_PREFILL] += max(at - request.since - alone_s, 0.0)
         join(world, events, r, rid, at)
         rid = following
 
@@ -356,13 +359,12 @@ def compose(world: World, events: Events, e: int, now: float) -> None:
         if rank.chunk_tokens > 0 and (until < 0.0 or rank.chunk_end < until):
             until = rank.chunk_end
     share = total / engine.ranks
+    engine.prefill_s += share + kind.rank_imbalance * (longest - share)
     start(world, events, e, now, base_s + share + kind.rank_imbalance * (longest - share), until, joules)
 
 
 @compiled
-def start(
-    world: World, events: Events, e: int, now: float, step_s: float, until: float, joules: float
-) -> None:
+def start(world: World, events: Events, e: int, now: float, step_s: float, until: float, joules: float) -> None:
     """Let a step run that was composed. Where nothing decodes, the engine wakes up when a chunk ends (`until`)."""
     engine = world.engines[e]
     engine.started = now
@@ -375,6 +377,7 @@ def start(
     engine.active = 1
     engine.busy_s += end - now
     engine.steps += 1
+    engine.joules += joules
     row = world.series[bin_of(world, now)]
     row[BUSY_S] += end - now
     row[EXTRA_J] += joules

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ class Fleet:
     most_blocks: int = 0  # hashes of a request
 
 
-def _empty(kind: np.dtype[np.void], rows: int) -> NDArray[np.void]:
+def _empty(kind: np.dtype[np.void], rows: int) -> Any:
     return np.zeros(rows, dtype=kind).view(np.recarray)
 
 
@@ -142,7 +143,7 @@ def with_entries(made: w.World, more: int) -> w.World:
     return made._replace(entries=entries)
 
 
-def _tables(kinds: Sequence[Kind]) -> tuple[NDArray[np.float64], NDArray[np.void]]:
+def _tables(kinds: Sequence[Kind]) -> tuple[NDArray[np.float64], Any]:
     """Return all tables one after another, and a row for each kind that says where its own begin."""
     parts: list[NDArray[np.float64]] = []
     rows = _empty(w.KIND, len(kinds))
@@ -171,7 +172,7 @@ def _tables(kinds: Sequence[Kind]) -> tuple[NDArray[np.float64], NDArray[np.void
     return np.concatenate(parts), rows
 
 
-def _groups(fleet: Fleet) -> tuple[NDArray[np.void], list[list[int]], NDArray[np.float64]]:
+def _groups(fleet: Fleet) -> tuple[Any, list[list[int]], NDArray[np.float64]]:
     """Return groups, the kinds of each, and the cumulative shares of each class's requests that they get."""
     members: list[list[int]] = []
     klass: list[int] = []
@@ -192,7 +193,7 @@ def _groups(fleet: Fleet) -> tuple[NDArray[np.void], list[list[int]], NDArray[np
     return groups, members, np.cumsum(wanted / total, axis=1)
 
 
-def _machines(fleet: Fleet, members: list[list[int]]) -> tuple[NDArray[np.void], ...]:
+def _machines(fleet: Fleet, members: list[list[int]]) -> tuple[Any, ...]:
     """Return the rows of replicas, in the order of their groups, and of their servers, engines and ranks."""
     order = [(g, k) for g, of in enumerate(members) for k in of for _ in range(fleet.items[k].replicas)]
     cached = fleet.most_blocks > 0
@@ -234,7 +235,7 @@ def _set_rank(rank: np.void, engine: int, tokens: int, block: int, host: int) ->
     rank["host_capacity"] = host // block if block else 0
 
 
-def _scaling(fleet: Fleet, members: list[list[int]]) -> NDArray[np.void]:
+def _scaling(fleet: Fleet, members: list[list[int]]) -> Any:
     """Return the rules of items that are scaled, by the replicas that they are about."""
     rows = _empty(w.SCALING, len(fleet.scaling))
     firsts: dict[int, tuple[int, int, float]] = {}

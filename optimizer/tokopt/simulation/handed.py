@@ -14,10 +14,10 @@ from tokopt.simulation.world import World
 
 
 @structref.register
-class _HandedType(types.StructRef):  # type: ignore[misc]
+class _HandedType(types.StructRef):  # type: ignore[misc, name-defined]
     def preprocess_fields(self, fields: Any) -> Any:
         """Take fields as what they are, whatever value they were first seen with."""
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+        return tuple((name, types.unliteral(kind)) for name, kind in fields)  # type: ignore[attr-defined]
 
     @property
     def mangling_args(self) -> tuple[str, tuple[()]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tokopt.simulation import world as w
@@ -38,7 +40,7 @@ def broken(world: w.World) -> list[str]:
     return faults + _caches(world, there)
 
 
-def _caches(world: w.World, there: np.ndarray) -> list[str]:
+def _caches(world: w.World, there: Any) -> list[str]:
     """Return what does not add up in the caches of ranks."""
     faults = []
     ranks = world.ranks

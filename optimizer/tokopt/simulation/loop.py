@@ -13,8 +13,8 @@ from numpy.random import Generator
 from tokopt.simulation.batching import compose, end_step, enqueue
 from tokopt.simulation.compiled import compiled, kept, sources_hash
 from tokopt.simulation.faults import come_up, fail, scale
-from tokopt.simulation.handed import Handed
 from tokopt.simulation.flow import Events, count_in, push
+from tokopt.simulation.handed import Handed
 from tokopt.simulation.pools import end_batch, end_rest, queue_prompt, reach_decoder, shortest_rank
 from tokopt.simulation.recording import bin_of, sample
 from tokopt.simulation.routing import choose_group, route
@@ -28,16 +28,12 @@ from tokopt.simulation.world import (
     AT_SCALING,
     AT_SERVER,
     AT_UP,
-    DECODE,
-    DOWN,
-    FREE,
     NEEDS_ENTRIES,
     NEEDS_REQUESTS,
     NEEDS_ROWS,
     NONE,
     RANDOM,
     REACHED,
-    STARTING,
     Rows,
     World,
 )
@@ -124,9 +120,7 @@ def happen(world: World, events: Events, now: float, code: int, who: int, stamp:
 
 
 @compiled
-def run(
-    world: World, events: Events, rows: Rows, cursor: int, until: float, rng: Generator
-) -> tuple[int, int]:
+def run(world: World, events: Events, rows: Rows, cursor: int, until: float, rng: Generator) -> tuple[int, int]:
     """Let things happen up to a time; returns why it came back, and the next row."""
     totals = world.totals[0]
     last = rows.time_s.size
@@ -185,7 +179,31 @@ def inner_loop() -> Callable[..., tuple[int, int, int]]:
             event = waiting[i]
             events.append((event.time, event.number, event.code, event.who, event.stamp))
         heapq.heapify(events)
-        handed = Handed(world.tables, world.kinds, world.classes, world.groups, world.replicas, world.servers, world.engines, world.ranks, world.running, world.requests, world.hashes, world.held, world.entries, world.index, world.shares, world.totals, world.per_class, world.waits, world.histogram, world.sums, world.series, world.outages, world.scaling)
+        handed = Handed(
+            world.tables,
+            world.kinds,
+            world.classes,
+            world.groups,
+            world.replicas,
+            world.servers,
+            world.engines,
+            world.ranks,
+            world.running,
+            world.requests,
+            world.hashes,
+            world.held,
+            world.entries,
+            world.index,
+            world.shares,
+            world.totals,
+            world.per_class,
+            world.waits,
+            world.histogram,
+            world.sums,
+            world.series,
+            world.outages,
+            world.scaling,
+        )
         why, cursor = run(handed, events, rows, cursor, until, rng)
         for i in range(min(len(events), waiting.size)):
             event = waiting[i]

@@ -125,6 +125,7 @@ def start_batch(world: World, events: Events, s: int, now: float) -> None:
     seconds, joules = prompt_time(world, kind, tokens, seen / max(tokens, 1), prompts, replica)
     seconds += fetched * kind.restore_s_per_token
     server.busy_s += seconds
+    server.joules += joules
     world.series[bin_of(world, now), EXTRA_J] += joules
     push(world, events, now + seconds, AT_SERVER, s, 2 * server.generation)
     push(world, events, now + seconds / kind.pool_efficiency, AT_SERVER, s, 2 * server.generation + 1)
@@ -143,9 +144,7 @@ def known_prompt(world: World, r: int, rid: int) -> tuple[int, int]:
 
 
 @compiled
-def prompt_time(
-    world: World, kind: Any, tokens: int, seen: float, prompts: int, replica: Any
-) -> tuple[float, float]:
+def prompt_time(world: World, kind: Any, tokens: int, seen: float, prompts: int, replica: Any) -> tuple[float, float]:
     """Return what a batch takes, passes over chunks one after another, and its energy above idling. [s], [J]"""
     chunk = kind.pool_chunk_tokens
     if tokens <= chunk:
@@ -210,7 +209,7 @@ def end_rest(world: World, events: Events, s: int, now: float) -> None:
 
 @compiled
 def reach_decoder(world: World, events: Events, rid: int, now: float, at_random: bool, rng: Generator) -> None:
-    """Let a moved request wait at a worker that decodes: at any, as plans assume, or at the one with fewest requests."""
+    """Let a moved request wait at a worker that decodes: any, as plans assume, or the one with fewest requests."""
     request = world.requests[rid]
     replica = world.replicas[request.replica]
     if request.measured:

@@ -87,7 +87,7 @@ def kind_of(setup: ReplicaSetup) -> Kind:
         watts=setup.watts,
         source=setup.source,
     )
-    capacity, per_token = _cache(setup, machine, worker, "agg" if agg else "decode")
+    capacity = _cache(setup, machine, worker, "agg" if agg else "decode")
     capacity = max(capacity // layout.pp, 1)
     front = float(machine.request_overhead_s)
     fields = {
@@ -112,7 +112,7 @@ def kind_of(setup: ReplicaSetup) -> Kind:
     if not agg:
         pool, servers, server_cache, fields_of_pool = _pool(setup, size, longest)
         fields |= fields_of_pool
-    host, restore = _behind(setup, worker if agg else prefill_worker(deployment), per_token)
+    host, restore = _behind(setup, worker if agg else prefill_worker(deployment))
     fields["restore_s_per_token"] = restore
     return Kind(
         chances=setup.chances[: deployment.speculation_depth],
@@ -158,8 +158,8 @@ def _idle(setup: ReplicaSetup, decoding: int) -> float:
     return total
 
 
-def _cache(setup: ReplicaSetup, machine: Machine, worker: Worker, role: str) -> tuple[int, float]:
-    """Return the tokens that the cache of a rank holds, and the bytes of one on each of its accelerators."""
+def _cache(setup: ReplicaSetup, machine: Machine, worker: Worker, role: str) -> int:
+    """Return the tokens that the cache of a rank holds."""
     workload = setup.workload
     use = serving_memory(
         setup.model,
@@ -174,7 +174,7 @@ def _cache(setup: ReplicaSetup, machine: Machine, worker: Worker, role: str) -> 
     )
     context = workload.input_tokens + workload.output_tokens
     each = float(np.squeeze(token_bytes(setup.model, worker.layouts, context, float(worker.depth))))
-    return int(max(float(np.squeeze(use.available)), 0.0) / each), each
+    return int(max(float(np.squeeze(use.available)), 0.0) / each)
 
 
 def _pool(setup: ReplicaSetup, size: Lengths, longest: float) -> tuple[StepTables, int, int, dict[str, float]]:
@@ -212,7 +212,7 @@ def _pool(setup: ReplicaSetup, size: Lengths, longest: float) -> tuple[StepTable
         )
 
     once, twice = moved(workload.input_tokens), moved(2.0 * workload.input_tokens)
-    cache, _ = _cache(setup, machine, worker, "prefill")
+    cache = _cache(setup, machine, worker, "prefill")
     return (
         steps,
         prefill.workers * worker.dp * worker.pp,
@@ -228,7 +228,7 @@ def _pool(setup: ReplicaSetup, size: Lengths, longest: float) -> tuple[StepTable
     )
 
 
-def _behind(setup: ReplicaSetup, worker: Worker, per_token: float) -> tuple[int, float]:
+def _behind(setup: ReplicaSetup, worker: Worker) -> tuple[int, float]:
     """Return the tokens that memory behind the cache of a rank holds, and what it takes to fetch one. [s]"""
     caching = setup.deployment.caching
     if setup.accelerator is None or caching is None or caching.offload is Offload.NONE or not setup.block_tokens:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from tokopt.simulation.invariants import broken
 from tokopt.simulation.loop import inner_loop
 
 MOST_REQUESTS = 1 << 21  # in the system at a time: more are an overload, whatever else
-HEARD_EVERY = 1024  # rows after which the caller is told
 
 Told = Callable[[float, int], None]  # simulated time, requests that have arrived
 
@@ -39,15 +38,31 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Sums since the start, at one moment: differences of two say what went on between them."""
+
+    time_s: float
+    arrived: int
+    finished: int
+    delivered: int  # tokens
+    in_system: int
+    area: float  # requests in the system over time
+    engine_busy_s: NDArray[np.float64]
+    engine_prefill_s: NDArray[np.float64]
+    engine_joules: NDArray[np.float64]
+    server_busy_s: NDArray[np.float64]
+    server_joules: NDArray[np.float64]
+    paid_s: NDArray[np.float64]  # of replicas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What came of a run: arrays by class, metric and bin, and the state of everything at its end."""
 
     world: w.World
-    arrived_by: NDArray[np.float64]  # [stretches, 3]: time, requests arrived, requests in the system
+    snapshots: tuple[Snapshot, ...]  # between stretches
     cut_short: str  # why it ended early; empty = it did not
     broken: tuple[str, ...]  # what does not add up; empty unless there is a defect
-    first_active: int = 0
-    given_share: tuple[float, ...] = field(default=())
 
 
 def replicate(
@@ -81,10 +96,10 @@ def replicate(
     totals = world.totals[0]
     totals.measure_from, totals.measure_until = window.start_s, window.end_s
     totals.closed_loop = 1 if concurrency else 0
-    _stop_at_start(fleet, world, active or {})
+    _stop_at_start(world, active or {})
     rng = np.random.default_rng(seed)
-    waiting = _Waiting(world, fleet, concurrency)
-    history: list[tuple[float, float, float]] = []
+    waiting = _Waiting(fleet, concurrency)
+    history = [_snapshot(world)]
     cut_short, since = "", 0.0
     for chunk in _with_end(chunks):
         rows = rows_of(chunk, given_share, fleet.most_blocks)
@@ -97,7 +112,7 @@ def replicate(
             world.totals[0].ended = 1
         world = waiting.advance(world, rows, rng)
         totals = world.totals[0]
-        history.append((float(totals.now), float(totals.arrived), float(totals.in_system)))
+        history.append(_snapshot(world))
         if told is not None:
             told(float(totals.now), int(totals.arrived))
         if totals.in_system > MOST_REQUESTS:
@@ -108,10 +123,28 @@ def replicate(
             break
     return Outcome(
         world=world,
-        arrived_by=np.array(history),
+        snapshots=tuple(history),
         cut_short=cut_short,
         broken=tuple(broken(world)),
-        given_share=tuple(given_share),
+    )
+
+
+def _snapshot(world: w.World) -> Snapshot:
+    totals, replicas = world.totals[0], world.replicas
+    now = float(totals.now)
+    return Snapshot(
+        time_s=now,
+        arrived=int(totals.arrived),
+        finished=int(totals.finished),
+        delivered=int(totals.delivered),
+        in_system=int(totals.in_system),
+        area=float(totals.area + totals.in_system * (now - totals.area_at)),
+        engine_busy_s=world.engines.busy_s.copy(),
+        engine_prefill_s=world.engines.prefill_s.copy(),
+        engine_joules=world.engines.joules.copy(),
+        server_busy_s=world.servers.busy_s.copy(),
+        server_joules=world.servers.joules.copy(),
+        paid_s=replicas.paid_s + np.where(replicas.state != w.DOWN, now - replicas.since, 0.0),
     )
 
 
@@ -139,7 +172,7 @@ def rows_of(chunk: TraceChunk | None, given_share: Sequence[float], most_blocks:
 class _Waiting:
     """The events that are to come, between calls of the inner loop."""
 
-    def __init__(self, world: w.World, fleet: Fleet, concurrency: int) -> None:
+    def __init__(self, fleet: Fleet, concurrency: int) -> None:
         self._rows = np.zeros(0, dtype=w.EVENT).view(np.recarray)
         self._count = 0
         first = [(0.0, w.AT_SAMPLE, 0)]
@@ -188,7 +221,7 @@ def _outage_rows(outages: Sequence[Outage]) -> np.ndarray:
     return rows
 
 
-def _stop_at_start(fleet: Fleet, world: w.World, active: dict[int, int]) -> None:
+def _stop_at_start(world: w.World, active: dict[int, int]) -> None:
     """Leave only so many replicas of an item running as are wanted at the start."""
     for item, wanted in active.items():
         own = np.flatnonzero(world.replicas.item == item)

@@ -8,22 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Counts = NDArray[np.int64] | NDArray[np.float64]  # weighted where classes stand for more requests than others
+
 CONFIDENCE = 0.95
 
 
-def quantile(counts: NDArray[np.int64], sums: NDArray[np.float64], q: float) -> float:
+def quantile(counts: Counts, sums: NDArray[np.float64], q: float) -> float:
     """Return a quantile of a histogram: the mean of what is in its bin; not a number where it is empty."""
-    total = int(counts.sum())
-    if total == 0:
+    total = float(counts.sum())
+    if total == 0.0:
         return math.nan
-    rank = min(int(math.ceil(q * total)), total)
-    at = int(np.searchsorted(np.cumsum(counts), max(rank, 1)))
+    at = int(np.searchsorted(np.cumsum(counts), q * total * (1.0 - 1e-12)))
     return float(sums[at] / counts[at])
 
 
-def mean(counts: NDArray[np.int64], sums: NDArray[np.float64]) -> float:
+def mean(counts: Counts, sums: NDArray[np.float64]) -> float:
     """Return the mean of a histogram; not a number where it is empty."""
-    total = int(counts.sum())
+    total = float(counts.sum())
     return float(sums.sum()) / total if total else math.nan
 
 

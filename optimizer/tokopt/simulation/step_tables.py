@@ -1,7 +1,7 @@
 """What the performance model says of a worker's steps, as tables that the inner loop looks things up in.
 
-There is no second model: every entry is a step of `perf`, whatever its source of step times. Between entries figures are
-taken as straight lines; they are straight in the context of most models, and dense in everything else.
+There is no second model: every entry is a step of `perf`, whatever its source of step times. Between entries figures
+are taken as straight lines; they are straight in the context of most models, and dense in everything else.
 """
 
 from __future__ import annotations

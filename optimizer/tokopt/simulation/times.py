@@ -74,7 +74,9 @@ def pool_step(world: World, kind: Any, tokens: int, seen: float) -> tuple[float,
     tables = world.tables
     x = place(tables, kind.pool_prompts_at, kind.pool_prompts, float(tokens))
     y = place(tables, kind.pool_seen_at, kind.pool_seen, seen)
-    return across(tables, kind.pool_own_at, kind.pool_seen, x, y), across(tables, kind.pool_own_j_at, kind.pool_seen, x, y)
+    return across(tables, kind.pool_own_at, kind.pool_seen, x, y), across(
+        tables, kind.pool_own_j_at, kind.pool_seen, x, y
+    )
 
 
 @compiled

@@ -2,8 +2,8 @@
 
 Times are seconds, sizes are tokens. A row is named by its number; -1 names none. An *engine* is one batch that is
 stepped together: a worker has one for each of its pipeline stages, and each has the worker's attention-data-parallel
-*ranks*, with queues and caches of their own. A *server* is a rank and stage of a prefill pool. A *group* is the replicas
-that a class of requests may be sent to.
+*ranks*, with queues and caches of their own. A *server* is a rank and stage of a prefill pool. A *group* is the
+replicas that a class of requests may be sent to.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ AT_FRONT, AT_ENGINE, AT_SERVER, AT_DECODER, AT_OUTAGE, AT_SCALING, AT_SAMPLE, AT
 # What the inner loop comes back for.
 NEEDS_ROWS, NEEDS_REQUESTS, NEEDS_ENTRIES, REACHED = range(4)
 # Columns of the series over time: sums of a bin, then gauges, which are means of their samples.
-ARRIVED, FINISHED, WITHIN, TOKENS, EXTRA_J, BUSY_S, TTFT_SUM, TTFT_COUNT, TTFT_MOST, TPOT_SUM, TPOT_COUNT, TPOT_MOST = range(12)
+ARRIVED, FINISHED, WITHIN, TOKENS, EXTRA_J, BUSY_S, TTFT_SUM, TTFT_COUNT, TTFT_MOST, TPOT_SUM, TPOT_COUNT, TPOT_MOST = (
+    range(12)
+)
 PREEMPTED, SAMPLES, QUEUED, RUNNING, CACHE_USED, REPLICAS_UP, SERIES = range(12, 19)
 
 _F, _I = np.float64, np.int64
 
 
 def _record(**fields: Any) -> np.dtype[np.void]:
-    return np.dtype([(name, kind) for name, kind in fields.items()])
+    return np.dtype(list(fields.items()))
 
 
 KIND = _record(
@@ -107,7 +109,18 @@ REPLICA = _record(
     ready_stamp=_I,
     weight=_F,  # planned rate over the highest of its group
 )
-SERVER = _record(replica=_I, busy=_I, head=_I, generation=_I, busy_s=_F, queue_head=_I, queue_tail=_I, queued_tokens=_I, rank=_I)
+SERVER = _record(
+    replica=_I,
+    busy=_I,
+    head=_I,
+    generation=_I,
+    busy_s=_F,
+    joules=_F,
+    queue_head=_I,
+    queue_tail=_I,
+    queued_tokens=_I,
+    rank=_I,  # that has its cache; -1 = it has none
+)
 ENGINE = _record(
     replica=_I,
     kind=_I,
@@ -120,9 +133,9 @@ ENGINE = _record(
     in_service=_I,
     started=_F,
     busy_s=_F,
-    prefill_s=_F,
+    prefill_s=_F,  # of it, what prompts add to steps
+    joules=_F,  # above idling
     steps=_I,
-    decoded=_I,
 )
 RANK = _record(
     engine=_I,
@@ -161,6 +174,7 @@ REQUEST = _record(
     given=_I,
     hashes=_I,
     computed=_I,
+    found=_I,  # of its prompt, when it was admitted
     target=_I,
     chunk=_I,
     emitted=_I,
@@ -217,12 +231,19 @@ TOTALS = _record(
     outage_next=_I,
 )
 PER_CLASS = _record(
-    arrived=_I, finished=_I, within=_I, rejected=_I, output_tokens=_I, input_tokens=_I, within_tokens=_I, ttft_within=_I, tpot_within=_I, e2e_within=_I
+    arrived=_I,
+    finished=_I,
+    within=_I,
+    rejected=_I,
+    output_tokens=_I,
+    input_tokens=_I,
+    within_tokens=_I,
+    ttft_within=_I,
+    tpot_within=_I,
+    e2e_within=_I,
 )
 OUTAGE = _record(time=_F, replica=_I, lasts=_F)
-SCALING = _record(
-    first=_I, replicas=_I, least=_I, target=_F, every_s=_F, delay_s=_F, patience=_I, calm=_I, slots=_F
-)
+SCALING = _record(first=_I, replicas=_I, least=_I, target=_F, every_s=_F, delay_s=_F, patience=_I, calm=_I, slots=_F)
 EVENT = _record(time=_F, number=_I, code=_I, who=_I, stamp=_I)
 
 

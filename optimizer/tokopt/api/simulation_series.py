@@ -1,0 +1,60 @@
+"""What went on over time in a simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tokopt.domain.simulations import SimulatedSeries
+from tokopt.simulation import world as w
+from tokopt.units import KW, MS
+
+from .simulated_fleet import SimulatedFleet
+from .simulation_runs import Runs
+
+
+def series_of(fleet: SimulatedFleet, runs: Runs, scale: float) -> SimulatedSeries:
+    """Return the first replication over time, scaled up to the whole fleet."""
+    world = runs.outcomes[0].world
+    bin_s = float(world.totals[0].bin_s)
+    end = math.ceil(float(world.totals[0].now) / bin_s) or 1
+    rows = world.series[: min(end, world.series.shape[0])]
+    engines = max(world.engines.size, 1)
+
+    def rate(column: int) -> tuple[float, ...]:
+        return tuple((rows[:, column] / bin_s * scale).tolist())
+
+    def gauge(column: int, factor: float = 1.0) -> tuple[float | None, ...]:
+        return _ratios(rows[:, column] * factor, rows[:, w.SAMPLES])
+
+    idle = sum(p.kind.fields["idle_w"] * p.simulated for p in fleet.parts)
+    up = np.divide(
+        rows[:, w.REPLICAS_UP], rows[:, w.SAMPLES], out=np.full(len(rows), np.nan), where=rows[:, w.SAMPLES] > 0
+    )
+    share_up = np.nan_to_num(up / max(sum(p.simulated for p in fleet.parts), 1), nan=1.0)
+    drawn = None if math.isnan(idle) else (idle * share_up + rows[:, w.EXTRA_J] / bin_s) * scale / KW
+    return SimulatedSeries(
+        time_s=tuple((np.arange(len(rows)) * bin_s).tolist()),
+        bin_s=bin_s,
+        arrivals_per_s=rate(w.ARRIVED),
+        completions_per_s=rate(w.FINISHED),
+        output_tokens_per_s=rate(w.TOKENS),
+        goodput=_ratios(rows[:, w.WITHIN], rows[:, w.FINISHED]),
+        ttft_mean_ms=_ratios(rows[:, w.TTFT_SUM] / MS, rows[:, w.TTFT_COUNT]),
+        ttft_max_ms=_ratios(rows[:, w.TTFT_MOST] / MS, (rows[:, w.TTFT_COUNT] > 0).astype(float)),
+        tpot_mean_ms=_ratios(rows[:, w.TPOT_SUM] / MS, rows[:, w.TPOT_COUNT]),
+        tpot_max_ms=_ratios(rows[:, w.TPOT_MOST] / MS, (rows[:, w.TPOT_COUNT] > 0).astype(float)),
+        queued=gauge(w.QUEUED, scale),
+        running=gauge(w.RUNNING, scale),
+        cache_used=gauge(w.CACHE_USED),
+        utilisation=tuple(np.minimum(rows[:, w.BUSY_S] / (bin_s * engines), 1.0).tolist()),
+        replicas_up=gauge(w.REPLICAS_UP, scale),
+        drawn_kw=None if drawn is None else tuple(drawn.tolist()),
+        preemptions=rate(w.PREEMPTED),
+    )
+
+
+def _ratios(above: np.ndarray, below: np.ndarray) -> tuple[float | None, ...]:
+    """Return quotients, None where there is nothing below."""
+    return tuple(float(a / b) if b > 0 else None for a, b in zip(above, below, strict=True))
