@@ -105,9 +105,13 @@ def _one_stream(catalog: Catalog, asked: Making, daily: tuple[float, ...]) -> tu
         output_tokens=asked.osl,
         reuse=parse_reuse(asked.reuse),
     )
+    try:
+        rate = parse_demand(asked.rate, shape.output_tokens)
+    except InputError as error:
+        raise InputError(str(error).replace("--demand", "--rate")) from None
     stream = Stream(
         workload=shape,
-        requests_per_s=parse_demand(asked.rate, shape.output_tokens),
+        requests_per_s=rate,
         arrival_cv2=asked.burstiness,
         daily=daily,
     )

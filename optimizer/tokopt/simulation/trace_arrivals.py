@@ -217,6 +217,8 @@ class Arrivals:
         daily = None
         if end_s >= LEAST_DAY_S:
             rates, guessed = self.hours.rates(end_s)
+            if not rates.any():  # a class that comes in hours alone of which too little is known
+                rates = np.full(24, self.count * rate_per_request)
             daily = float(rates.mean())
             hourly = tuple(float(rate) / daily for rate in rates)
         return ArrivalSummary(

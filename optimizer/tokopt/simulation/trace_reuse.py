@@ -13,12 +13,13 @@ from tokopt.domain.traces import TraceChunk
 BLOCKS_AT_A_TIME = 1 << 18  # of a stretch: bounds what is set aside beyond the distinct blocks
 SMALLEST = 1 << 10
 OCTAVES = 44  # of distances and of gaps
+NUMBER = np.int32  # of a block: two thousand million of them fill a host's memory first
 
 
 class PrefixReuse:
     """An endless cache of one stream, with the stack distance of all that is found in it.
 
-    Memory is that of the distinct blocks, about 60 bytes each, whatever the length of the trace.
+    Memory is that of the distinct blocks, 40 to 90 bytes each, whatever the length of the trace.
     """
 
     def __init__(self, block_tokens: int) -> None:
@@ -30,10 +31,10 @@ class PrefixReuse:
         self._distances = np.zeros(OCTAVES * DISTANCES_AN_OCTAVE, dtype=np.int64)
         self._gaps = np.zeros(OCTAVES * GAPS_AN_OCTAVE, dtype=np.int64)
         self._keys = np.zeros(SMALLEST, dtype=np.int64)
-        self._slots = np.full(SMALLEST, -1, dtype=np.int64)
-        self._position = np.zeros(0, dtype=np.int64)
+        self._slots = np.full(SMALLEST, -1, dtype=NUMBER)
+        self._position = np.zeros(0, dtype=NUMBER)
         self._last_s = np.zeros(0)
-        self._tree = np.zeros(1, dtype=np.int64)
+        self._tree = np.zeros(1, dtype=NUMBER)
         self._state = np.zeros(2, dtype=np.int64)  # blocks, next position
 
     def add(self, chunk: TraceChunk) -> NDArray[np.int64]:
@@ -72,20 +73,20 @@ class PrefixReuse:
         blocks, clock = (int(value) for value in self._state)
         if self._slots.size < 2 * (blocks + more):
             keys = np.zeros(_power_of_two(2 * (blocks + more)), dtype=np.int64)
-            slots = np.full(keys.size, -1, dtype=np.int64)
+            slots = np.full(keys.size, -1, dtype=NUMBER)
             rehash(self._keys, self._slots, keys, slots)
             self._keys, self._slots = keys, slots
         if self._position.size < blocks + more:
             size = _power_of_two(blocks + more)
-            self._position = np.concatenate([self._position[:blocks], np.zeros(size - blocks, dtype=np.int64)])
+            self._position = np.concatenate([self._position[:blocks], np.zeros(size - blocks, dtype=NUMBER)])
             self._last_s = np.concatenate([self._last_s[:blocks], np.zeros(size - blocks)])
         if clock + more >= self._tree.size:
             order = np.argsort(self._position[:blocks])
             self._position[order] = np.arange(blocks)
             self._state[1] = blocks
-            places = np.arange(_power_of_two(2 * blocks + more) + 1)
+            places = np.arange(_power_of_two(2 * blocks + more) + 1, dtype=NUMBER)
             covered = places & -places  # elements that one of the tree sums up
-            self._tree = np.clip(np.minimum(places, blocks) - (places - covered), 0, None)
+            self._tree = np.clip(np.minimum(places, blocks) - (places - covered), 0, None).astype(NUMBER)
 
     def summary(self, late_share: float | None) -> ReuseSummary:
         """Return what was found; `late_share` is that of the second half of the trace."""

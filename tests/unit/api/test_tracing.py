@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tokopt
@@ -347,12 +347,14 @@ def test_workloads_that_no_trace_is_made_from(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 999), st.sampled_from(["s", "min", "h", "d"]))
+@settings(deadline=None)
 def test_lengths_of_time(number: int, unit: str) -> None:
     if number * {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit] <= 400 * 86_400:
         assert length_s(f" {number} {unit}", what="x") == number * {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit]
 
 
 @given(st.lists(st.floats(0.01, 9.0), min_size=1, max_size=48))
+@settings(deadline=None)
 def test_factors_have_a_mean_of_one(factors: list[float]) -> None:
     assert np.mean(daily_factors(factors)) == pytest.approx(1.0)
     assert daily_factors(",".join(map(str, factors))) == daily_factors(factors)

@@ -197,7 +197,7 @@ def random_trace(rng: np.random.Generator, requests: int, block: int, classes: i
     st.integers(0, 2**32), st.integers(1, 60), st.sampled_from([0, 16, 100]), st.integers(1, 3), st.integers(1, 61),
     st.sampled_from(["t.csv", "t.csv.gz"]),
 )  # fmt: skip
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n: int, block: int, classes: int, size: int, name: str
 ) -> None:
@@ -417,7 +417,7 @@ def settle(path: Path, allow_unsorted: bool) -> None:
 
 
 @given(st.integers(0, 2**32), st.sampled_from(SAMPLES), st.booleans(), st.booleans())
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 def test_damaged_traces_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, seed: int, sample: str, packed: bool, allow: bool
 ) -> None:
@@ -428,7 +428,7 @@ def test_damaged_traces_are_read_or_refused(
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 def test_rubbish_is_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     for head in (b"", HEAD.encode() + b"\n", b"PAR1", b"\x1f\x8b\x08"):
         settle(write(tmp_path_factory.getbasetemp() / "rubbish", head + content), False)
@@ -438,7 +438,7 @@ CELLS = st.one_of(st.integers(), st.floats(), st.text(max_size=8), st.none(), st
 
 
 @given(st.lists(st.fixed_dictionaries({"timestamp": CELLS, "input_length": CELLS, "output_length": CELLS}), max_size=5))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_lines_of_any_json_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, rows: list[object]) -> None:
     text = LINE + "".join(json.dumps(row) + "\n" for row in rows)
     settle(write(tmp_path_factory.getbasetemp() / "lines", text), True)
