@@ -122,7 +122,7 @@ class TraceSummary(StreamSummary):
     file: str
     format: str
     format_title: str
-    failures: int  # rows that were left out because the request failed
+    failures: int  # rows that were left out because the request had no answer
     starts_at: datetime | None  # in UTC; None = times have no date
     span_s: float
     timeline: Timeline

@@ -75,7 +75,7 @@ def _facts(trace: TraceSummary) -> Iterator[tuple[str, RenderableType]]:
     if trace.starts_at is not None:
         yield "starts", Text(f"{trace.starts_at:%Y-%m-%d %H:%M:%S} UTC")
     if trace.failures:
-        yield "left out", Text(f"{plural(trace.failures, 'row')} of requests that failed")
+        yield "left out", Text(f"{plural(trace.failures, 'row')} of requests without an answer")
 
 
 def _burstiness(arrivals: ArrivalSummary) -> str:
