@@ -91,12 +91,15 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-def plan(*, catalog: str | Catalog | None = None, progress: Progress = silent, **request: Any) -> Plan:
+def plan(
+    *, catalog: str | Catalog | None = None, progress: Progress = silent, verify: bool = False, **request: Any
+) -> Plan:
     """Return the fleet that serves a model at the lowest cost within latency and power.
 
     Args:
         catalog: A catalog, or a directory that overlays the embedded one.
         progress: Told what is being done.
+        verify: Simulate what is recommended, cut what misses its limits there, and solve again until all hold.
         **request: See `make_request`: `power="10MW"`, `sla="50ms"`, `model=`, `workload=`, `demand="400req/s"`,
             `prices=`, `gpus=`, `precisions=`, and so on.
 
@@ -109,4 +112,8 @@ def plan(*, catalog: str | Catalog | None = None, progress: Progress = silent, *
     loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
     directory = catalog if isinstance(catalog, str) else None
     asked = make_request(loaded, catalog_directory=directory, **request)
+    if verify:
+        from .verifying import verified_plan
+
+        return verified_plan(asked, loaded, progress)
     return solve_request(asked, loaded, progress)
