@@ -51,7 +51,14 @@ def test_importing_is_light(module: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["plan", "--help"], ["validate", "--help"], ["calibrate", "--help"], ["compare", "--help"]],
+    [
+        ["--help"],
+        ["plan", "--help"],
+        ["validate", "--help"],
+        ["calibrate", "--help"],
+        ["compare", "--help"],
+        ["trace", "fit", "--help"],
+    ],
     ids=" ".join,
 )
 def test_help_is_light(arguments: list[str]) -> None:

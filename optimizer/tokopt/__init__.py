@@ -17,14 +17,17 @@ if TYPE_CHECKING:
         estimate,
         estimate_many,
         explain,
+        fit_trace,
         frontier,
         load_catalog,
+        make_trace,
         ownership_cost,
         plan,
         show_prices,
         simulate,
         solve_request,
         speculation_table,
+        trace_summary,
         validate,
     )
     from tokopt.domain.auditing import Audit
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from tokopt.domain.explaining import Explanation
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
+    from tokopt.domain.trace_summaries import MadeTrace, TraceFit, TraceSummary
     from tokopt.domain.validation import Validation
     from tokopt.domain.workloads import Sla, Workload
     from tokopt.errors import CatalogError, InfeasibleError, InputError, TokoptError
@@ -48,6 +52,7 @@ __all__ = [
     "InfeasibleError",
     "InputError",
     "Layout",
+    "MadeTrace",
     "OwnershipBreakdown",
     "Plan",
     "PlanRequest",
@@ -55,6 +60,8 @@ __all__ = [
     "ServingMode",
     "Sla",
     "TokoptError",
+    "TraceFit",
+    "TraceSummary",
     "Validation",
     "Workload",
     "audit",
@@ -66,14 +73,17 @@ __all__ = [
     "estimate",
     "estimate_many",
     "explain",
+    "fit_trace",
     "frontier",
     "load_catalog",
+    "make_trace",
     "ownership_cost",
     "plan",
     "show_prices",
     "simulate",
     "solve_request",
     "speculation_table",
+    "trace_summary",
     "validate",
 ]
 
@@ -85,6 +95,7 @@ _HOMES = {
     "tokopt.domain.explaining": ("Explanation",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
+    "tokopt.domain.trace_summaries": ("MadeTrace", "TraceFit", "TraceSummary"),
     "tokopt.domain.validation": ("Validation",),
     "tokopt.domain.workloads": ("Sla", "Workload"),
     "tokopt.errors": ("CatalogError", "InfeasibleError", "InputError", "TokoptError"),

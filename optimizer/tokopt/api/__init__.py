@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .simulating import simulate
     from .speculation_tables import speculation_table
     from .tables import estimate_many, estimate_table
+    from .tracing import fit_trace, make_trace, trace_summary
     from .validating import validate
 
 __all__ = [
@@ -39,9 +40,11 @@ __all__ = [
     "estimate_many",
     "estimate_table",
     "explain",
+    "fit_trace",
     "frontier",
     "load_catalog",
     "make_request",
+    "make_trace",
     "ownership_cost",
     "plan",
     "read_plan",
@@ -50,6 +53,7 @@ __all__ = [
     "simulate",
     "solve_request",
     "speculation_table",
+    "trace_summary",
     "validate",
 ]
 
@@ -71,6 +75,9 @@ _HOMES = {
     "speculation_table": "speculation_tables",
     "estimate_many": "tables",
     "estimate_table": "tables",
+    "fit_trace": "tracing",
+    "make_trace": "tracing",
+    "trace_summary": "tracing",
     "validate": "validating",
 }
 
