@@ -1,11 +1,13 @@
-"""Capacities that simulation found to be too high: columns give their replicas less."""
+"""What simulation found to be too much: columns give their replicas less, and searches keep away from limits."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from tokopt.domain.demand import WorkloadClass
 from tokopt.domain.deployments import Deployment
 from tokopt.domain.plans import PlanRequest
+from tokopt.domain.workloads import Sla
 
 from .columns import PricedCandidate
 from .found import Found
@@ -21,6 +23,13 @@ def with_cuts(found: Found) -> Found:
         if factor > 0.0:
             kept.append(row if factor == 1.0 else _cut(row, factor))
     return replace(found, columns=kept)
+
+
+def limits_to_plan_for(request: PlanRequest, asked: WorkloadClass) -> Sla:
+    """Return the limits of a class that set-ups are searched for: as much tighter as simulation found them to need."""
+    margins = request.limit_margins.get(asked.name, {})
+    tighter = {f"{name}_ms": getattr(asked.sla, f"{name}_ms") * share for name, share in margins.items()}
+    return asked.sla.model_copy(update=tighter) if tighter else asked.sla
 
 
 def cut_of(request: PlanRequest, of_class: str, deployment: Deployment) -> float:

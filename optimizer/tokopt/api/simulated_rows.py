@@ -1,4 +1,4 @@
-"""Measured rows with arrival rates, simulated: mean and 99th percentile of latencies at the rate, and the most it bears.
+"""Measured rows with arrival rates, simulated: latencies at the rate, and the highest rate within the limits.
 
 What a row leaves open is what `validate` takes it for: the layout with the highest rate within the benchmark's limits,
 arrivals dealt out to its replicas in turn.

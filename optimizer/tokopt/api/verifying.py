@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ MOST_ROUNDS = 8
 # Loads that are tried where the planned one is too much, as shares of it.
 SHARES = (0.98, 0.96, 0.94, 0.92, 0.9, 0.87, 0.84, 0.8, 0.75, 0.7, 0.6, 0.5, 0.35, 0.2)
 LOOK = SimulationSettings(requests=10_000, replications=4)  # of one item at one load
+# Of a limit, what set-ups are searched for: where latencies are not known for an overload, at most, and at least once.
+UNKNOWN_MARGIN, LEAST_MARGIN, TIGHTEST = 0.8, 0.05, 0.4
 SAME_RATE = 1.0 + 1e-9
 MissedBy = tuple[str, str, ServingMode]
 
@@ -33,8 +36,9 @@ def verified_plan(request: PlanRequest, catalog: Catalog, progress: Progress = s
     Each round solves the request, and simulates every item of the plan at its rate unless the same replicas have been
     found to bear it. Where an item misses its limits, the highest rate of a few that keeps them is looked for by
     halving, and becomes the capacity of its column; columns alike (accelerator, mode, class) that were not simulated
-    are cut by the least that any of them needed. The cuts are part of the plan's request: solving it again gives the
-    same plan without simulating.
+    are cut by the least that any of them needed. Where not even a small rate keeps a limit, set-ups are searched anew
+    for a limit as much tighter as the simulated latency is longer than the planned one. All of it is part of the plan's
+    request: solving it again gives the same plan without simulating.
     """
     known = _Known(catalog, seed)
     search = SharedSearch()
@@ -44,8 +48,11 @@ def verified_plan(request: PlanRequest, catalog: Catalog, progress: Progress = s
         def told(what: str, done: float, number: int = number) -> None:
             progress(f"round {number + 1}: {what}", (number + done) / (number + 2))
 
-        asked = request.model_copy(update={"capacity_cuts": known.cuts()})
+        asked = request.model_copy(update={"capacity_cuts": known.cuts(), "limit_margins": known.margins})
         plan = solve_request(asked, catalog, told, search=search, extras=False)
+        if plan.status is Status.INFEASIBLE and known.margins:  # a margin of one set-up need not be needed by others
+            asked = asked.model_copy(update={"limit_margins": {}})
+            plan = solve_request(asked, catalog, told, search=search, extras=False)
         if plan.status is Status.INFEASIBLE:
             return plan.model_copy(update={"verification": _nothing(rounds, known)})
         items = known.looked_at(plan, told)
@@ -78,6 +85,7 @@ class _Known:
     kinds: dict[Deployment, Kind] = field(default_factory=dict)
     factors: dict[tuple[str, Deployment], float] = field(default_factory=dict)  # of the capacity
     looks: dict[tuple[str, Deployment], VerifiedItem] = field(default_factory=dict)
+    margins: dict[str, dict[str, float]] = field(default_factory=dict)  # class -> limit -> share of it
 
     def cuts(self) -> tuple[CapacityCut, ...]:
         """Return the cuts that follow: those of deployments that were simulated, and the least of each kind."""
@@ -109,8 +117,20 @@ class _Known:
                 applied = cut_of(plan.request, *key)
                 borne = look.factor * rate / item.capacity_requests_per_s if look.factor < 1.0 else 1.0
                 self.factors[key] = applied * borne
+                if look.factor == 0.0:
+                    self._keep_away(look)
             found.append(self.looks[key].model_copy(update={"replicas": item.replicas}))
         return tuple(found)
+
+    def _keep_away(self, look: VerifiedItem) -> None:
+        """Plan for tighter limits where less load does not help."""
+        own = dict(self.margins.get(look.of_class, {}))
+        for name, limit in look.limits_ms.items():
+            simulated = look.simulated_ms.get(name, math.inf)
+            if simulated > limit:
+                share = look.planned_ms[name] / simulated if math.isfinite(simulated) else UNKNOWN_MARGIN
+                own[name] = own.get(name, 1.0) * max(min(share, 1.0 - LEAST_MARGIN), TIGHTEST)
+        self.margins = {**self.margins, look.of_class: own}
 
     def _look(self, plan: Plan, item: FleetItem) -> VerifiedItem:
         """Simulate an item at its rate and, where that is too much, find out what is not."""

@@ -108,6 +108,9 @@ class PlanRequest(BaseModel):
     change_usd_per_gpu: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of moving one accelerator, once
     change_over_hours: float = Field(default=720.0, gt=0, allow_inf_nan=False)  # that the cost is spread over
     capacity_cuts: tuple[CapacityCut, ...] = ()  # what simulation found to be too much
+    limit_margins: dict[str, dict[str, float]] = Field(
+        default_factory=dict
+    )  # class -> limit -> share of it to plan for
     time_limit_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     gap_target: float = Field(default=1e-6, ge=0, lt=1)
     catalog: str | None = None  # overlay directory

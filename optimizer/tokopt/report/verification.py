@@ -104,6 +104,11 @@ def _said(plan: Plan, found: Verification) -> list[str]:
         f"queueing model says, for {cut.of_class}"
         for cut in kinds
     ]
+    lines += [
+        f"set-ups for {name} were searched for "
+        + ", ".join(f"{k.upper()} {v:.0%} of its limit" for k, v in margins.items())
+        for name, margins in plan.request.limit_margins.items()
+    ]
     asked = found.settings
     lines.append(
         f"each set-up by itself at its planned rate, then the whole fleet: {asked.replications} replications of "
