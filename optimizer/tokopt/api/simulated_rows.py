@@ -26,8 +26,8 @@ from .progress import Progress, silent
 from .row_predictions import served_records
 from .served_rows import ServedRow
 
-REQUESTS = 12_000  # that are measured
-HALVINGS = 9  # of the search for the highest rate
+REQUESTS = 6_000  # that are measured
+HALVINGS = 7  # of the search for the highest rate, from half of what the queueing model says to half as much again
 STALLED = 0.02  # of the requests that came, by which those in the system grew: an overload
 
 
@@ -107,7 +107,7 @@ def _run(kind: Kind, served: ServedRow, rate: float) -> Outcome:
     fleet = Fleet(
         items=(Item(kind=kind, replicas=int(served.replicas)),), limits=(ClassLimits(),), router=w.ROUND_ROBIN
     )
-    answer_s = served.limits.tpot_s * workload.output_tokens * 3.0
+    answer_s = served.limits.tpot_s * workload.output_tokens  # of a mean answer, at the limit
     warm = max(0.3 * REQUESTS / rate, answer_s if math.isfinite(answer_s) else 0.0)
     window = Window(start_s=warm, end_s=warm + REQUESTS / rate)
     longest = kind.most_tokens
@@ -155,7 +155,7 @@ def _most(kind: Kind, served: ServedRow) -> float:
     guess = served.requests_per_s * served.replicas
     if not guess:
         return 0.0
-    low, high = 0.0, 1.5 * guess
+    low, high = 0.5 * guess, 1.5 * guess
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if keeps(middle) else (low, middle)
