@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,10 +34,10 @@ def seen(catalog: Catalog, plain: Plan) -> Simulation:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifying, "LOOK", SMALL)
     monkeypatch.setattr(verifying, "_whole", lambda seed: SMALL.model_copy(update={"seed": seed + 1}))
-    yield
+    return
 
 
 def pretending(
