@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tokopt.domain.explaining import Explanation
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
+    from tokopt.domain.simulations import Simulation, SimulationSettings
     from tokopt.domain.trace_summaries import MadeTrace, TraceFit, TraceSummary
     from tokopt.domain.validation import Validation
     from tokopt.domain.workloads import Sla, Workload
@@ -58,6 +59,8 @@ __all__ = [
     "PlanRequest",
     "Pool",
     "ServingMode",
+    "Simulation",
+    "SimulationSettings",
     "Sla",
     "TokoptError",
     "TraceFit",
@@ -95,6 +98,7 @@ _HOMES = {
     "tokopt.domain.explaining": ("Explanation",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
+    "tokopt.domain.simulations": ("Simulation", "SimulationSettings"),
     "tokopt.domain.trace_summaries": ("MadeTrace", "TraceFit", "TraceSummary"),
     "tokopt.domain.validation": ("Validation",),
     "tokopt.domain.workloads": ("Sla", "Workload"),

@@ -17,6 +17,7 @@ COMMANDS = {
     "ownership": "tokopt.cli.ownership",
     "compare": "tokopt.cli.compare",
     "explain": "tokopt.cli.explain",
+    "simulate": "tokopt.cli.simulate",
     "audit": "tokopt.cli.audit",
     "validate": "tokopt.cli.validate",
     "calibrate": "tokopt.cli.calibrate",

@@ -6,7 +6,7 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tokopt.domain.estimates import Record
+from tokopt.domain.estimates import LatencyMs, Record
 
 
 @unique
@@ -106,6 +106,7 @@ class SimulatedClass(Record):
     statistic: str  # that limits are on
     limits_ms: dict[str, float]
     planned_ms: dict[str, float]  # what the plan says of the same statistic
+    planned: dict[str, LatencyMs]  # all that the plan says of ttft, tpot and e2e: of the item that is worst at it
     verdicts: dict[str, Verdict]
     ttft_ms: SimulatedMs | None  # None = nothing was answered, or it is overloaded
     tpot_ms: SimulatedMs | None
@@ -205,5 +206,6 @@ class Simulation(Record):
     measured_s: float
     replications: int
     settings: SimulationSettings
+    warnings: tuple[str, ...]  # what is to be known before the figures are used
     assumptions: tuple[str, ...]
     provenance: SimulationProvenance
