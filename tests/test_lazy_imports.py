@@ -52,7 +52,15 @@ def test_importing_is_light(module: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([command, "--help"] for command in ("plan", "validate", "calibrate", "compare", "simulate"))],
+    [
+        ["--help"],
+        ["plan", "--help"],
+        ["validate", "--help"],
+        ["calibrate", "--help"],
+        ["compare", "--help"],
+        ["simulate", "--help"],
+        ["trace", "fit", "--help"],
+    ],
     ids=" ".join,
 )
 def test_help_is_light(arguments: list[str]) -> None:

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
         estimate,
         estimate_many,
         explain,
+        fit_trace,
         frontier,
         load_catalog,
+        make_trace,
         ownership_cost,
         plan,
         show_prices,
         simulate,
         solve_request,
         speculation_table,
+        trace_summary,
         validate,
     )
     from tokopt.domain.auditing import Audit
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
     from tokopt.domain.simulations import Simulation, SimulationSettings
+    from tokopt.domain.trace_summaries import MadeTrace, TraceFit, TraceSummary
     from tokopt.domain.validation import Validation
     from tokopt.domain.workloads import Sla, Workload
     from tokopt.errors import CatalogError, InfeasibleError, InputError, TokoptError
@@ -49,6 +53,7 @@ __all__ = [
     "InfeasibleError",
     "InputError",
     "Layout",
+    "MadeTrace",
     "OwnershipBreakdown",
     "Plan",
     "PlanRequest",
@@ -58,6 +63,8 @@ __all__ = [
     "SimulationSettings",
     "Sla",
     "TokoptError",
+    "TraceFit",
+    "TraceSummary",
     "Validation",
     "Workload",
     "audit",
@@ -69,14 +76,17 @@ __all__ = [
     "estimate",
     "estimate_many",
     "explain",
+    "fit_trace",
     "frontier",
     "load_catalog",
+    "make_trace",
     "ownership_cost",
     "plan",
     "show_prices",
     "simulate",
     "solve_request",
     "speculation_table",
+    "trace_summary",
     "validate",
 ]
 
@@ -89,6 +99,7 @@ _HOMES = {
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
     "tokopt.domain.simulations": ("Simulation", "SimulationSettings"),
+    "tokopt.domain.trace_summaries": ("MadeTrace", "TraceFit", "TraceSummary"),
     "tokopt.domain.validation": ("Validation",),
     "tokopt.domain.workloads": ("Sla", "Workload"),
     "tokopt.errors": ("CatalogError", "InfeasibleError", "InputError", "TokoptError"),

@@ -376,7 +376,7 @@ def _scaling(parts: tuple[SimulatedPart, ...], settings: SimulationSettings) -> 
         ScalingRule(
             item=n,
             least=part.least_running(settings),
-            target=settings.autoscale_target,
+            requests=settings.autoscale_target * part.rate * part.item.e2e_ms.mean * MS,
             every_s=settings.autoscale_every_s,
             delay_s=settings.autoscale_delay_s,
             patience=AUTOSCALE_PATIENCE,

@@ -92,7 +92,8 @@ def simulate(
         node_mtbf_hours: Mean time between failures of a node; None = they do not fail.
         spot_interruptions_per_hour: How often a unit on a spot market is taken away.
         recovery: Until a failed or taken unit is back, like `10min`.
-        autoscale_target: Requests over slots that replicas are started and stopped for; None = all run.
+        autoscale_target: Load that replicas are started and stopped for, as a share of the planned one, told by the
+            requests in them; None = all run.
         autoscale_least: Replicas of an item that always run.
         autoscale_delay: Until a started replica serves.
         autoscale_every: Between two decisions.

@@ -163,7 +163,7 @@ def _of_trouble(settings: SimulationSettings) -> list[str]:
         said.append(f"a spot unit is taken away {settings.spot_interruptions_per_hour:g} times an hour; {back}")
     if settings.autoscale_target is not None:
         said.append(
-            f"replicas are started where requests exceed {settings.autoscale_target:.0%} of the slots, take "
-            f"{settings.autoscale_delay_s:,.0f} s to start, and are stopped after a while with fewer"
+            f"replicas are started and stopped for {settings.autoscale_target:.0%} of the planned load, take "
+            f"{settings.autoscale_delay_s:,.0f} s to start, and finish what they have before they stop"
         )
     return said

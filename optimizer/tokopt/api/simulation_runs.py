@@ -285,9 +285,8 @@ def _given(fleet: SimulatedFleet, number: int) -> float:
 
 def _at_start(part: SimulatedPart, settings: SimulationSettings) -> int:
     """Return the replicas of an item that run at the start where they are scaled: what the planned load needs."""
-    item, simulated = part.item, part.simulated
-    load = item.mean_running_per_replica / max(item.concurrency_per_replica, 1)
-    wanted = math.ceil(simulated * load / (settings.autoscale_target or 1.0))
+    simulated = part.simulated
+    wanted = math.ceil(simulated * settings.load / (settings.autoscale_target or 1.0))
     return max(min(wanted, simulated), part.least_running(settings))
 
 

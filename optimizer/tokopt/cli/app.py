@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "tokopt.cli.check",
     "catalog": "tokopt.cli.catalog",
     "prices": "tokopt.cli.prices",
+    "trace": "tokopt.cli.trace",
 }
 EXAMPLES = """\b
 Examples:

@@ -74,7 +74,7 @@ AUTOSCALE = {
 @click.option(
     "--autoscale",
     metavar="RULE",
-    help="Start and stop replicas: target=0.7,least=2,delay=300s,every=30s (requests over slots, replicas that always "
+    help="Start and stop replicas: target=0.7,least=2,delay=300s,every=30s (of the planned load, replicas that always "
     "run, time to start, time between decisions).",
 )
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Most processes.  [default: one a processor]")
@@ -168,13 +168,13 @@ def _autoscale(text: str) -> dict[str, Any]:
             raise InputError(f"--autoscale: {part!r} is not one of {', '.join(f'{n}=…' for n in AUTOSCALE)}; {example}")
         if AUTOSCALE[name] in found:
             raise InputError(f"--autoscale: {name} is given twice")
-        found[AUTOSCALE[name]] = _share_of_slots(value) if name == "target" else value
+        found[AUTOSCALE[name]] = _share_of_load(value) if name == "target" else value
     if "autoscale_target" not in found:
-        raise InputError(f"--autoscale: {text!r} lacks its target, the requests over slots to aim at; {example}")
+        raise InputError(f"--autoscale: {text!r} lacks its target, the share of the planned load to aim at; {example}")
     return found
 
 
-def _share_of_slots(text: str) -> float:
+def _share_of_load(text: str) -> float:
     from tokopt.api.requests import parse_share
 
     return parse_share(text, "--autoscale: target", most=1.0)

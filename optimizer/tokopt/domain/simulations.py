@@ -76,7 +76,7 @@ class SimulationSettings(BaseModel):
     node_mtbf_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # None = nodes do not fail
     spot_interruptions_per_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of a unit on a spot market
     recovery_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
-    autoscale_target: float | None = Field(default=None, gt=0, le=1)  # requests over slots; None = all always run
+    autoscale_target: float | None = Field(default=None, gt=0, le=1)  # of the planned load; None = all run
     autoscale_least: int = Field(default=1, ge=1)  # replicas of an item
     autoscale_delay_s: float = Field(default=300.0, ge=0, allow_inf_nan=False)
     autoscale_every_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)

@@ -34,7 +34,7 @@ class ScalingRule:
 
     item: int
     least: int
-    target: float  # requests in the system over the slots of what runs
+    requests: float  # that a replica is meant to have in it
     every_s: float
     delay_s: float
     patience: int  # ticks in a row that would do with fewer, before one is stopped
@@ -238,15 +238,14 @@ def _set_rank(rank: np.void, engine: int, tokens: int, block: int, host: int) ->
 def _scaling(fleet: Fleet, members: list[list[int]]) -> Any:
     """Return the rules of items that are scaled, by the replicas that they are about."""
     rows = _empty(w.SCALING, len(fleet.scaling))
-    firsts: dict[int, tuple[int, int, float]] = {}
+    firsts: dict[int, tuple[int, int]] = {}
     first = 0
     for of in members:
         for k in of:
             item = fleet.items[k]
-            slots = item.kind.fields["slots"] * item.kind.engines
-            firsts[item.number] = (first, item.replicas, slots)
+            firsts[item.number] = (first, item.replicas)
             first += item.replicas
     for n, rule in enumerate(fleet.scaling):
-        start, count, slots = firsts[rule.item]
-        rows[n] = (start, count, rule.least, rule.target, rule.every_s, rule.delay_s, rule.patience, 0, slots)
+        start, count = firsts[rule.item]
+        rows[n] = (start, count, rule.least, rule.requests, rule.every_s, rule.delay_s, rule.patience, 0)
     return rows

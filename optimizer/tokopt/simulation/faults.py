@@ -96,7 +96,7 @@ def come_up(world: World, events: Events, n: int, stamp: int, now: float, rng: G
 
 @compiled
 def scale(world: World, events: Events, number: int, now: float) -> None:
-    """Start or stop replicas, so that requests in the system are the target share of what those up can serve.
+    """Start or stop replicas, so that each has as many requests in it as it is meant to.
 
     Starting is at once, as far as the next tick; stopping waits until a number of ticks in a row would have fewer, and
     then takes the replica with fewest requests, which finishes them.
@@ -109,7 +109,7 @@ def scale(world: World, events: Events, number: int, now: float) -> None:
         requests += replica.in_system
         there += 1 if replica.state in (UP, STARTING) else 0
     requests += world.totals[0].limbo
-    wanted = min(max(math.ceil(requests / (rule.slots * rule.target)), rule.least), rule.replicas)
+    wanted = min(max(math.ceil(requests / rule.requests), rule.least), rule.replicas)
     if wanted < there:
         rule.calm += 1
         if rule.calm >= rule.patience:

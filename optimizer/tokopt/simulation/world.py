@@ -243,7 +243,7 @@ PER_CLASS = _record(
     e2e_within=_I,
 )
 OUTAGE = _record(time=_F, replica=_I, lasts=_F)
-SCALING = _record(first=_I, replicas=_I, least=_I, target=_F, every_s=_F, delay_s=_F, patience=_I, calm=_I, slots=_F)
+SCALING = _record(first=_I, replicas=_I, least=_I, requests=_F, every_s=_F, delay_s=_F, patience=_I, calm=_I)
 EVENT = _record(time=_F, number=_I, code=_I, who=_I, stamp=_I)
 
 
