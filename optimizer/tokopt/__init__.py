@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         solve_request,
         speculation_table,
         trace_summary,
+        tune,
         validate,
     )
     from tokopt.domain.auditing import Audit
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tokopt.domain.plans import Plan, PlanRequest
     from tokopt.domain.simulations import Simulation, SimulationSettings
     from tokopt.domain.trace_summaries import MadeTrace, TraceFit, TraceSummary
+    from tokopt.domain.tuning import Tuning
     from tokopt.domain.validation import Validation
     from tokopt.domain.workloads import Sla, Workload
     from tokopt.errors import CatalogError, InfeasibleError, InputError, TokoptError
@@ -65,6 +67,7 @@ __all__ = [
     "TokoptError",
     "TraceFit",
     "TraceSummary",
+    "Tuning",
     "Validation",
     "Workload",
     "audit",
@@ -87,6 +90,7 @@ __all__ = [
     "solve_request",
     "speculation_table",
     "trace_summary",
+    "tune",
     "validate",
 ]
 
@@ -100,6 +104,7 @@ _HOMES = {
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
     "tokopt.domain.simulations": ("Simulation", "SimulationSettings"),
     "tokopt.domain.trace_summaries": ("MadeTrace", "TraceFit", "TraceSummary"),
+    "tokopt.domain.tuning": ("Tuning",),
     "tokopt.domain.validation": ("Validation",),
     "tokopt.domain.workloads": ("Sla", "Workload"),
     "tokopt.errors": ("CatalogError", "InfeasibleError", "InputError", "TokoptError"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .speculation_tables import speculation_table
     from .tables import estimate_many, estimate_table
     from .tracing import fit_trace, make_trace, trace_summary
+    from .tuning import tune
     from .validating import validate
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "solve_request",
     "speculation_table",
     "trace_summary",
+    "tune",
     "validate",
 ]
 
@@ -78,6 +80,7 @@ _HOMES = {
     "fit_trace": "tracing",
     "make_trace": "tracing",
     "trace_summary": "tracing",
+    "tune": "tuning",
     "validate": "validating",
 }
 

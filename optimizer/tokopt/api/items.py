@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+from tokopt.catalog import Catalog
 from tokopt.cost import usd_per_million_tokens
 from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.estimates import LatencyMs, MemoryGib
 from tokopt.domain.features import ON_BY_DEFAULT, Feature
 from tokopt.domain.llms import Llm
-from tokopt.domain.plans import FleetItem, ItemPart, ItemPeriod
+from tokopt.domain.plans import FleetItem, ItemPart, ItemPeriod, PlanRequest
 from tokopt.domain.workloads import Workload
 from tokopt.perf.caching import served
 from tokopt.perf.deployed import decode_layout, decode_worker
@@ -124,6 +126,44 @@ def kw(watts: float | None, accelerators: int) -> float | None:
     return None if watts is None else watts * accelerators / KW
 
 
+def serving_fields(llm: Llm, candidate: Candidate, workload: Workload, rate: float) -> dict[str, Any]:
+    """Return the fields of an item that its set-up and the rate of a replica decide. `rate` is below saturation."""
+    deployment, family = candidate.deployment, candidate.family
+    loaded = at_rate(candidate.profile, rate)
+    shares = time_shares(mean_state(candidate, workload, loaded))
+    layout, _ = decode_layout(deployment)
+    cap = deployment.max_running_requests or 0
+    return {
+        "model": deployment.llm,
+        "precision": deployment.precision,
+        "kv_precision": deployment.kv_precision,
+        "framework": deployment.framework,
+        "quality_loss": known_loss(llm, deployment),
+        "mode": deployment.mode,
+        "deployment": deployment,
+        "tp": layout.tp,
+        "pp": layout.pp,
+        "ep": layout.ep,
+        "dp": layout.dp,
+        "cp": deployment.prefill.layout.cp if deployment.prefill is not None else layout.cp,
+        "dcp": layout.dcp,
+        "prefill": deployment.prefill,
+        "decode": deployment.decode,
+        "features": features(family, deployment),
+        "concurrency_per_replica": cap,
+        "mean_running_per_replica": loaded.mean_in_service,
+        "load": loaded.load,
+        "gpus_per_replica": candidate.accelerators,
+        "capacity_requests_per_s": candidate.capacity_requests_per_s,
+        "ttft_ms": latency_ms(loaded.ttft_s),
+        "tpot_ms": latency_ms(loaded.tpot_s),
+        "e2e_ms": latency_ms(loaded.e2e_s),
+        "memory_gib": memory_gib(family, deployment, workload, cap),
+        "bottleneck": max(shares, key=lambda name: shares[name]),
+        "all_to_all": all_to_all(family, deployment, workload),
+    }
+
+
 def fleet_items(found: Found, rows: Sequence[Bought]) -> tuple[FleetItem, ...]:
     """Return the items of a fleet, in the order of its columns, with what each draws and counts."""
     served: dict[int, float] = {}
@@ -161,66 +201,32 @@ def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | N
     """
     row = bought.row
     candidate, offer = row.candidate, row.offer
-    asked, workload = found.classes[row.service], found.services[row.service].workload
-    deployment, family = candidate.deployment, candidate.family
-    blocks = bought.most_blocks
-    replicas = blocks * row.column.replicas_per_block
+    asked, service = found.classes[row.service], found.services[row.service]
     parts = _parts(found, bought)
-    gpus = sum(part.gpus for part in parts)
     t = bought.fullest
-    loaded = at_rate(candidate.profile, bought.rates[t] / (bought.blocks[t] * row.column.replicas_per_block))
-    state = mean_state(candidate, workload, loaded)
-    layout, _ = decode_layout(deployment)
-    cap = deployment.max_running_requests or 0
-    shares = time_shares(state)
+    rate = bought.rates[t] / (bought.blocks[t] * row.column.replicas_per_block)
     return FleetItem(
+        **serving_fields(service.llm, candidate, service.workload, rate),
         accelerator=row.accelerator.name,
         provider=offer.provider,
         region=offer.region,
         market=offer.market.value,
         instance_type=offer.instance_type,
-        model=deployment.llm,
-        precision=deployment.precision,
-        kv_precision=deployment.kv_precision,
-        framework=deployment.framework,
-        quality_loss=known_loss(found.services[row.service].llm, deployment),
-        mode=deployment.mode,
-        deployment=deployment,
-        tp=layout.tp,
-        pp=layout.pp,
-        ep=layout.ep,
-        dp=layout.dp,
-        cp=deployment.prefill.layout.cp if deployment.prefill is not None else layout.cp,
-        dcp=layout.dcp,
-        prefill=deployment.prefill,
-        decode=deployment.decode,
-        features=features(family, deployment),
-        concurrency_per_replica=cap,
-        mean_running_per_replica=loaded.mean_in_service,
-        load=loaded.load,
-        replicas=replicas,
-        gpus=gpus,
-        gpus_per_replica=candidate.accelerators,
+        replicas=bought.most_blocks * row.column.replicas_per_block,
+        gpus=sum(part.gpus for part in parts),
         units=sum(part.units for part in parts),
         gpus_per_unit=offer.accelerator_count,
         nodes=sum(part.nodes for part in parts),
         usd_per_unit_hour=offer.usd_per_hour,
         carbon_usd_per_unit_hour=parts[0].carbon_usd_per_unit_hour,
         usd_per_hour=sum(part.usd_per_hour for part in parts),
-        power_kw=together([_counted_kw(found, part.accelerator, part.gpus) for part in parts]),
+        power_kw=together([counted_kw(found.catalog, found.request, part.accelerator, part.gpus) for part in parts]),
         provisioned_kw=together([part.provisioned_kw for part in parts]),
         rated_kw=together([part.rated_kw for part in parts]),
         drawn_kw=None if drawn_w is None else drawn_w / KW,
         requests_per_s=bought.rate,
-        output_tokens_per_s=bought.rate * workload.output_tokens,
-        capacity_requests_per_s=candidate.capacity_requests_per_s,
+        output_tokens_per_s=bought.rate * service.workload.output_tokens,
         share_of_traffic={asked.name: bought.rate / total},
-        ttft_ms=latency_ms(loaded.ttft_s),
-        tpot_ms=latency_ms(loaded.tpot_s),
-        e2e_ms=latency_ms(loaded.e2e_s),
-        memory_gib=memory_gib(family, deployment, workload, cap),
-        bottleneck=max(shares, key=lambda name: shares[name]),
-        all_to_all=all_to_all(family, deployment, workload),
         price_source=offer.source,
         price_as_of=offer.as_of,
         price_flags=offer.flags,
@@ -228,9 +234,9 @@ def fleet_item(found: Found, bought: Bought, *, total: float, drawn_w: float | N
     )
 
 
-def _counted_kw(found: Found, accelerator: str, gpus: int) -> float | None:
-    """Return what accelerators count in the request's mode, None where that is not known. [kW]"""
-    watts = counted_w(found.catalog.accelerators[accelerator], found.request)
+def counted_kw(catalog: Catalog, request: PlanRequest, accelerator: str, gpus: int) -> float | None:
+    """Return what accelerators count in a request's mode, None where that is not known. [kW]"""
+    watts = counted_w(catalog.accelerators[accelerator], request)
     return kw(None if math.isnan(watts) else watts, gpus)
 
 

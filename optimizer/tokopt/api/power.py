@@ -109,8 +109,17 @@ def candidate_draw(candidate: Candidate, workload: Workload, rate: float) -> Dra
 
 def fleet_draw(row: PricedCandidate, workload: Workload, *, blocks: int, rate: float) -> Draw | None:
     """Return what `blocks` of a column draw that take `rate` requests a second, spare accelerators included."""
-    candidate = row.candidate
-    replicas = blocks * row.column.replicas_per_block
+    held = [blocks * part.accelerators for part in row.parts]
+    return replicas_draw(row.candidate, workload, blocks * row.column.replicas_per_block, rate, held)
+
+
+def replicas_draw(
+    candidate: Candidate, workload: Workload, replicas: int, rate: float, held: Sequence[int]
+) -> Draw | None:
+    """Return what replicas draw that take `rate` requests a second together, with spare accelerators beside them.
+
+    `held` are the accelerators bought of each kind, of what decodes first; None where the catalog lacks what it needs.
+    """
     one = candidate_draw(candidate, workload, rate / replicas)
     if one is None:
         return None
@@ -120,8 +129,8 @@ def fleet_draw(row: PricedCandidate, workload: Workload, *, blocks: int, rate: f
         families = [candidate.family, prompts]
         sizes = [decode.accelerators, candidate.accelerators - decode.accelerators]
     idling = limit = 0.0
-    for family, size, part in zip(families, sizes, row.parts, strict=True):
-        spare = blocks * part.accelerators - replicas * size
+    for family, size, there in zip(families, sizes, held, strict=True):
+        spare = there - replicas * size
         idling += spare * idle_w(family.machine, board_watts(family.accelerator))
         limit += spare * (family.accelerator.server_w or 0.0)
     return one.times(replicas, spare_w=idling, spare_limit_w=limit)

@@ -32,6 +32,7 @@ FEWEST_ROUTED = 8  # by default, where the router chooses by what replicas have 
 ANSWERS = 6.0  # mean whole times of an answer that the measured time takes at least, which bounds how many there are
 MOST_REPLICAS_OF_TRACE = 256  # a trace is replayed on the whole fleet up to this size; so do closed loops run
 MOST_SLOTS = 1_000_000  # of a replica
+ROUTER = "router"  # among an item's features, where a plan names it
 AUTOSCALE_PATIENCE = 4  # ticks in a row before a replica is stopped
 
 ROUTERS = {
@@ -133,7 +134,7 @@ def simulated_fleet(
     for number, item in enumerate(plan.fleet, start=1):
         _require_sound(item, number, [asked.name for asked in classes])
     period = _period(plan, settings)
-    router = settings.router or _router(plan)
+    router = settings.router or planned_router(plan)
     found = [_part(catalog, plan, item, settings, classes, period, dict(kinds or {})) for item in plan.fleet]
     parts = tuple(part for part in found if part is not None)
     if not parts:
@@ -208,8 +209,11 @@ def _period(plan: Plan, settings: SimulationSettings) -> int | None:
     return max(range(len(names)), key=lambda t: loads[t])
 
 
-def _router(plan: Plan) -> Routing:
-    """Return the router that a plan assumes: what its caches were worked out with, or chance."""
+def planned_router(plan: Plan) -> Routing:
+    """Return the router that a plan names or assumes: what its caches were worked out with, or chance."""
+    named = next((str(item.features[ROUTER]) for item in plan.fleet if ROUTER in item.features), "")
+    if named in list(Routing):
+        return Routing(named)
     caching = next((item.deployment.caching for item in plan.fleet if item.deployment.caching is not None), None)
     return Routing.RANDOM if caching is None else AS_PLANNED[caching.router]
 

@@ -47,6 +47,7 @@ class Job:
     window: Window
     number: int
     trace: OpenTrace | None = None
+    over: Callable[[w.World], bool] | None = None  # asked between stretches whether to end; None = at lost balance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +238,7 @@ def run(
         outages=None if outages is None else outages.between,
         active=active if settings.autoscale_target is not None else None,
         told=watch.heard,
-        overloaded=None if closed else lambda world: _lost_balance(world, fleet),
+        overloaded=job.over or (None if closed else lambda world: _lost_balance(world, fleet)),
     )
     cut = watch.stopped_s is not None and watch.stopped_s < window.end_s  # else all that is measured had come
     return Ran(outcome=outcome, stopped_s=watch.stopped_s if cut else None)

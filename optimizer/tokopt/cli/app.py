@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": "tokopt.cli.explain",
     "simulate": "tokopt.cli.simulate",
     "audit": "tokopt.cli.audit",
+    "tune": "tokopt.cli.tune",
     "validate": "tokopt.cli.validate",
     "calibrate": "tokopt.cli.calibrate",
     "check": "tokopt.cli.check",

@@ -6,7 +6,7 @@ together, at saturation, where caches find least.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -189,13 +189,16 @@ class Choice:
     rate: float
 
 
-def choices(caches: Caches, caps: Array) -> list[Choice]:
-    """Return every cap and tier with what is found at the rate that it makes possible, best first."""
+def choices(caches: Caches, caps: Array, tiers: Sequence[Offload] | None = None) -> list[Choice]:
+    """Return every cap and tier with what is found at the rate that it makes possible, best first.
+
+    `tiers` are those to choose from; None = all that there are.
+    """
     ceiling = caches.pattern.reusable_share
     shares = np.linspace(0.0, ceiling, SHARES_TRIED)
     rates, prompts = caches.loads(caps, shares)
     made: list[Choice] = []
-    for tier in offloads_of(caches.family):
+    for tier in offloads_of(caches.family) if tiers is None else tiers:
         prompt_s = lines(shares, prompts)
         found = caches.found(tier, caps + 0.0 * rates, shares[:, None] + 0.0 * rates, rates, prompt_s)
         share = np.array([crossing(shares, hit) for hit in found.hit.T])
@@ -282,15 +285,17 @@ def settled(
     best = choices(caches, caps[::-1])[0]
     if best.rate * LOAD_LIMIT * 1.01 <= above:
         return deployment, None
-    chosen, profile = _exact(caches, best, space)
+    chosen, whole = exact(caches, best)
+    profile = capped(whole, space.limits)
     if profile is not None and profile.slots * workers < best.cap:
         # A TPOT limit that lowers the cap leaves the cache more room.
         again = choices(caches, np.array([float(profile.slots * workers)]))[0]
-        chosen, profile = _exact(caches, again, space)
+        chosen, whole = exact(caches, again)
+        profile = capped(whole, space.limits)
     return chosen, profile
 
 
-def _exact(caches: Caches, choice: Choice, space: SearchSpace) -> tuple[Deployment, Profile | None]:
+def exact(caches: Caches, choice: Choice) -> tuple[Deployment, Profile]:
     """Return the profile of a choice with a share that the profile's own saturation rate bears out."""
     _, workers = decode_layout(caches.deployment)
     caching, slots = choice.caching, choice.cap // workers
@@ -305,7 +310,7 @@ def _exact(caches: Caches, choice: Choice, space: SearchSpace) -> tuple[Deployme
         if not slower and found.hit[0] >= caching.hit_share * (1.0 - 1e-12):
             break
         caching = _caching(caches, caching.offload, found, caching.hit_share)
-    return chosen, capped(profile, space.limits)
+    return chosen, profile
 
 
 def profile_with(family: Family, workload: Workload, deployment: Deployment, slots: int) -> Profile:

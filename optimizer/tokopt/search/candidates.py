@@ -28,7 +28,7 @@ from tokopt.search.overlapping import said_of_halves
 from tokopt.search.pools import Prefills, pairing, prefills_of
 from tokopt.search.screening import Screened, decode_steps, screen, without_threshold
 from tokopt.search.setups import legal_layouts, most_per_rank, setups
-from tokopt.search.space import Family, SearchSpace, as_run, families_in, profile_of
+from tokopt.search.space import Family, SearchSpace, as_run, families_in, family_of, profile_of
 
 # Set-ups of one size that are evaluated at most where prompts repeat: settling caches takes as long as a screening, and
 # bounds that take caches to be as empty as they get may leave hundreds.
@@ -336,32 +336,24 @@ def evaluated(accelerator: Accelerator, space: SearchSpace, deployment: Deployme
 
     None where the space has nothing like it, or the limits allow not one request.
     """
-    for family in families_in(space, accelerator):
-        if (family.framework.name, family.precision.name, family.kv_precision) != (
-            deployment.framework,
-            deployment.precision,
-            deployment.kv_precision,
-        ):
-            continue
-        drafts = family.speculator.name if family.speculator else None
-        if drafts != deployment.speculator or deployment.speculation_depth >= family.accepted.size:
-            continue
-        deployment = as_run(family, deployment)
-        if space.workload.reuse is not None:
-            most = most_running(family, deployment, space.workload)
-            deployment, profile = settled(family, space, deployment, most) if most else (deployment, None)
-        else:
-            deployment = deployment.model_copy(update={"caching": None})
-            profile = fullest(family, deployment, space.workload, space.limits)
-        rate = 0.0 if profile is None else capacity(profile, space.limits)
-        if profile is None or rate <= 0.0:
-            return None
-        cap = profile.slots * profile.workers
-        fitted = deployment.model_copy(update={"max_running_requests": cap})
-        return Candidate(
-            family=with_restores(family, fitted), deployment=fitted, profile=profile, capacity_requests_per_s=rate
-        )
-    return None
+    family = family_of(space, accelerator, deployment)
+    if family is None or deployment.speculation_depth >= family.accepted.size:
+        return None
+    deployment = as_run(family, deployment)
+    if space.workload.reuse is not None:
+        most = most_running(family, deployment, space.workload)
+        deployment, profile = settled(family, space, deployment, most) if most else (deployment, None)
+    else:
+        deployment = deployment.model_copy(update={"caching": None})
+        profile = fullest(family, deployment, space.workload, space.limits)
+    rate = 0.0 if profile is None else capacity(profile, space.limits)
+    if profile is None or rate <= 0.0:
+        return None
+    cap = profile.slots * profile.workers
+    fitted = deployment.model_copy(update={"max_running_requests": cap})
+    return Candidate(
+        family=with_restores(family, fitted), deployment=fitted, profile=profile, capacity_requests_per_s=rate
+    )
 
 
 def _paired(

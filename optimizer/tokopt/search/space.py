@@ -227,6 +227,16 @@ def families_in(space: SearchSpace, accelerator: Accelerator) -> Iterator[Family
     )
 
 
+def family_of(space: SearchSpace, accelerator: Accelerator, deployment: Deployment) -> Family | None:
+    """Return the family that a deployment belongs to on an accelerator; None where the space has nothing like it."""
+    wanted = (deployment.framework, deployment.precision, deployment.kv_precision, deployment.speculator)
+    for family in families_in(space, accelerator):
+        drafts = family.speculator.name if family.speculator else None
+        if (family.framework.name, family.precision.name, family.kv_precision, drafts) == wanted:
+            return family
+    return None
+
+
 def as_run(family: Family, deployment: Deployment, sending: Family | None = None) -> Deployment:
     """Return a deployment as a family runs it: without what is switched off, and with prompts whole where they are.
 
