@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import tokopt
 from tokopt.api.resolved import Resolved, resolve
 from tokopt.catalog import Catalog
+from tokopt.domain.plans import Plan
+from tokopt.domain.simulations import Simulation
 from tokopt.perf.machine import Machine
 
 
@@ -30,6 +33,26 @@ def resolved(catalog: Catalog) -> Callable[..., Resolved]:
         )
 
     return find
+
+
+@pytest.fixture(scope="session")
+def chat_plan() -> Plan:
+    """A small plan of one class, that takes a moment to make."""
+    return tokopt.plan(model="qwen3-8b", gpus="h100_sxm", workload="chat", power="50kW", sla="30ms")
+
+
+@pytest.fixture(scope="session")
+def chat_plan_file(chat_plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same as a file."""
+    path: Path = tmp_path_factory.mktemp("plans") / "chat.json"
+    path.write_text(chat_plan.model_dump_json(), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def simulation(chat_plan: Plan) -> Simulation:
+    """A short simulation of it, below its planned load."""
+    return tokopt.simulate(chat_plan, load=0.7, requests=200, replications=2)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ HEAVY = {
     "distributed",
     "highspy",
     "matplotlib",
+    "numba",
     "ortools",
     "optuna",
     "polars",
@@ -51,7 +52,15 @@ def test_importing_is_light(module: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["plan", "--help"], ["validate", "--help"], ["calibrate", "--help"], ["compare", "--help"]],
+    [
+        ["--help"],
+        ["plan", "--help"],
+        ["validate", "--help"],
+        ["calibrate", "--help"],
+        ["compare", "--help"],
+        ["simulate", "--help"],
+        ["trace", "fit", "--help"],
+    ],
     ids=" ".join,
 )
 def test_help_is_light(arguments: list[str]) -> None:

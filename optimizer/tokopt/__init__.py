@@ -17,14 +17,17 @@ if TYPE_CHECKING:
         estimate,
         estimate_many,
         explain,
+        fit_trace,
         frontier,
         load_catalog,
+        make_trace,
         ownership_cost,
         plan,
         show_prices,
         simulate,
         solve_request,
         speculation_table,
+        trace_summary,
         tune,
         validate,
     )
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from tokopt.domain.explaining import Explanation
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
+    from tokopt.domain.simulations import Simulation, SimulationSettings
+    from tokopt.domain.trace_summaries import MadeTrace, TraceFit, TraceSummary
     from tokopt.domain.tuning import Tuning
     from tokopt.domain.validation import Validation
     from tokopt.domain.workloads import Sla, Workload
@@ -50,13 +55,18 @@ __all__ = [
     "InfeasibleError",
     "InputError",
     "Layout",
+    "MadeTrace",
     "OwnershipBreakdown",
     "Plan",
     "PlanRequest",
     "Pool",
     "ServingMode",
+    "Simulation",
+    "SimulationSettings",
     "Sla",
     "TokoptError",
+    "TraceFit",
+    "TraceSummary",
     "Tuning",
     "Validation",
     "Workload",
@@ -69,14 +79,17 @@ __all__ = [
     "estimate",
     "estimate_many",
     "explain",
+    "fit_trace",
     "frontier",
     "load_catalog",
+    "make_trace",
     "ownership_cost",
     "plan",
     "show_prices",
     "simulate",
     "solve_request",
     "speculation_table",
+    "trace_summary",
     "tune",
     "validate",
 ]
@@ -89,6 +102,8 @@ _HOMES = {
     "tokopt.domain.explaining": ("Explanation",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
+    "tokopt.domain.simulations": ("Simulation", "SimulationSettings"),
+    "tokopt.domain.trace_summaries": ("MadeTrace", "TraceFit", "TraceSummary"),
     "tokopt.domain.tuning": ("Tuning",),
     "tokopt.domain.validation": ("Validation",),
     "tokopt.domain.workloads": ("Sla", "Workload"),

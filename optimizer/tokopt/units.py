@@ -112,3 +112,33 @@ def format_si(value: float, unit: str, digits: int = 3) -> str:
     scaled = rounded / factor
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled)) + 1e-9))
     return f"{scaled:,.{decimals}f} {prefix}{unit}".rstrip()
+
+
+_CLOCK: Final = {"ms": MS, "s": 1.0, "min": 60.0, "h": SECONDS_PER_HOUR, "d": SECONDS_PER_DAY}
+
+
+def parse_duration(text: str | float, *, what: str, positive: bool = True) -> float:
+    """Return the seconds of a length of time such as `90s`, `10min`, `2000h` or `7d`.
+
+    Args:
+        text: What the user wrote; it must carry its unit.
+        what: Name of the option or field, for the error message.
+        positive: Whether zero is refused.
+
+    Raises:
+        InputError: The text is no length of time, lacks its unit, or is out of range.
+    """
+    written = str(text).strip()
+    shape = re.fullmatch(rf"({_NUMBER})\s*([^\W\d_]*)", written, flags=re.IGNORECASE)
+    if shape is None or not any(ch.isdigit() for ch in shape.group(1)) or shape.group(2) not in _CLOCK:
+        missing = shape is not None and any(ch.isdigit() for ch in shape.group(1)) and not shape.group(2)
+        fault = "the unit is missing" if missing else "not a length of time"
+        raise InputError(f"{what}: {written!r}: {fault}; write it like 90s, 10min, 2000h or 7d")
+    value = float(shape.group(1).replace(",", "")) * _CLOCK[shape.group(2)]
+    if value < 0.0 or (positive and value == 0.0):
+        raise InputError(f"{what}: {written!r} must {'be above zero' if positive else 'not be below zero'}")
+    if value > TIME.most:
+        raise InputError(
+            f"{what}: {written!r} is more than {TIME.most / SECONDS_PER_DAY:,.0f} days; is the unit right?"
+        )
+    return value

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .simulating import simulate
     from .speculation_tables import speculation_table
     from .tables import estimate_many, estimate_table
+    from .tracing import fit_trace, make_trace, trace_summary
     from .tuning import tune
     from .validating import validate
 
@@ -40,9 +41,11 @@ __all__ = [
     "estimate_many",
     "estimate_table",
     "explain",
+    "fit_trace",
     "frontier",
     "load_catalog",
     "make_request",
+    "make_trace",
     "ownership_cost",
     "plan",
     "read_plan",
@@ -51,6 +54,7 @@ __all__ = [
     "simulate",
     "solve_request",
     "speculation_table",
+    "trace_summary",
     "tune",
     "validate",
 ]
@@ -73,6 +77,9 @@ _HOMES = {
     "speculation_table": "speculation_tables",
     "estimate_many": "tables",
     "estimate_table": "tables",
+    "fit_trace": "tracing",
+    "make_trace": "tracing",
+    "trace_summary": "tracing",
     "tune": "tuning",
     "validate": "validating",
 }
@@ -87,12 +94,15 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-def plan(*, catalog: str | Catalog | None = None, progress: Progress = silent, **request: Any) -> Plan:
+def plan(
+    *, catalog: str | Catalog | None = None, progress: Progress = silent, verify: bool = False, **request: Any
+) -> Plan:
     """Return the fleet that serves a model at the lowest cost within latency and power.
 
     Args:
         catalog: A catalog, or a directory that overlays the embedded one.
         progress: Told what is being done.
+        verify: Simulate what is recommended, cut what misses its limits there, and solve again until all hold.
         **request: See `make_request`: `power="10MW"`, `sla="50ms"`, `model=`, `workload=`, `demand="400req/s"`,
             `prices=`, `gpus=`, `precisions=`, and so on.
 
@@ -105,4 +115,8 @@ def plan(*, catalog: str | Catalog | None = None, progress: Progress = silent, *
     loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
     directory = catalog if isinstance(catalog, str) else None
     asked = make_request(loaded, catalog_directory=directory, **request)
+    if verify:
+        from .verifying import verified_plan
+
+        return verified_plan(asked, loaded, progress)
     return solve_request(asked, loaded, progress)

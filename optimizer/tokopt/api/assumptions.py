@@ -30,7 +30,7 @@ def assumptions_of(found: Found, items: tuple[FleetItem, ...]) -> tuple[str, ...
     request = found.request
     said = [line for number in range(len(found.services)) for line in _of_class(found, number)]
     said += [
-        "latencies are those of Poisson arrivals routed at random",
+        "latencies are those of a queueing model of Poisson arrivals routed at random (--verify: and of a simulation)",
         f"no replica is loaded above 95 % of saturation; prices: {', '.join(request.prices)}",
         "a unit (instance, node or rack) hosts replicas of one set-up only",
         *_of_several(request),

@@ -15,6 +15,7 @@ from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.host_times import slower
 from tokopt.domain.plans import Plan
 from tokopt.errors import InputError
+from tokopt.version import __version__
 
 from .columns import selected_prices
 from .expert_traffic import traffic_named
@@ -43,9 +44,16 @@ def read_plan(source: Plan | str | Path | Mapping[str, Any]) -> Plan:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise InputError(f"{where}: not a plan: {key}: {first['msg']}") from None
+        raise InputError(f"{where}: not a plan{_of_version(data)}: {key}: {first['msg']}") from None
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: not a plan: {error}") from None
+
+
+def _of_version(data: Any) -> str:
+    """Return which version of tokopt made a document, where it says so and it is not this one."""
+    made = data.get("provenance") if isinstance(data, Mapping) else None
+    version = made.get("tokopt_version") if isinstance(made, Mapping) else None
+    return f" of tokopt {__version__}, it was made with {version}" if version not in (None, __version__) else ""
 
 
 def check_inputs(plan: Plan, catalog: Catalog) -> CheckInputs:

@@ -27,10 +27,8 @@ class Outages:
         self._lasts_s = settings.recovery_s
         self._rates: list[float] = []  # of what fails together [1/s]
         self._replicas: list[tuple[int, ...]] = []
-        first = 0
-        for part in fleet.parts:
+        for part, first in zip(fleet.parts, fleet.first_replicas, strict=True):
             self._add(part, settings, first)
-            first += part.simulated
         self._next = np.array([self._gap(rate) for rate in self._rates])
 
     def _add(self, part: SimulatedPart, settings: SimulationSettings, first: int) -> None:

@@ -10,6 +10,7 @@ from tokopt.fleet import FleetProblem, FleetSolution, Stop, solve_fleet
 from tokopt.search import Search, find_candidates
 
 from .answer import assemble
+from .cuts import with_cuts
 from .infeasible import infeasible, why_nothing
 from .program import fleet_problem
 from .progress import Progress, silent
@@ -44,7 +45,7 @@ def solve_request(
             by buying nothing.
     """
     catalog = catalog or load_catalog(request.catalog)
-    found = gather(request, catalog, progress, search)
+    found = with_cuts(gather(request, catalog, progress, search))
     if any(not any(c.service == number for c in found.columns) for number in range(len(found.services))):
         return infeasible(found, None)
     problem = fleet_problem(found)

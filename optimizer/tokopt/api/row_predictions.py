@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 
 from tokopt.catalog import Catalog
 from tokopt.domain.calibration import Calibration, Constants
-from tokopt.domain.deployments import Deployment, Layout, ServingMode
+from tokopt.domain.deployments import Layout
 from tokopt.domain.measurements import Load
-from tokopt.domain.workloads import Benchmark, Workload
 from tokopt.errors import InputError
 from tokopt.perf.constants import constant_columns, interval_of, novelty_of, stacked_constants
-from tokopt.perf.deployed import decode_worker, replica_profile
+from tokopt.perf.deployed import decode_worker
 from tokopt.perf.describe import steady_at
 from tokopt.perf.layouts import DEGREES, Layouts
 from tokopt.perf.machine import sustained
 from tokopt.perf.power import board_watts, throttled_w
-from tokopt.perf.queueing import Limits, at_rate, capacity, capped
+from tokopt.perf.queueing import at_rate
 from tokopt.perf.rows import (
     Predicted,
     Rows,
@@ -43,11 +42,11 @@ from tokopt.units import KW
 from .benchmark_rows import BenchmarkRows, Entry, benchmark_rows, entry_traits, row_arrays, stacked
 from .progress import Progress, silent
 from .ranges import outside
-from .second_opinion import NO_DATA, Databases, has_gaps, kind_of
+from .second_opinion import NO_DATA, Databases, kind_of
+from .served_rows import ServedRow, served_row
 
 FIGURES = {"ttft_ms": 1e3, "tpot_ms": 1e3, "output_tok_s_per_gpu": 1.0}
 STATE = ("running", "busy", "compute_share", "power_kw")
-HIGHEST_LOAD = 0.999  # of saturation, in a search for the highest rate: a queue only has to settle
 BLOCK = 4096  # rows at a time, so that arrays stay inside the processor's cache
 NO_FIT = "does not fit in memory"
 UNREACHED = "no rate meets the benchmark's latency limits"
@@ -112,12 +111,7 @@ def predict_records(
         def told(doing: str, done: float, begun: float = first / count, share: float = share) -> None:
             progress(doing, begun + done * share)
 
-        answers = _Answers(
-            values={name: np.full(len(block.entries), np.nan) for name in (*FIGURES, *STATE)},
-            wide=np.zeros(len(block.entries), dtype=bool),
-            databases=[""] * len(block.entries),
-            reasons=["" if entry.load is not Load.LIMITED else UNREACHED for entry in block.entries],
-        )
+        answers = _unanswered(block)
         _answer(used, block.entries, answers, measured, databases, told)
         _fill(used, block, answers, found, first)
     return found
@@ -131,6 +125,25 @@ class _Answers:
     wide: NDArray[np.bool_]  # layouts that had to be widened
     databases: list[str]
     reasons: list[str]  # why there is no value, if there is none; empty = it does not fit
+    served: dict[int, ServedRow] = field(default_factory=dict)  # by entry, of those under limits of latency
+
+
+def _unanswered(block: BenchmarkRows) -> _Answers:
+    return _Answers(
+        values={name: np.full(len(block.entries), np.nan) for name in (*FIGURES, *STATE)},
+        wide=np.zeros(len(block.entries), dtype=bool),
+        databases=[""] * len(block.entries),
+        reasons=["" if entry.load is not Load.LIMITED else UNREACHED for entry in block.entries],
+    )
+
+
+def served_records(catalog: Catalog, records: Sequence[Mapping[str, Any]]) -> dict[int, ServedRow]:
+    """Return what serves the rows that keep limits of latency, by row: the layout with the highest rate within them."""
+    block = benchmark_rows(catalog, records, measured=True)
+    answers = _unanswered(block)
+    _answer(catalog.calibration, block.entries, answers, True, None, silent)
+    best = best_entries(block, answers.values["output_tok_s_per_gpu"])
+    return {row: answers.served[place] for row, place in best.items() if place in answers.served}
 
 
 def _fill(calibration: Calibration, table: BenchmarkRows, answers: _Answers, found: RowPredictions, first: int) -> None:
@@ -139,11 +152,7 @@ def _fill(calibration: Calibration, table: BenchmarkRows, answers: _Answers, fou
         found.reasons[first + row], found.notes[first + row] = reason, table.notes[row]
     traits = entry_traits(table.entries)
     values, rates = answers.values, answers.values["output_tok_s_per_gpu"]
-    best: dict[int, int] = {}
-    for place, entry in enumerate(table.entries):
-        if entry.row not in best or _is_better(rates[place], rates[best[entry.row]]):
-            best[entry.row] = place
-    for row, place in best.items():
+    for row, place in best_entries(table, rates).items():
         at, entry = first + row, table.entries[place]
         if not math.isfinite(rates[place]):
             found.reasons[at] = answers.reasons[place] or NO_FIT
@@ -162,6 +171,15 @@ def _fill(calibration: Calibration, table: BenchmarkRows, answers: _Answers, fou
             getattr(found, name)[at] = values[name][place]
         if not answers.databases[place]:
             found.extrapolated[at] = outside(calibration, traits[place], entry.input_tokens, entry.output_tokens)
+
+
+def best_entries(table: BenchmarkRows, rates: NDArray[np.float64]) -> dict[int, int]:
+    """Return for each row the place of its entry with the highest rate."""
+    best: dict[int, int] = {}
+    for place, entry in enumerate(table.entries):
+        if entry.row not in best or _is_better(rates[place], rates[best[entry.row]]):
+            best[entry.row] = place
+    return best
 
 
 def _is_better(rate: float, than: float) -> bool:
@@ -328,29 +346,11 @@ def _limit(
         resolved = entry.resolved
         layout = _layout_of(layouts, number)
         rates = resolved.machine_with(Constants(**own))
-        deployment = _deployment(entry, layout)
-        workload = _benchmark_workload(entry, benchmark, layout)
-        accepted = resolved.accepted(entry.depth)
-        profile = replica_profile(
-            resolved.model,
-            rates,
-            deployment,
-            workload,
-            accepted=accepted,
-            slots=max(int(slots), 1),
-            source=source,
-        )
-        limits = Limits(
-            tpot_s=(benchmark.tpot_ms or math.inf) / 1e3,
-            ttft_s=(benchmark.ttft_ms or math.inf) / 1e3,
-            e2e_s=math.inf,
-            statistic=str(benchmark.statistic),
-        )
-        gaps = has_gaps(profile)
-        if gaps:
+        served = served_row(entry, benchmark, layout, rates, slots=max(int(slots), 1), source=source)
+        full, rate = served.profile, served.requests_per_s
+        if served.gaps:
             answers.reasons[place] = NO_DATA
-        full = None if gaps else capped(profile, limits)
-        rate = 0.0 if full is None else capacity(full, limits, load_limit=HIGHEST_LOAD)
+        answers.served[int(place)] = served
         if full is None or rate <= 0.0:
             for name in (*FIGURES, "compute_share"):
                 values[name][place] = np.nan
@@ -360,9 +360,9 @@ def _limit(
         values["tpot_ms"][place] = loaded.tpot_s["mean"] * 1e3
         values["output_tok_s_per_gpu"][place] = rate * entry.output_tokens / layout.accelerators
         values["running"][place] = loaded.mean_in_service
-        worker = decode_worker(deployment, accepted)
+        worker = decode_worker(served.deployment, resolved.accepted(entry.depth))
         state = steady_at(
-            resolved.model, rates, worker, workload, running=loaded.mean_in_service, prefill=True, source=source
+            resolved.model, rates, worker, served.workload, running=loaded.mean_in_service, prefill=True, source=source
         )
         values["busy"][place] = loaded.busy
         values["compute_share"][place] = float(np.squeeze(state.compute_share))
@@ -387,37 +387,3 @@ def _draw(
     )
     stated = np.array([entry.accelerators for entry in entries])
     answers.values["power_kw"][at] = each_w * np.where(stated > 0, stated, accelerators) / KW
-
-
-def _deployment(entry: Entry, layout: Layout) -> Deployment:
-    resolved = entry.resolved
-    return Deployment(
-        accelerator=resolved.accelerator.name,
-        framework=resolved.framework.name,
-        llm=resolved.llm.name,
-        precision=resolved.precision.name,
-        kv_precision=resolved.kv_precision,
-        mode=ServingMode.AGG,
-        layout=layout,
-        speculation_depth=entry.depth,
-        chunk_tokens=resolved.framework.chunk_tokens,
-    )
-
-
-def _benchmark_workload(entry: Entry, benchmark: Benchmark, layout: Layout) -> Workload:
-    """Return what a benchmark sends to each replica: lengths spread as in its data set, arrivals in turn.
-
-    Poisson arrivals dealt out in turn to k replicas come to each as an Erlang process of k stages, whose squared
-    variation is 1/k (Kleinrock, Queueing Systems I, §4.2).
-    """
-    replicas = entry.accelerators // layout.accelerators if math.isfinite(entry.accelerators) else 1.0
-    return Workload(
-        name=benchmark.name,
-        title=benchmark.title,
-        input_tokens=entry.input_tokens,
-        output_tokens=entry.output_tokens,
-        prefix_share=entry.prefix_share,
-        input_cv=benchmark.input_cv or 0.0,
-        output_cv=benchmark.output_cv or 0.0,
-        arrival_cv2=1.0 / max(replicas, 1.0),
-    )

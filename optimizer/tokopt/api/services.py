@@ -26,6 +26,7 @@ from .columns import (
     selected_prices,
     variants_of,
 )
+from .cuts import limits_to_plan_for
 from .electricity import carbon_g_per_hour, carbon_matters
 from .found import Found, Service
 from .mixing import MixedSearch, cheapest_of, machines_of, mixed_candidates
@@ -51,7 +52,8 @@ def gather(
     services: list[Service] = []
     excluded: dict[str, str] = {}
     for number, (asked, space) in enumerate(zip(classes, spaces, strict=True)):
-        key = (asked.llm, asked.workload.model_copy(update={"name": ""}), asked.sla, asked.most_quality_loss)
+        limits = limits_to_plan_for(request, asked)
+        key = (asked.llm, asked.workload.model_copy(update={"name": ""}), limits, asked.most_quality_loss)
         if key not in known:
             share = (number / len(classes), (number + 1) / len(classes))
             known[key] = _searched(request, catalog, space, units, excluded, _part(progress, *share), search)
@@ -127,7 +129,7 @@ def class_space(request: PlanRequest, catalog: Catalog, asked: WorkloadClass) ->
         catalog,
         llm=llm,
         workload=workload_of(asked.workload),
-        sla=asked.sla,
+        sla=limits_to_plan_for(request, asked),
         frameworks=request.frameworks,
         precisions=tuple(p for p in request.precisions if p in llm.precisions or not request.classes),
         kv_precisions=request.kv_precisions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tokopt.catalog import Catalog
@@ -13,7 +13,7 @@ from tokopt.domain.deployments import Deployment
 from tokopt.domain.plans import FleetItem, Plan
 from tokopt.domain.simulations import Arrivals, Routing, SimulationSettings, Split
 from tokopt.domain.workloads import Workload
-from tokopt.errors import InputError
+from tokopt.errors import InputError, not_one_of
 from tokopt.perf.caching import served
 from tokopt.perf.deployed import decode_layout
 from tokopt.perf.power import board_watts
@@ -30,7 +30,8 @@ from .resolved import Resolved, resolve
 MOST_REPLICAS = 16  # of an item that are simulated by default
 FEWEST_ROUTED = 8  # by default, where the router chooses by what replicas have to do: chance is less with more
 ANSWERS = 6.0  # mean whole times of an answer that the measured time takes at least, which bounds how many there are
-MOST_REPLICAS_OF_TRACE = 256  # a trace is replayed on the whole fleet up to this size
+MOST_REPLICAS_OF_TRACE = 256  # a trace is replayed on the whole fleet up to this size; so do closed loops run
+MOST_SLOTS = 1_000_000  # of a replica
 ROUTER = "router"  # among an item's features, where a plan names it
 AUTOSCALE_PATIENCE = 4  # ticks in a row before a replica is stopped
 
@@ -63,6 +64,10 @@ class SimulatedPart:
     workload: Workload  # as the plan has it, with the share that caches find
     kind: Kind
 
+    def least_running(self, settings: SimulationSettings) -> int:
+        """Of the replicas that are simulated, how many always run where they are scaled."""
+        return max(min(math.ceil(settings.autoscale_least * self.simulated / self.replicas), self.simulated), 1)
+
     @property
     def rate(self) -> float:
         """Planned requests/s of one replica."""
@@ -80,11 +85,28 @@ class SimulatedFleet:
     class_of: tuple[int, ...]  # class of the simulation -> class of the plan
     weights: tuple[float, ...]  # class of the simulation -> planned over simulated requests
     router: Routing
+    concurrency: int | None = None  # of a closed loop
 
     @property
     def requests_per_s(self) -> float:
         """Requests/s of all streams."""
         return sum(stream.requests_per_s for stream in self.streams)
+
+    @property
+    def first_replicas(self) -> tuple[int, ...]:
+        """Number of the first replica of each item: they count class by class where those of a class are one group."""
+        order = sorted(range(len(self.parts)), key=lambda n: self.parts[n].klass if self.fleet.together else n)
+        found, first = [0] * len(self.parts), 0
+        for n in order:
+            found[n] = first
+            first += self.parts[n].simulated
+        return tuple(found)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight of a closed loop over the whole fleet: what falls to the replicas that are simulated."""
+        share = sum(p.simulated for p in self.parts) / sum(p.replicas for p in self.parts)
+        return max(round((self.concurrency or 0) * share), 1)
 
     @property
     def slots(self) -> float:
@@ -109,12 +131,15 @@ def simulated_fleet(
     if not plan.fleet:
         raise InputError("the plan has no fleet: it is infeasible, so there is nothing to simulate")
     classes = plan.request.served_classes()
+    for number, item in enumerate(plan.fleet, start=1):
+        _require_sound(item, number, [asked.name for asked in classes])
     period = _period(plan, settings)
     router = settings.router or planned_router(plan)
     found = [_part(catalog, plan, item, settings, classes, period, dict(kinds or {})) for item in plan.fleet]
     parts = tuple(part for part in found if part is not None)
     if not parts:
-        raise InputError(f"nothing is served in period {settings.period or period}")
+        when = "" if period is None else f" in period {plan.request.periods[period].name}"
+        raise InputError(f"the plan's fleet serves nothing{when}: there is nothing to simulate")
     together = settings.split is Split.TOGETHER
     streams, class_of, weights = _streams(parts, classes, settings, together=together)
     klass = {number: n for n, number in enumerate(class_of)} if together else None
@@ -144,14 +169,36 @@ def simulated_fleet(
         class_of=class_of,
         weights=weights,
         router=router,
+        concurrency=settings.concurrency,
     )
+
+
+def _require_sound(item: FleetItem, number: int, classes: Sequence[str]) -> None:
+    """Refuse an item that no plan of tokopt has.
+
+    Raises:
+        InputError: It serves no class of the plan, or its figures cannot be.
+    """
+    name = next(iter(item.share_of_traffic), None)
+    if name not in classes:
+        raise InputError(f"fleet item {number}: it serves {name!r}, which is not one of {', '.join(classes)}")
+    figures = {"replicas": item.replicas, "requests_per_s": item.requests_per_s, "e2e_ms": item.e2e_ms.mean}
+    for what, value in figures.items():
+        if not 0.0 <= value < math.inf or (what == "e2e_ms" and value == 0.0):
+            raise InputError(f"fleet item {number}: {what} {value:g} cannot be")
+    if not 1 <= item.concurrency_per_replica <= MOST_SLOTS:
+        raise InputError(
+            f"fleet item {number}: a running cap of {item.concurrency_per_replica:,} is not from 1 to {MOST_SLOTS:,}"
+        )
 
 
 def _period(plan: Plan, settings: SimulationSettings) -> int | None:
     """Return the number of the period that is simulated, None where the plan has one only."""
     names = [period.name for period in plan.request.periods]
+    if settings.period and not names:
+        raise InputError(f"--period: {settings.period!r}: the plan has no periods, it is the same all the time")
     if settings.period and settings.period not in names:
-        raise InputError(f"--period: {settings.period!r} is not one of {', '.join(names) or 'this plan: it has one'}")
+        raise not_one_of("--period", settings.period, names)
     if not names:
         return None
     if settings.period:
@@ -215,7 +262,7 @@ def _simulated(item: FleetItem, rate: float, settings: SimulationSettings) -> in
 
     Replicas that get requests by chance do not know of one another. Of the same requests, fewer replicas see more time.
     """
-    if settings.arrivals is Arrivals.TRACE:
+    if settings.arrivals in (Arrivals.TRACE, Arrivals.CLOSED_LOOP):
         return MOST_REPLICAS_OF_TRACE
     enough = round(settings.requests / (rate * settings.load * ANSWERS * item.e2e_ms.mean * MS))
     fewest = 1 if settings.router in (None, Routing.RANDOM) and item.deployment.caching is None else FEWEST_ROUTED
@@ -332,8 +379,8 @@ def _scaling(parts: tuple[SimulatedPart, ...], settings: SimulationSettings) -> 
     return tuple(
         ScalingRule(
             item=n,
-            least=min(settings.autoscale_least, part.simulated),
-            target=settings.autoscale_target,
+            least=part.least_running(settings),
+            requests=settings.autoscale_target * part.rate * part.item.e2e_ms.mean * MS,
             every_s=settings.autoscale_every_s,
             delay_s=settings.autoscale_delay_s,
             patience=AUTOSCALE_PATIENCE,

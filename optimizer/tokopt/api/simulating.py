@@ -14,7 +14,7 @@ from tokopt.domain.plans import Plan
 from tokopt.domain.simulations import Arrivals, Routing, Simulation, SimulationSettings, Split
 from tokopt.errors import InputError, not_one_of
 from tokopt.simulation.replicas import Kind
-from tokopt.units import TIME, parse_quantity
+from tokopt.units import parse_duration
 
 from .checking import read_plan
 from .progress import Progress, silent
@@ -28,6 +28,14 @@ TIMES = {  # keyword -> field, of what people write as a time
     "recovery": "recovery_s",
     "autoscale_delay": "autoscale_delay_s",
     "autoscale_every": "autoscale_every_s",
+}
+OPTIONS = {  # field -> option, where they differ by more than the unit of a time
+    "node_mtbf_hours": "--node-mtbf",
+    "spot_interruptions_per_hour": "--spot-interruptions",
+    "autoscale_target": "--autoscale: target",
+    "autoscale_least": "--autoscale: least",
+    "autoscale_delay_s": "--autoscale: delay",
+    "autoscale_every_s": "--autoscale: every",
 }
 
 
@@ -83,8 +91,9 @@ def simulate(
         period: Which of a plan's periods; empty = the one with the highest load.
         node_mtbf_hours: Mean time between failures of a node; None = they do not fail.
         spot_interruptions_per_hour: How often a unit on a spot market is taken away.
-        recovery: Until a failed or taken unit is back.
-        autoscale_target: Requests over slots that replicas are started and stopped for; None = all run.
+        recovery: Until a failed or taken unit is back, like `10min`.
+        autoscale_target: Load that replicas are started and stopped for, as a share of the planned one, told by the
+            requests in them; None = all run.
         autoscale_least: Replicas of an item that always run.
         autoscale_delay: Until a started replica serves.
         autoscale_every: Between two decisions.
@@ -141,7 +150,7 @@ def simulate_plan(
         contexts = {asked.name: catalog.llm(asked.llm).max_context_tokens for asked in classes}
         trace = looked_through(str(settings.trace), classes, contexts, progress)
         settings = settings.model_copy(update={"trace_block_tokens": trace.block_tokens})
-    progress("preparing (the simulator is compiled once after an installation, which takes half a minute)", 0.0)
+    progress("timing steps", 0.0)
     fleet = simulated_fleet(catalog, plan, settings, kinds)
     runs = run_all(fleet, settings, trace=trace, processes=processes, progress=progress)
     return answered(catalog, plan, where, fleet, settings, runs, trace)
@@ -154,20 +163,24 @@ def settings_of(**written: Any) -> SimulationSettings:
         InputError: In one line: what is not possible, and what is.
     """
     values = {TIMES.get(name, name): value for name, value in written.items() if value is not None}
-    for name, field in TIMES.items():
+    for field in TIMES.values():
         if field in values and isinstance(values[field], str):
-            option = f"--{name.replace('_', '-')}"
-            values[field] = parse_quantity(values[field], TIME, what=option, positive=field != "warm_up_s")
+            positive = field not in ("warm_up_s", "autoscale_delay_s")
+            values[field] = parse_duration(values[field], what=_option(field), positive=positive)
     values["arrivals"] = _arrivals(written)
     for name, kind in (("router", Routing), ("split", Split)):
         if values.get(name) is not None and values[name] not in list(kind):
             raise not_one_of(f"--{name}", str(values[name]), [each.value for each in kind])
     try:
-        return SimulationSettings.model_validate(values)
+        return _agreeing(SimulationSettings.model_validate(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        option = str(first["loc"][0]).removesuffix("_s").replace("_", "-")
-        raise InputError(f"--{option}: {first['input']!r} is not possible: {first['msg'].lower()}") from None
+        said = first["msg"].removeprefix("Input should be ")
+        raise InputError(f"{_option(str(first['loc'][0]))}: {first['input']!r} must be {said}") from None
+
+
+def _option(field: str) -> str:
+    return OPTIONS.get(field, f"--{field.removesuffix('_s').replace('_', '-')}")
 
 
 def _arrivals(written: Mapping[str, Any]) -> Arrivals:
@@ -196,3 +209,16 @@ def _arrivals(written: Mapping[str, Any]) -> Arrivals:
     if implied and implied[0] is not kind:
         raise InputError(f"--arrivals {kind.value} goes without {options[implied[0]]}")
     return kind
+
+
+def _agreeing(settings: SimulationSettings) -> SimulationSettings:
+    """Return settings of which each has something to act on.
+
+    Raises:
+        InputError: One has not, so that it would be passed over.
+    """
+    if settings.trace_speed != 1.0 and settings.arrivals is not Arrivals.TRACE:
+        raise InputError("--trace-speed goes with --trace FILE; --load changes the rate of requests that are made up")
+    if settings.load != 1.0 and settings.arrivals is Arrivals.CLOSED_LOOP:
+        raise InputError("--load goes without --concurrency: in a closed loop, answers decide how fast requests come")
+    return settings

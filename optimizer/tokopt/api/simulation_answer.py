@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokopt.catalog import Catalog
+from tokopt.domain.estimates import LatencyMs
 from tokopt.domain.plans import Plan
 from tokopt.domain.simulations import (
     SimulatedClass,
@@ -30,7 +31,7 @@ from tokopt.version import __version__
 from .items import usd_per_million
 from .simulated_fleet import SimulatedFleet, SimulatedPart
 from .simulated_traces import OpenTrace
-from .simulation_assumptions import said_of_simulation
+from .simulation_assumptions import said_of_simulation, warned_of_simulation
 from .simulation_runs import Runs, overload_of
 from .simulation_series import series_of
 
@@ -46,7 +47,6 @@ REASONS = {
     w.FOR_CACHE: "for room in the cache",
     w.FOR_PREFILL: "for others' prompts",
 }
-NOTABLE_WAIT = 0.02  # of the whole time of a request: a wait that is named
 
 
 def answered(
@@ -74,7 +74,7 @@ def answered(
     usd = told.usd_per_hour()
     tokens, within = told.tokens_per_s(every, "output_tokens"), told.tokens_per_s(every, "within_tokens")
     planned = sum(part.requests_per_s for part in fleet.parts)
-    bottleneck, detail = _bottleneck(told, items, classes)
+    bottleneck, detail = _bottleneck(told, items)
     drawn = [item.drawn_kw for item in items]
     found = told.total("found_tokens") / max(told.total("prompt_tokens"), 1.0)
     return Simulation(
@@ -85,7 +85,7 @@ def answered(
         completed=sum(each.completed for each in classes),
         rejected=sum(each.rejected for each in classes),
         goodput=told.goodput(every),
-        utilisation=_mean([item.utilisation for item in items], [item.simulated_replicas for item in items]),
+        utilisation=_mean([item.utilisation for item in items], [item.replicas for item in items]),
         **{f"{name}_ms": told.latency(every, metric) for name, metric in METRICS.items()},
         requests_per_s=told.per_s(every, "finished"),
         planned_requests_per_s=planned,
@@ -95,8 +95,8 @@ def answered(
         usd_per_million_output_tokens_within_sla=usd_per_million(usd, within) if within > 0.0 else None,
         drawn_power_kw=None if any(each is None for each in drawn) else sum(each or 0.0 for each in drawn),
         planned_drawn_power_kw=plan.drawn_power_kw,
-        mean_in_system=told.mean_in_system() * told.scale,
-        mean_queued=told.gauge(w.QUEUED) * told.scale,
+        mean_in_system=told.mean_in_system(every),
+        mean_queued=told.mean_queued(every),
         cache_used=told.gauge(w.CACHE_USED),
         prefix_hit_share=found,
         planned_prefix_hit_share=_planned_hits(fleet),
@@ -112,6 +112,7 @@ def answered(
         measured_s=told.measured_s,
         replications=len(runs.outcomes),
         settings=settings,
+        warnings=warned_of_simulation(plan, catalog, fleet, settings, runs, classes, overloaded=bool(reason)),
         assumptions=said_of_simulation(plan, fleet, settings, runs, trace),
         provenance=SimulationProvenance(
             tokopt_version=__version__,
@@ -155,7 +156,18 @@ class _Told:
         self.measured_s = float(np.mean([_measured_s(outcome, runs) for outcome in runs.outcomes]))
         planned = sum(part.requests_per_s for part in fleet.parts)
         self.scale = planned / sum(part.rate * part.simulated for part in fleet.parts)
-        self.replica_kind = np.array([n for n, p in enumerate(fleet.parts) for _ in range(p.simulated)])
+        self.overloaded_items = self._overloaded_items() if overloaded else frozenset()
+        self.replica_kind = np.asarray(runs.outcomes[0].world.replicas["item"])
+
+    def _overloaded_items(self) -> frozenset[int]:
+        """Return the items at whose replicas more requests are in the end than can be served at a time."""
+        there = dict.fromkeys(range(len(self.fleet.parts)), 0.0)
+        for outcome in self.runs.outcomes:
+            replicas = outcome.world.replicas
+            for n in there:
+                there[n] += float(replicas["in_system"][replicas["item"] == n].sum()) / len(self.runs.outcomes)
+        slots = {n: p.simulated * p.kind.engines * p.kind.fields["slots"] for n, p in enumerate(self.fleet.parts)}
+        return frozenset(n for n in there if there[n] > slots[n]) or frozenset(there)
 
     def total(self, name: str) -> float:
         """Sum of a count over all runs."""
@@ -215,7 +227,8 @@ class _Told:
         limits = {"ttft": sla.ttft_ms, "tpot": sla.tpot_ms, "e2e": sla.e2e_ms}
         stated = {name: limit for name, limit in limits.items() if limit is not None}
         within = {name: self.goodput(own, f"{name}_within") for name in stated}
-        counts = {name: self.per_class(own, name).sum() for name in ("finished", "rejected")}
+        finished = float(self.per_class(own, "finished").sum())
+        planned = _planned([p for p in self.fleet.parts if p.klass == number])
         return SimulatedClass(
             name=asked.name,
             completed=round(sum(int(o.world.per_class.finished[own].sum()) for o in self.runs.outcomes)),
@@ -226,10 +239,11 @@ class _Told:
             within={name: share for name, share in within.items() if share is not None},
             statistic=sla.statistic.value,
             limits_ms=stated,
-            planned_ms=_planned([p for p in self.fleet.parts if p.klass == number], sla.statistic),
+            planned_ms={name: _at(latency, sla.statistic) for name, latency in planned.items()},
+            planned=planned,
             verdicts={name: self._verdict(own, METRICS[name], limit, sla.statistic) for name, limit in stated.items()},
             **{f"{name}_ms": self.latency(own, metric) for name, metric in METRICS.items()},
-            waits_ms=self._waits(own, counts["finished"]),
+            waits_ms=self._waits(own, finished),
         )
 
     def _verdict(self, classes: Sequence[int], metric: int, limit_ms: float, statistic: Statistic) -> Verdict:
@@ -293,9 +307,20 @@ class _Told:
             for n, part in enumerate(self.fleet.parts)
         )
 
-    def mean_in_system(self) -> float:
-        """Mean requests in the system, by time."""
-        return float(np.mean([(s.last.area - s.first.area) / s.seconds for s in self.spans]))
+    def mean_in_system(self, classes: Sequence[int]) -> float:
+        """Mean requests in the system: by Little's law, class by class; counted, where it is in no balance."""
+        if self.overloaded:
+            return float(np.mean([(s.last.area - s.first.area) / s.seconds for s in self.spans])) * self.scale
+        stays = [o.world.sums[n, w.E2E].sum() * self.fleet.weights[n] for o in self.runs.outcomes for n in classes]
+        return float(sum(stays)) / len(self.runs.outcomes) / self.measured_s
+
+    def mean_queued(self, classes: Sequence[int]) -> float:
+        """Mean requests that wait to be admitted, likewise."""
+        if self.overloaded:
+            return self.gauge(w.QUEUED) * self.scale
+        outside = [w.FOR_REPLICA, w.FOR_PROMPTS, w.FOR_SLOT, w.FOR_CACHE]
+        waits = [o.world.waits[n, outside].sum() * self.fleet.weights[n] for o in self.runs.outcomes for n in classes]
+        return float(sum(waits)) / len(self.runs.outcomes) / self.measured_s
 
     def gauge(self, column: int) -> float:
         """Mean of a gauge over the measured bins of all runs."""
@@ -333,13 +358,18 @@ def _measured_s(outcome: Outcome, runs: Runs) -> float:
     return max(end - runs.window.start_s, 1e-12)
 
 
-def _planned(parts: Sequence[SimulatedPart], statistic: Statistic) -> dict[str, float]:
-    """Return what the plan says of latencies: the worst of a class's items, at the nearest statistic that it states."""
-    name = statistic.value if statistic.value in ("mean", "p50", "p90", "p99") else "p99"
+def _planned(parts: Sequence[SimulatedPart]) -> dict[str, LatencyMs]:
+    """Return what the plan says of latencies: of a class's items, the worst at each statistic."""
+    latencies = {name: [getattr(part.item, f"{name}_ms") for part in parts] for name in ("ttft", "tpot", "e2e")}
     return {
-        metric: max(getattr(getattr(part.item, f"{metric}_ms"), name) for part in parts)
-        for metric in ("ttft", "tpot", "e2e")
+        name: LatencyMs(**{figure: max(getattr(each, figure) for each in of) for figure in LatencyMs.model_fields})
+        for name, of in latencies.items()
     }
+
+
+def _at(latency: LatencyMs, statistic: Statistic) -> float:
+    """Return a planned latency at a statistic, at the 99th percentile where plans do not state it."""
+    return float(getattr(latency, statistic.value, latency.p99))
 
 
 def _item(told: _Told, number: int, part: SimulatedPart) -> SimulatedItem:
@@ -347,7 +377,8 @@ def _item(told: _Told, number: int, part: SimulatedPart) -> SimulatedItem:
     running = told.running_replicas(number)
     busy = told.share("engine_busy_s", number) or 0.0
     rate = told.per_s(klass, "finished") if klass else part.requests_per_s
-    in_service = rate / part.replicas * _service_s(told, number, part)
+    slots = int(part.kind.engines * part.kind.fields["slots"])
+    in_service = min(rate / part.replicas * _service_s(told, number, part), slots)
     return SimulatedItem(
         accelerator=part.item.accelerator,
         provider=part.item.provider,
@@ -356,11 +387,11 @@ def _item(told: _Told, number: int, part: SimulatedPart) -> SimulatedItem:
         replicas=part.replicas,
         simulated_replicas=part.simulated,
         requests_per_s=rate,
-        overloaded=told.overloaded,
+        overloaded=number in told.overloaded_items,
         utilisation=busy,
         prefill_utilisation=told.share("server_busy_s", number, servers=True),
         running=in_service,
-        slots=int(part.kind.engines * part.kind.fields["slots"]),
+        slots=slots,
         drawn_kw=told.drawn_kw(number, part),
         running_replicas=running / part.simulated * part.replicas,
     )
@@ -382,28 +413,21 @@ def _service_s(told: _Told, number: int, part: SimulatedPart) -> float:
     return max(value - waits, 0.0)
 
 
-def _bottleneck(told: _Told, items: Sequence[SimulatedItem], classes: Sequence[SimulatedClass]) -> tuple[str, str]:
-    """Return what would be short first if more came, and how far it is used; with what requests wait for most."""
-    uses: dict[str, float] = {}
+def _bottleneck(told: _Told, items: Sequence[SimulatedItem]) -> tuple[str, str]:
+    """Return what would be short first if more came, and how far it and the rest are used."""
+    uses: dict[str, float] = {"room in the cache": told.gauge(w.CACHE_USED)}
+    where: dict[str, str] = {}
     for number, item in enumerate(items):
         found = {
             "slots": item.running / item.slots if item.slots else 0.0,
             "prefill on the accelerators that decode": told.share("engine_prefill_s", number) or 0.0,
             "the prefill pool": item.prefill_utilisation or 0.0,
         }
-        for name, use in found.items():
-            uses[name] = max(uses.get(name, 0.0), use)
-    uses["room in the cache"] = told.gauge(w.CACHE_USED)
-    name = max(uses, key=lambda key: uses[key])
-    detail = f"{name} {uses[name]:.0%} used; " + ", ".join(f"{k} {v:.0%}" for k, v in uses.items() if k != name and v)
-    waits: dict[str, float] = {}
-    for each in classes:
-        for what, ms in each.waits_ms.items():
-            waits[what] = waits.get(what, 0.0) + ms * each.completed
-    total = sum(each.e2e_ms.mean * each.completed for each in classes if each.e2e_ms is not None)
-    notable = {what: value for what, value in waits.items() if total and value > NOTABLE_WAIT * total}
-    if notable:
-        what = max(notable, key=lambda key: notable[key])
-        mean_ms = notable[what] / sum(each.completed for each in classes)
-        detail += f"; requests wait {what} {mean_ms:,.0f} ms on average"
+        for what, use in found.items():
+            if use >= uses.get(what, 0.0):
+                uses[what], where[what] = use, f" of item {number + 1} ({item.accelerator})" if len(items) > 1 else ""
+    order = sorted((what for what, use in uses.items() if use), key=lambda what: -uses[what])
+    name = order[0] if order else "slots"
+    said = [f"{what}{where.get(what, '')} {uses[what]:.0%}{' used' if what == name else ''}" for what in order]
+    detail = "; ".join([said[0], ", ".join(said[1:])]) if len(said) > 1 else "".join(said)
     return name, detail

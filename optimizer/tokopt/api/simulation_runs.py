@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, wait
+from concurrent.futures import BrokenExecutor, wait
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tokopt.domain.simulations import Arrivals, SimulationSettings
 from tokopt.domain.traces import TraceChunk
+from tokopt.errors import InputError
 from tokopt.simulation import world as w
 from tokopt.simulation.arrivals import Stream, synthesised
-from tokopt.simulation.replication import Outcome, Snapshot, Window, replicate
+from tokopt.simulation.loading import is_kept, load
+from tokopt.simulation.replication import MOST_REQUESTS, Outcome, Snapshot, Window, replicate
+from tokopt.simulation.statistics import half_width
+from tokopt.units import MS
 
+from .interrupts import noted_interrupts
 from .outages import Outages
 from .processes import local_processes
 from .progress import Progress
+from .shared_board import Board
 from .simulated_fleet import SimulatedFleet, SimulatedPart
 from .simulated_traces import OpenTrace, trace_chunks
 
@@ -46,12 +51,21 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What came of one replication."""
+
+    outcome: Outcome
+    stopped_s: float | None  # of simulated time, when an interrupt ended it; None = it ended by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
     """What came of all replications."""
 
     outcomes: tuple[Outcome, ...]
     window: Window
     interrupted: bool
+    partial: bool = False  # the only outcome is of a replication that was cut short
 
 
 def window_of(fleet: SimulatedFleet, settings: SimulationSettings) -> Window:
@@ -59,9 +73,16 @@ def window_of(fleet: SimulatedFleet, settings: SimulationSettings) -> Window:
     p99_s = max(part.item.e2e_ms.p99 for part in fleet.parts) * 1e-3
     if settings.arrivals is Arrivals.TRACE:
         return Window(start_s=ANSWERS_OF_WARM_UP * p99_s if settings.warm_up_s is None else settings.warm_up_s)
-    measured = settings.requests / fleet.requests_per_s
+    rate, cycle_s = fleet.requests_per_s, 0.0
+    if settings.arrivals is Arrivals.CLOSED_LOOP:
+        # As fast as the plan says that so many are answered: with fewer than planned at the rate of their answers, with
+        # more at the planned one, at which it takes a while until all that came at once at the start are through.
+        answer_s = max(part.item.e2e_ms.mean for part in fleet.parts) * MS
+        cycle_s = ANSWERS_OF_WARM_UP * fleet.in_flight / rate
+        rate = min(rate, fleet.in_flight / answer_s)
+    measured = settings.requests / rate
     talks = max((_conversation_s(stream) for stream in fleet.streams), default=0.0)
-    warm = max(ANSWERS_OF_WARM_UP * p99_s, SHARE_OF_WARM_UP * measured, talks)
+    warm = max(ANSWERS_OF_WARM_UP * p99_s, SHARE_OF_WARM_UP * measured, talks, cycle_s)
     start = warm if settings.warm_up_s is None else settings.warm_up_s
     return Window(start_s=start, end_s=start + measured)
 
@@ -92,91 +113,165 @@ def run_all(
     asked = settings.replications * settings.requests * (1.0 + window.start_s / max(window.end_s - window.start_s, 1.0))
     if trace is not None:
         asked = settings.replications * (trace.requests or settings.requests)
+    if settings.arrivals is Arrivals.CLOSED_LOOP and fleet.in_flight > MOST_REQUESTS:
+        raise InputError(
+            f"--concurrency: {settings.concurrency:,} are {fleet.in_flight:,} on the replicas that are simulated; "
+            f"at most {MOST_REQUESTS:,} can be"
+        )
     count = min(processes, len(jobs))
-    if count > 1 and asked >= PARALLEL_FROM_REQUESTS:
-        try:
-            return _run_apart(jobs, window, count, progress)
-        except BrokenExecutor:
-            progress("a process was killed: going on in this one", 0.0)
-    return _run_here(jobs, window, progress)
+    _compiled(fleet, progress)
+    with noted_interrupts() as interrupted:
+        progress("loading the simulator", 0.0)
+        load(fleet.fleet)
+        if count > 1 and asked >= PARALLEL_FROM_REQUESTS:
+            try:
+                return _kept(_run_apart(jobs, count, progress, interrupted), window, len(jobs))
+            except BrokenExecutor:
+                progress("a process was killed: going on in this one", 0.0)
+        return _kept(_run_here(jobs, progress, interrupted), window, len(jobs))
 
 
-def _run_here(jobs: Sequence[Job], window: Window, progress: Progress) -> Runs:
-    outcomes: list[Outcome] = []
-    teller = _Teller(progress, len(jobs))
+def _compiled(fleet: SimulatedFleet, progress: Progress) -> None:
+    """Make the machine code of the inner loop where no earlier process has left any; an interrupt ends that at once."""
+    if not is_kept():
+        progress("compiling the simulator (once, about 20 s)", 0.0)
+        load(fleet.fleet)
+
+
+def _run_here(jobs: Sequence[Job], progress: Progress, interrupted: Callable[[], bool]) -> list[Ran]:
+    done: list[Ran] = []
     try:
         for job in jobs:
-            outcomes.append(run(job, teller.of(job.number)))
-    except KeyboardInterrupt as interrupt:
-        kept = getattr(interrupt, "outcome", None)
-        if kept is not None:
-            outcomes.append(kept)
-        if not outcomes:
+            if interrupted():
+                break
+            done.append(run(job, _teller(progress, job, len(jobs)), interrupted))
+    except KeyboardInterrupt:
+        if not done:
             raise
-        return Runs(outcomes=tuple(outcomes), window=window, interrupted=True)
-    return Runs(outcomes=tuple(outcomes), window=window, interrupted=False)
+    return done
 
 
-def _run_apart(jobs: Sequence[Job], window: Window, count: int, progress: Progress) -> Runs:
-    done: dict[int, Outcome] = {}
+def _run_apart(jobs: Sequence[Job], count: int, progress: Progress, interrupted: Callable[[], bool]) -> list[Ran]:
+    done: dict[int, Ran] = {}
+    board = Board(len(jobs))
     try:
         with local_processes(count) as pool:
-            futures: dict[Future[Outcome], int] = {pool.submit(run, job): job.number for job in jobs}
+            futures = {pool.submit(run_apart, job, board.name): job.number for job in jobs}
             left = set(futures)
             while left:
                 finished, left = wait(left, timeout=LOOKS_S)
                 for future in finished:
                     done[futures[future]] = future.result()
-                progress(f"replication {min(len(done) + 1, len(jobs))} of {len(jobs)}", len(done) / len(jobs))
+                if interrupted():
+                    if not done and not board.furthest(len(jobs)):  # they are still being started
+                        raise KeyboardInterrupt
+                    board.stop()
+                    left -= {future for future in left if future.cancel()}
+                said = ", ending the others" if interrupted() else ""
+                progress(f"{len(done)} of {len(jobs)} replications done{said}", board.done(len(jobs)))
     except KeyboardInterrupt:
         if not done:
             raise
-        return Runs(outcomes=tuple(done[n] for n in sorted(done)), window=window, interrupted=True)
-    return Runs(outcomes=tuple(done[n] for n in sorted(done)), window=window, interrupted=False)
+    finally:
+        board.close(remove=True)
+    return [done[number] for number in sorted(done)]
 
 
-class _Teller:
-    """Tells how far a number of replications is, and how long the rest takes."""
+def _kept(done: Sequence[Ran], window: Window, wanted: int) -> Runs:
+    """Return what is kept of an interrupted simulation: all replications that ended, else the one that came furthest.
 
-    def __init__(self, progress: Progress, count: int) -> None:
-        self._progress, self._count, self._began = progress, count, time.monotonic()
+    Raises:
+        KeyboardInterrupt: There is nothing to keep.
+    """
+    whole = [each for each in done if each.stopped_s is None]
+    if len(whole) == wanted:
+        return Runs(outcomes=tuple(each.outcome for each in whole), window=window, interrupted=False)
+    if whole:
+        return Runs(outcomes=tuple(each.outcome for each in whole), window=window, interrupted=True)
+    part = max(done, key=lambda each: each.stopped_s or 0.0, default=None)
+    if part is None or not part.outcome.world.per_class.finished.sum():
+        raise KeyboardInterrupt
+    until = Window(start_s=window.start_s, end_s=part.stopped_s or 0.0)
+    return Runs(outcomes=(part.outcome,), window=until, interrupted=True, partial=True)
 
-    def of(self, number: int) -> Callable[[float, int], None]:
-        def told(share: float, requests: int) -> None:
-            done = (number + min(share, 1.0)) / self._count
-            spent = time.monotonic() - self._began
-            left = f", {spent / done - spent:,.0f} s left" if done > 0.02 and spent > 2.0 else ""
-            self._progress(f"replication {number + 1} of {self._count}, {requests:,} requests{left}", done)
 
-        return told
+def _teller(progress: Progress, job: Job, count: int) -> Callable[[float, int], None]:
+    def told(share: float, requests: int) -> None:
+        progress(f"replication {job.number + 1} of {count}, {requests:,} requests", (job.number + share) / count)
+
+    return told
 
 
-def run(job: Job, told: Callable[[float, int], None] | None = None) -> Outcome:
-    """Run one replication; an interrupt from the keyboard brings along what has come of it by then (`outcome`)."""
+def run_apart(job: Job, board: str) -> Ran:
+    """Run one replication in a process of our own, which tells a board how far it is."""
+    known = Board(0, board)
+    try:
+        ran = run(job, lambda share, _: known.tell(job.number, share), known.stopped)
+        # What is looked up in while it runs cannot be sent, and of single requests nothing is asked any more.
+        rows = ("requests", "hashes", "held", "entries", "running")
+        empty = {name: getattr(ran.outcome.world, name)[:0] for name in rows}
+        sent = ran.outcome.world._replace(index=None, **empty)
+        return replace(ran, outcome=replace(ran.outcome, world=sent))
+    finally:
+        known.tell(job.number, 1.0)
+        known.close()
+
+
+def run(
+    job: Job, told: Callable[[float, int], None] | None = None, interrupted: Callable[[], bool] | None = None
+) -> Ran:
+    """Run one replication; once it is interrupted, nobody comes any more, and whoever is there is answered."""
     fleet, settings, window = job.fleet, job.settings, job.window
     seeds = np.random.SeedSequence([settings.seed, job.number]).generate_state(4)
     given = tuple(_given(fleet, n) for n in range(len(fleet.streams)))
-    end = window.end_s
-
-    def heard(now: float, requests: int) -> None:
-        if told is not None:
-            share = now / end if math.isfinite(end) else _share_of_trace(job.trace, requests, fleet)
-            told(share, requests)
-
     outages = Outages(fleet, settings, seed=int(seeds[2])) if _fails(settings) else None
     active = {n: _at_start(part, settings) for n, part in enumerate(fleet.parts)}
-    return replicate(
+    watch = _Watch(job, told, interrupted)
+    closed = settings.arrivals is Arrivals.CLOSED_LOOP  # in which queues have an end
+    outcome = replicate(
         fleet.fleet,
-        _chunks(job, int(seeds[0])),
+        watch.until_interrupted(_chunks(job, int(seeds[0]))),
         window,
         seed=int(seeds[1]),
         given_share=given,
-        concurrency=settings.concurrency if settings.arrivals is Arrivals.CLOSED_LOOP and settings.concurrency else 0,
+        concurrency=fleet.in_flight if closed else 0,
         outages=None if outages is None else outages.between,
         active=active if settings.autoscale_target is not None else None,
-        told=heard,
-        overloaded=job.over or (lambda world: _lost_balance(world, fleet)),
+        told=watch.heard,
+        overloaded=job.over or (None if closed else lambda world: _lost_balance(world, fleet)),
     )
+    cut = watch.stopped_s is not None and watch.stopped_s < window.end_s  # else all that is measured had come
+    return Ran(outcome=outcome, stopped_s=watch.stopped_s if cut else None)
+
+
+class _Watch:
+    """Hears how far a replication is, and ends its requests when it is interrupted."""
+
+    def __init__(
+        self, job: Job, told: Callable[[float, int], None] | None, interrupted: Callable[[], bool] | None
+    ) -> None:
+        self._job, self._told, self._interrupted = job, told, interrupted
+        self._now = 0.0
+        # The last requests that are measured take as long as their answers.
+        self._end = job.window.end_s + max(part.item.e2e_ms.p99 for part in job.fleet.parts) * MS
+        self.stopped_s: float | None = None
+
+    def heard(self, now: float, requests: int) -> None:
+        """Take how far it is."""
+        self._now = now
+        if self._told is not None:
+            share = now / self._end
+            if self._job.trace is not None:
+                share = _share_of_trace(self._job.trace, requests, self._job.fleet)
+            self._told(min(share, 1.0), requests)
+
+    def until_interrupted(self, chunks: Iterator[TraceChunk]) -> Iterator[TraceChunk]:
+        """Yield stretches of requests until an interrupt."""
+        for chunk in chunks:
+            if self._interrupted is not None and self._interrupted():
+                self.stopped_s = self._now
+                return
+            yield chunk
 
 
 def _fails(settings: SimulationSettings) -> bool:
@@ -191,10 +286,9 @@ def _given(fleet: SimulatedFleet, number: int) -> float:
 
 def _at_start(part: SimulatedPart, settings: SimulationSettings) -> int:
     """Return the replicas of an item that run at the start where they are scaled: what the planned load needs."""
-    item, simulated = part.item, part.simulated
-    load = item.mean_running_per_replica / max(item.concurrency_per_replica, 1)
-    wanted = math.ceil(simulated * load / (settings.autoscale_target or 1.0))
-    return max(min(wanted, simulated), min(settings.autoscale_least, simulated))
+    simulated = part.simulated
+    wanted = math.ceil(simulated * settings.load / (settings.autoscale_target or 1.0))
+    return max(min(wanted, simulated), part.least_running(settings))
 
 
 def _chunks(job: Job, seed: int) -> Iterator[TraceChunk]:
@@ -220,9 +314,9 @@ def _lost_balance(world: w.World, fleet: SimulatedFleet) -> bool:
 def overload_of(runs: Runs, fleet: SimulatedFleet, settings: SimulationSettings) -> str:
     """Return how it shows that requests come faster than they are answered; empty = it does not.
 
-    In a balance the number of requests in the system goes up and down around its mean; over the second half of what is
-    measured it must not have grown by more than 0.5 % of the requests that came, nor by more than chance explains: four
-    standard deviations of the difference of two Poisson counts, or of burstier ones.
+    In a balance the number of requests in the system goes up and down around its mean; over the second half of the time
+    after the warm-up it must not have grown by more than 0.5 % of the requests that came, nor by more than chance
+    explains: four standard deviations of the difference of two Poisson counts, or of burstier ones.
     """
     if settings.arrivals is Arrivals.CLOSED_LOOP:
         return ""
@@ -235,7 +329,7 @@ def overload_of(runs: Runs, fleet: SimulatedFleet, settings: SimulationSettings)
     cv2 = max(stream.cv2 for stream in fleet.streams)
     grown = came = 0.0
     for outcome in runs.outcomes:
-        middle, end = _halves(outcome, runs.window)
+        middle, end = _halves(outcome, runs)
         grown += end.in_system - middle.in_system
         came += end.arrived - middle.arrived
     chance = 4.0 * math.sqrt(came * (1.0 + cv2))
@@ -244,8 +338,34 @@ def overload_of(runs: Runs, fleet: SimulatedFleet, settings: SimulationSettings)
     return ""
 
 
-def _halves(outcome: Outcome, window: Window) -> tuple[Snapshot, Snapshot]:
-    """Return the snapshots in the middle and at the end of what is measured."""
-    inside = [s for s in outcome.snapshots if window.start_s <= s.time_s <= window.end_s] or list(outcome.snapshots)
+def _halves(outcome: Outcome, runs: Runs) -> tuple[Snapshot, Snapshot]:
+    """Return the snapshots in the middle and at the end of the time after the warm-up in which requests came.
+
+    They do until all are answered that are measured, but for a run that was cut short.
+    """
+    until = runs.window.end_s if runs.partial else math.inf
+    inside = [s for s in outcome.snapshots if runs.window.start_s <= s.time_s <= until] or list(outcome.snapshots)
     middle = 0.5 * (inside[0].time_s + inside[-1].time_s)
     return min(inside, key=lambda s: abs(s.time_s - middle)), inside[-1]
+
+
+def drift_of(runs: Runs, settings: SimulationSettings) -> float:
+    """Return by what share the requests in the system still rise after the warm-up, 0 where that may be chance.
+
+    From the first to the second half of the time in which requests come; it is no chance where the confidence interval
+    over replications is above zero.
+    """
+    if settings.arrivals in (Arrivals.TRACE, Arrivals.CLOSED_LOOP) or runs.partial:
+        return 0.0
+    rises = []
+    for outcome in runs.outcomes:
+        inside = [s for s in outcome.snapshots if s.time_s >= runs.window.start_s]
+        if len(inside) < 3:
+            return 0.0
+        middle = _halves(outcome, runs)[0]
+        first, second = (
+            (b.area - a.area) / max(b.time_s - a.time_s, 1e-12) for a, b in ((inside[0], middle), (middle, inside[-1]))
+        )
+        rises.append(second / first - 1.0 if first > 0.0 else 0.0)
+    rise, sure = sum(rises) / len(rises), half_width(rises)
+    return rise if sure is not None and rise > sure else 0.0

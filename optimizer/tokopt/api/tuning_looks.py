@@ -81,7 +81,7 @@ class Sight:
         window = _window(fleet, item.e2e_ms.mean * MS, length)
         asked = asked.model_copy(update={"requests": _in_stretches(fleet.requests_per_s * window.end_s)})
         ending = _Ending(fleet, window, whole=length.whole, beat=self.beat)
-        done = run(Job(fleet=fleet, settings=asked, window=window, number=replication, over=ending))
+        done = run(Job(fleet=fleet, settings=asked, window=window, number=replication, over=ending)).outcome
         if done.broken:
             raise RuntimeError(f"the simulation does not add up: {done.broken[0]}")
         if not ending.lost:

@@ -56,7 +56,7 @@ class TraceFile:
 
     @property
     def failures(self) -> int:
-        """Rows that were left out because the request failed, as far as read."""
+        """Rows that were left out because the request had no answer, as far as read."""
         return self._checker.failures
 
     @property
@@ -85,7 +85,7 @@ class TraceFile:
                 whole = start == 0 and chunk.requests <= requests
                 yield chunk if whole else taken(chunk, np.arange(start, min(start + requests, chunk.requests)))
         if not self.requests:
-            failed = f": all {self.failures:,} rows are requests that failed" if self.failures else ""
+            failed = f": all {self.failures:,} rows are requests without an answer" if self.failures else ""
             raise CatalogError(f"{self.path}: no rows{failed}")
 
     def _new_checker(self) -> RowChecker:

@@ -31,7 +31,7 @@ class TraceFormat:
     ticks_per_s: float = 1.0  # of times that are numbers
     block_tokens: int = DEFAULT_BLOCK_TOKENS  # of one hash, where no column says
     optional: Mapping[str, str] = field(default_factory=lambda: dict(OPTIONAL))
-    drops_failures: bool = False  # requests without output have failed: left out and counted
+    drops_unanswered: bool = True  # requests without output, which failed: left out and counted
     chained: bool = True  # a hash names its block and all before it, not just the block
 
     @property
@@ -50,7 +50,6 @@ BURSTGPT = TraceFormat(
     title="BurstGPT",
     columns={"time": "timestamp", "input_tokens": "request tokens", "output_tokens": "response tokens"},
     optional={**OPTIONAL, "class": "model"},
-    drops_failures=True,
 )
 _LENGTHS = {"time": "timestamp", "input_tokens": "input_length", "output_tokens": "output_length"}
 # The keys are Mooncake's, but times are seconds, blocks have 16 tokens, and a hash names the block alone.
@@ -73,8 +72,9 @@ OWN = TraceFormat(
     name="tokopt",
     title="tokopt trace",
     columns={"time": "time_s", "input_tokens": "input_tokens", "output_tokens": "output_tokens"},
+    drops_unanswered=False,
 )
-TABLE = TraceFormat(name="table", title="table of requests", columns={})
+TABLE = TraceFormat(name="table", title="table of requests", columns={}, drops_unanswered=False)
 
 
 def format_of(path: Path, names: Sequence[str], *, as_lines: bool) -> tuple[TraceFormat, dict[str, str]]:

@@ -50,7 +50,7 @@ class RowChecker:
     Attributes:
         class_names: Names of classes by number, as far as read.
         requests: Requests so far.
-        failures: Rows that were left out as failed requests so far.
+        failures: Rows that were left out, as requests without an answer, so far.
         starts_at: Date of the first request, where the trace has dates.
         block_tokens: Tokens of a hashed block; 0 = no hashes.
     """
@@ -88,7 +88,7 @@ class RowChecker:
         cells = rows.columns
         times = self._times(rows)
         inputs, outputs = (self._numbers(rows, name) for name in ("input_tokens", "output_tokens"))
-        failed = (outputs == 0) if self._form.drops_failures else np.zeros(outputs.size, dtype=bool)
+        failed = (outputs == 0) & (inputs >= 0) & (inputs < TOO_MANY_TOKENS) & self._form.drops_unanswered
         self._refuse_tokens(rows, inputs, outputs, failed)
         hash_start, hashes = self._hashes(rows, inputs)
         chunk = TraceChunk(

@@ -6,7 +6,7 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from statistics import NormalDist
@@ -100,6 +100,8 @@ def profile_of(
     Requests in prefill hold slots too, so figures are placed at the requests in service; below the first knot the
     rate is proportional to them.
     """
+    if slots == 1 and not prefill:
+        states = [_alone(states[0], decoded)]
     position = place(slots, [state.in_service for state in states])
     rates = array("d")
     least = states[0].in_service
@@ -126,6 +128,23 @@ def profile_of(
         arrival_cv2=arrival_cv2,
         workers=workers,
         prefill=prefill,
+    )
+
+
+def _alone(state: Steady, decoded: float) -> Steady:
+    """Return the state of a replica that runs one request at a time, from that of one sequence that decodes for ever.
+
+    Its prompt meets no step of others, and its steps no prompt; a worker that never prefills is like that anyway.
+    """
+    tpot = state.tpot_s - state.stall_s
+    return replace(
+        state,
+        in_service=1.0,
+        requests_per_s=1.0 / (state.alone_prefill_s + decoded * tpot),
+        tpot_s=tpot,
+        stall_s=0.0,
+        prefill_s=state.alone_prefill_s,
+        prefill_wait_s=0.0,
     )
 
 

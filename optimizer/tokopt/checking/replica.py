@@ -172,6 +172,7 @@ class Steady:
     tpot_s: float
     stall_s: float  # mean extra time per token from one prompt's prefill
     prefill_s: float  # a prompt's own
+    alone_prefill_s: float  # the same where nothing else runs
     prefill_share: float  # of the worker's time
     prefill_wait_s: float  # for the prefills of others
 
@@ -187,6 +188,7 @@ def decode_only(worker: Worker, size: Lengths, running: float) -> Steady:
         tpot_s=tpot,
         stall_s=0.0,
         prefill_s=0.0,
+        alone_prefill_s=0.0,
         prefill_share=0.0,
         prefill_wait_s=0.0,
     )
@@ -219,8 +221,8 @@ def mixed(worker: Worker, size: Lengths, running: float, input_cv: float) -> Ste
     tpot = step / worker.tokens_per_step
     rate = running / (size.decoded * tpot)
     share = added / step
-    prefill = size.computed / chunk * (own + constants.mixing * max(both - own, 0.0))
-    prefill *= alone_share(worker.rates, worker.layout, size.computed / chunk)
+    overlapped = alone_share(worker.rates, worker.layout, size.computed / chunk)
+    prefill = size.computed / chunk * (own + constants.mixing * max(both - own, 0.0)) * overlapped
     wait = share / max(1.0 - share, 1e-9) * prefill * 0.5 * (1.0 + input_cv**2)
     return Steady(
         in_service=running + rate * (prefill + wait),
@@ -229,6 +231,7 @@ def mixed(worker: Worker, size: Lengths, running: float, input_cv: float) -> Ste
         tpot_s=tpot,
         stall_s=added / prompts / size.decoded,
         prefill_s=prefill,
+        alone_prefill_s=size.computed / chunk * own * overlapped,
         prefill_share=share,
         prefill_wait_s=wait,
     )

@@ -17,6 +17,7 @@ COMMANDS = {
     "ownership": "tokopt.cli.ownership",
     "compare": "tokopt.cli.compare",
     "explain": "tokopt.cli.explain",
+    "simulate": "tokopt.cli.simulate",
     "audit": "tokopt.cli.audit",
     "tune": "tokopt.cli.tune",
     "validate": "tokopt.cli.validate",
@@ -24,6 +25,7 @@ COMMANDS = {
     "check": "tokopt.cli.check",
     "catalog": "tokopt.cli.catalog",
     "prices": "tokopt.cli.prices",
+    "trace": "tokopt.cli.trace",
 }
 EXAMPLES = """\b
 Examples:

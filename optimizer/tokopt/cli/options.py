@@ -12,11 +12,16 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 debugging = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error.")
 
 
-def framing(command: CommandT) -> CommandT:
-    """Add what every command takes: catalog, JSON, quiet, debug."""
+def output(command: CommandT) -> CommandT:
+    """Add how a command tells its answer: JSON, quiet, debug."""
     command = debugging(command)
     command = click.option("--quiet", "-q", is_flag=True, help="No progress bar and no remarks.")(command)
-    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")(command)
+
+
+def framing(command: CommandT) -> CommandT:
+    """Add what every command takes that asks the catalog: the catalog, JSON, quiet, debug."""
+    command = output(command)
     return click.option("--catalog", metavar="DIR", help="Directory laid over the embedded catalog.")(command)
 
 

@@ -24,6 +24,7 @@ Examples:
   tokopt plan --model llama-3.1-70b --demand 400req/s --workload chat \\
       --sla tpot=40ms,ttft=1s,p99 --prices aws,gcp,lambda --out plan.json
   tokopt plan --power 500kW --sla tok/s/user=50 --gpu h200_sxm,b200_sxm --json
+  tokopt plan --power 10MW --sla 50ms --verify
   tokopt plan --workloads workloads.yaml --prices aws,nebius,ownership-hyperscaler --survive node
 
 Exit status 3: proven that nothing meets the request; the report says what would have to give."""
@@ -86,10 +87,15 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
 @click.option(
     "--robust", metavar="SHARE", help="Keep demand and limits with throughput this much below prediction, like 0.15."
 )
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Simulate what is recommended; where limits are missed, cut and solve again until they hold.",
+)
 @click.option("--time-limit", metavar="TIME", default="60s", show_default=True, help="Most time for the solver.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the plan to a file, as JSON.")
 @framing
-def command(as_json: bool, quiet: bool, catalog: str | None, out: Path | None, **options: Any) -> int:
+def command(as_json: bool, quiet: bool, catalog: str | None, out: Path | None, verify: bool, **options: Any) -> int:
     """Find the fleet with the lowest cost per token.
 
     It serves the model within latency and power. Without --demand it fills the power (or budget, or inventory) at the
@@ -101,7 +107,7 @@ def command(as_json: bool, quiet: bool, catalog: str | None, out: Path | None, *
     with computing(quiet=quiet) as told:
         import tokopt
 
-        plan = tokopt.plan(catalog=catalog, progress=told, **request)
+        plan = tokopt.plan(catalog=catalog, progress=told, verify=verify, **request)
     answer(plan, as_json=as_json, quiet=quiet, report=lambda: _report(plan), write=lambda: _write(plan, out))
     return ExitStatus.ANSWERED if plan.status != "infeasible" else ExitStatus.INFEASIBLE
 

@@ -11,6 +11,7 @@ from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.domain.estimates import Interval, LatencyMs, MemoryGib, Record
 from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.features import Feature
+from tokopt.domain.verifying import CapacityCut, Verification
 from tokopt.domain.workloads import Sla
 
 
@@ -106,6 +107,10 @@ class PlanRequest(BaseModel):
     current: tuple[CurrentUnits, ...] = ()  # today's fleet
     change_usd_per_gpu: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of moving one accelerator, once
     change_over_hours: float = Field(default=720.0, gt=0, allow_inf_nan=False)  # that the cost is spread over
+    capacity_cuts: tuple[CapacityCut, ...] = ()  # what simulation found to be too much
+    limit_margins: dict[str, dict[str, float]] = Field(
+        default_factory=dict
+    )  # class -> limit -> share of it to plan for
     time_limit_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     gap_target: float = Field(default=1e-6, ge=0, lt=1)
     catalog: str | None = None  # overlay directory
@@ -416,5 +421,6 @@ class Plan(Record):
     excluded: dict[str, str]  # accelerator -> why it could not be used
     assumptions: tuple[str, ...]
     search: SearchCounts
+    verification: Verification | None = None  # None = it was not simulated
     request: PlanRequest
     provenance: Provenance

@@ -6,7 +6,7 @@ from enum import StrEnum, unique
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tokopt.domain.estimates import Record
+from tokopt.domain.estimates import LatencyMs, Record
 
 
 @unique
@@ -76,7 +76,7 @@ class SimulationSettings(BaseModel):
     node_mtbf_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # None = nodes do not fail
     spot_interruptions_per_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of a unit on a spot market
     recovery_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
-    autoscale_target: float | None = Field(default=None, gt=0, le=1)  # requests over slots; None = all always run
+    autoscale_target: float | None = Field(default=None, gt=0, le=1)  # of the planned load; None = all run
     autoscale_least: int = Field(default=1, ge=1)  # replicas of an item
     autoscale_delay_s: float = Field(default=300.0, ge=0, allow_inf_nan=False)
     autoscale_every_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
@@ -106,6 +106,7 @@ class SimulatedClass(Record):
     statistic: str  # that limits are on
     limits_ms: dict[str, float]
     planned_ms: dict[str, float]  # what the plan says of the same statistic
+    planned: dict[str, LatencyMs]  # all that the plan says of ttft, tpot and e2e: of the item that is worst at it
     verdicts: dict[str, Verdict]
     ttft_ms: SimulatedMs | None  # None = nothing was answered, or it is overloaded
     tpot_ms: SimulatedMs | None
@@ -205,5 +206,6 @@ class Simulation(Record):
     measured_s: float
     replications: int
     settings: SimulationSettings
+    warnings: tuple[str, ...]  # what is to be known before the figures are used
     assumptions: tuple[str, ...]
     provenance: SimulationProvenance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from tokopt.domain.estimates import Record
 
@@ -61,7 +61,8 @@ class ArrivalSummary(Record):
     simultaneous_share: float  # of requests at the very time of the one before: clocks are coarse, or batches are sent
     burstiness: float  # what `burstiness` of a workload means: without slow changes
     burstiness_sd: float  # standard error of it
-    burstiness_window_s: float | None  # over which bursts are counted; None = from times between requests
+    burstiness_from: Literal["windows", "gaps", "nothing"]  # what it was counted from; nothing: Poisson is assumed
+    burstiness_window_s: float | None  # over which bursts are counted
     windows: tuple[WindowSummary, ...]
     hourly: tuple[float, ...]  # 24 factors on the mean rate, hours of the day; empty where less than 20 h are known
     hours_guessed: tuple[int, ...]  # of these, what the trace does not reach: between its neighbours
@@ -121,7 +122,7 @@ class TraceSummary(StreamSummary):
     file: str
     format: str
     format_title: str
-    failures: int  # rows that were left out because the request failed
+    failures: int  # rows that were left out because the request had no answer
     starts_at: datetime | None  # in UTC; None = times have no date
     span_s: float
     timeline: Timeline

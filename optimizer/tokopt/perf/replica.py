@@ -18,7 +18,7 @@ from tokopt.perf.layouts import SETTINGS, Layouts, stacked_layouts
 from tokopt.perf.machine import Machine
 from tokopt.perf.memory import cache_bytes_per_request
 from tokopt.perf.queueing import PrefillPool, Profile
-from tokopt.perf.serving import Lengths, steady_state, workload_lengths
+from tokopt.perf.serving import Lengths, Steady, steady_state, workload_lengths
 from tokopt.perf.step import StepSource, worker_steps
 
 KNOT_SHARE = 3, 20  # a knot is at most 3/20 above the one before: between them figures are smooth and interpolated
@@ -120,7 +120,26 @@ def aggregated_profiles(
         source=source,
     )
 
+    def one_at_a_time(state: Steady, number: int) -> Profile:
+        """Return the profile of a replica that runs one request at a time: nobody else's prompt is ever met. Exact."""
+        first = slice(number, number + 1), 0
+        step, prompt = np.asarray(state.decode_step_s)[first], np.asarray(state.alone_prefill_s)[first]
+        tpot = step / workers[number].accepted
+        return Profile(
+            requests_per_s=1.0 / (prompt + size.decoded * tpot),
+            tpot_s=tpot,
+            stall_s=0.0 * tpot,
+            prompt_s=prompt,
+            front_s=machine.request_overhead_s + 0.5 * step,
+            decoded=float(size.decoded),
+            input_cv=workload.input_cv,
+            output_cv=workload.output_cv,
+            arrival_cv2=workload.arrival_cv2,
+        )
+
     def profile(number: int) -> Profile:
+        if slots[number] == 1:
+            return one_at_a_time(state, number)
         occupancy = np.arange(1.0, slots[number] + 1.0)
         own = len(_knots(slots[number]))
         # Requests in prefill hold slots too: read every figure off at the occupancy that it belongs to.

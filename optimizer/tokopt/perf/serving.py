@@ -86,6 +86,7 @@ class Steady:
     stall_s: Floats  # mean extra time per token from one prompt's prefill among the running requests
     requests_per_s: Floats
     prefill_s: Floats  # a prompt's own prefill, mixed with the decode steps it rides in
+    alone_prefill_s: Floats  # the same where nothing else runs
     occupancy_s: Floats  # worker time that one prompt's prefill adds to the steps
     prefill_share: Floats  # of the worker's time
     prefill_wait_s: Floats  # mean wait for the prefills of others
@@ -167,8 +168,8 @@ def steady_state(
     tpot = step / accepted
     rate = running / (size.decoded * tpot)
     share = added / step
-    prefill_s = size.new / chunk * (own + machine.mixing * np.maximum(mixed.total - own, 0.0))
-    prefill_s = prefill_s * pipelined(machine, layouts, size.new / chunk)
+    passes = size.new / chunk * pipelined(machine, layouts, size.new / chunk)
+    prefill_s = passes * (own + machine.mixing * np.maximum(mixed.total - own, 0.0))
     wait = share / np.maximum(1.0 - share, 1e-9) * prefill_s * 0.5 * (1.0 + size.input_cv**2)
     occupancy = added / np.maximum(prompts, 1e-300)
     return Steady(
@@ -180,6 +181,7 @@ def steady_state(
         stall_s=occupancy / size.decoded,
         requests_per_s=rate,
         prefill_s=prefill_s,
+        alone_prefill_s=passes * own,
         occupancy_s=occupancy,
         prefill_share=share,
         prefill_wait_s=wait,
@@ -202,6 +204,7 @@ def _decode_only(running: Floats, decode: StepTime, size: Lengths, accepted: Flo
         stall_s=zero,
         requests_per_s=running / (size.decoded * tpot),
         prefill_s=zero,
+        alone_prefill_s=zero,
         occupancy_s=zero,
         prefill_share=zero,
         prefill_wait_s=zero,

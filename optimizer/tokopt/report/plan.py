@@ -14,6 +14,7 @@ from tokopt.report.figures import UNKNOWN, number, plural, power, rate, share, s
 from tokopt.report.fleet import fleet_sections
 from tokopt.report.outlook import outlook_sections
 from tokopt.report.power import power_lines
+from tokopt.report.verification import verification_section
 
 MANY_CLASSES = 8  # of requests that are named in the first line
 BEST = {
@@ -28,9 +29,10 @@ BEST = {
 def plan_report(plan: Plan) -> RenderableType:
     """Return the report of a plan, or of the proof that there is none."""
     if plan.status is Status.INFEASIBLE:
-        parts = [_verdict(plan), *_nearest(plan)]
+        parts = [_verdict(plan), *_nearest(plan), *verification_section(plan)]
     else:
-        parts = [_verdict(plan), _headline(plan), *fleet_sections(plan), *outlook_sections(plan), *_margins(plan)]
+        parts = [_verdict(plan), _headline(plan), *fleet_sections(plan), *verification_section(plan)]
+        parts += [*outlook_sections(plan), *_margins(plan)]
     return Group(*parts, *_left_out(plan), _assumptions(plan), _provenance(plan))
 
 

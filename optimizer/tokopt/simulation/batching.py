@@ -28,7 +28,7 @@ from tokopt.simulation.world import (
     World,
 )
 
-SOON = 1e-9  # of a second: what ends that much later ends now
+SOON = 1e-9  # of a second: what ends that much earlier or later ends now
 
 
 @compiled
@@ -51,14 +51,15 @@ def enqueue(world: World, r: int, rid: int, now: float) -> None:
     """Put a request at the end of a rank's queue."""
     rank, request = world.ranks[r], world.requests[rid]
     request.rank, request.next, request.state, request.since = r, NONE, WAITING, now
+    request.ready = 0.0
     if rank.tail == NONE:
         rank.head = rid
+        rank.blocked_by = FOR_SLOT
     else:
         world.requests[rank.tail].next = rid
     rank.tail = rid
     rank.waiting += 1
     rank.waiting_tokens += request.prompt
-    rank.blocked_by = FOR_SLOT
 
 
 @compiled
@@ -73,7 +74,11 @@ def admit(world: World, events: Events, r: int, now: float) -> None:
             return
         rid = rank.head
         request = world.requests[rid]
-        fetched = acquire(world, r, rid) if kind.disaggregated == 0 else 0
+        fetched = acquire(world, r, rid) * rank.entry_tokens
+        if fetched > 0:  # one transfer after another over the rank's link, and whether there is room or not
+            rank.link_free = max(rank.link_free, now) + fetched * kind.restore_s_per_token
+            request.ready = rank.link_free
+            world.totals[0].found_behind += fetched if request.emitted == 0 else 0
         found = request.held * rank.entry_tokens
         tokens = needed(world, kind, rid) - found
         if not make_room(world, r, tokens):
@@ -91,28 +96,23 @@ def admit(world: World, events: Events, r: int, now: float) -> None:
         if request.measured:
             world.waits[request.klass, rank.blocked_by] += now - request.since
         request.since = now
-        if kind.disaggregated:
+        if kind.disaggregated and request.emitted == 0:
             join(world, events, r, rid, now)
         else:
-            start_prompt(world, kind, r, rid, found, fetched, now)
+            start_prompt(world, r, rid, found)
 
 
 @compiled
-def start_prompt(world: World, kind: Any, r: int, rid: int, found: int, fetched: int, now: float) -> None:
+def start_prompt(world: World, r: int, rid: int, found: int) -> None:
     """Begin with the prompt of an admitted request, behind those that were admitted before it."""
     rank, request, totals = world.ranks[r], world.requests[rid], world.totals[0]
     request.state = PREFILL
     request.target = request.prompt + request.emitted
     request.computed = max(found, min(request.given, request.prompt - 1))
     request.chunk, request.found = 0, request.computed
-    request.ready = now
     if request.emitted == 0:
         totals.prompt_tokens += request.prompt
         totals.found_tokens += request.computed
-        totals.found_behind += fetched * rank.entry_tokens
-    if fetched > 0:  # one transfer after another over the rank's link
-        rank.link_free = max(rank.link_free, now) + fetched * rank.entry_tokens * kind.restore_s_per_token
-        request.ready = rank.link_free
     if rank.prefill_tail == NONE:
         rank.prefill_head = rid
     else:
@@ -127,8 +127,7 @@ def join(world: World, events: Events, r: int, rid: int, at: float) -> None:
     rank, request = world.ranks[r], world.requests[rid]
     if request.emitted == 0:
         request.first = at
-        request.emitted = 1
-        world.totals[0].emitted += 1
+        yield_tokens(world, rid, 1)
     request.last = at
     if request.emitted >= request.output:
         leave(world, events, r, rid, at)
@@ -136,7 +135,17 @@ def join(world: World, events: Events, r: int, rid: int, at: float) -> None:
     request.state = DECODE
     world.running[r, rank.running] = rid
     rank.running += 1
+    rank.decoding_tokens += request.prompt + request.emitted
     world.engines[rank.engine].decoding += 1
+
+
+@compiled
+def yield_tokens(world: World, rid: int, tokens: int) -> None:
+    """Count tokens of an answer, each of which takes cache from then on."""
+    request = world.requests[rid]
+    request.emitted += tokens
+    world.replicas[request.replica].tokens += tokens
+    world.totals[0].emitted += tokens
 
 
 @compiled
@@ -170,47 +179,68 @@ def accepted(world: World, kind: Any, rng: Generator) -> int:
 
 @compiled
 def end_step(world: World, events: Events, e: int, now: float, rng: Generator) -> None:
-    """Hand out the tokens of a step that ends."""
+    """Hand out the tokens of a step that ends, and what the chunks of prompts in it lead to."""
     engine = world.engines[e]
     kind = world.kinds[engine.kind]
-    common = 0
+    made, common = 0, 0
     for r in range(engine.first_rank, engine.first_rank + engine.ranks):
         rank = world.ranks[r]
-        kept = 0
-        for i in range(rank.running):
-            rid = world.running[r, i]
-            if i >= rank.stepping:
-                world.running[r, kept] = rid
-                kept += 1
-                continue
-            request = world.requests[rid]
-            tokens = min(accepted(world, kind, rng), request.output - request.emitted)
-            request.emitted += tokens
-            world.totals[0].emitted += tokens
-            world.replicas[engine.replica].tokens += tokens
-            if request.last == engine.started:
-                common += request.measured
-            elif request.measured:
-                note(world, request.klass, ITL, now - request.last, 1)
-            request.last = now
-            if request.emitted < request.output:
-                world.running[r, kept] = rid
-                kept += 1
-            else:
-                engine.decoding -= 1
-                leave(world, events, r, rid, now)
-        rank.running, rank.stepping = kept, 0
+        if rank.running > 0:
+            tokens, alike = hand_out(world, events, kind, r, engine.started, now, rng)
+            made += tokens
+            common += alike
         if rank.chunk_tokens > 0 and rank.chunk_end <= now + SOON:
-            end_chunk(world, events, r)
+            end_chunk(world, events, r, now if rank.chunk_end > now - SOON else rank.chunk_end)
+    world.totals[0].emitted += made
+    world.replicas[engine.replica].tokens += made
     if common > 0:
         note(world, world.groups[world.replicas[engine.replica].group].klass, ITL, now - engine.started, common)
 
 
 @compiled
-def end_chunk(world: World, events: Events, r: int) -> None:
+def hand_out(
+    world: World, events: Events, kind: Any, r: int, started: float, now: float, rng: Generator
+) -> tuple[int, int]:
+    """Give the sequences of a rank their tokens of a step, and cache for the next, in their order, until one has none.
+
+    Returns how many tokens that are, and how many sequences that are measured had their last ones as it started.
+    """
+    rank, requests, running = world.ranks[r], world.requests, world.running
+    depth, block = kind.depth, rank.entry_tokens
+    kept, made, common = 0, 0, 0
+    for i in range(rank.running):
+        rid = running[r, i]
+        if i < rank.stepping:
+            request = requests[rid]
+            tokens = min(accepted(world, kind, rng) if depth > 0 else 1, request.output - request.emitted)
+            request.emitted += tokens
+            made += tokens
+            if request.measured == 0:
+                pass
+            elif request.last == started:
+                common += 1
+            else:
+                note(world, request.klass, ITL, now - request.last, 1)
+            request.last = now
+            if request.emitted >= request.output:
+                world.engines[rank.engine].decoding -= 1
+                rank.decoding_tokens -= request.prompt + request.emitted
+                leave(world, events, r, rid, now)
+                continue
+            lacks = request.prompt + request.emitted + depth > request.held * block + request.private
+            if lacks and (rank.short == 1 or not grow(world, r, rid, depth)):
+                rank.short = 1
+        running[r, kept] = rid
+        kept += 1
+    rank.running, rank.stepping = kept, 0
+    rank.decoding_tokens += made
+    return made, common
+
+
+@compiled
+def end_chunk(world: World, events: Events, r: int, at: float) -> None:
     """Count a chunk of prompts as computed; whoever has all of its prompt gets a token and goes on to decode."""
     rank = world.ranks[r]
-    at = rank.chunk_end
     rank.chunk_tokens = 0
     before, rid = NONE, rank.prefill_head
     while rid != NONE:
@@ -231,8 +261,7 @@ def end_chunk(world: World, events: Events, r: int) -> None:
         request.next = NONE
         publish(world, r, rid)
         if request.emitted > 0:  # it was computed a second time, which also yields its next token
-            request.emitted += 1
-            world.totals[0].emitted += 1
+            yield_tokens(world, rid, 1)
             if request.measured:
                 note(world, request.klass, ITL, at - request.last, 1)
         elif request.measured:
@@ -259,6 +288,19 @@ def grow(world: World, r: int, rid: int, depth: int) -> bool:
 
 
 @compiled
+def make_up(world: World, r: int, depth: int, now: float) -> None:
+    """Give all sequences of a rank cache for their next step, even if others have to make way."""
+    rank, i = world.ranks[r], 0
+    rank.short = 0
+    while i < rank.running:
+        rid = world.running[r, i]
+        while not grow(world, r, rid, depth):
+            if make_way(world, r, now) == rid:
+                break
+        i += 1
+
+
+@compiled
 def make_way(world: World, r: int, now: float) -> int:
     """Send whoever was admitted last back to the head of the queue, to be computed again; return who that was."""
     rank = world.ranks[r]
@@ -277,12 +319,13 @@ def make_way(world: World, r: int, now: float) -> int:
         rank.running -= 1
         rid = world.running[r, rank.running]
         engine.decoding -= 1
+        rank.decoding_tokens -= world.requests[rid].prompt + world.requests[rid].emitted
     world.totals[0].preempted += 1
     world.series[bin_of(world, now), PREEMPTED] += 1.0
     request = world.requests[rid]
     free_cache(world, r, rid)
     engine.in_service -= 1
-    request.state, request.since, request.computed = WAITING, now, 0
+    request.state, request.since, request.computed, request.ready = WAITING, now, 0, 0.0
     request.next = rank.head
     rank.head = rid
     if rank.tail == NONE:
@@ -320,21 +363,14 @@ def compose(world: World, events: Events, e: int, now: float) -> None:
     kind = world.kinds[engine.kind]
     last = engine.first_rank + engine.ranks
     for r in range(engine.first_rank, last):
+        if world.ranks[r].short == 1:
+            make_up(world, r, kind.depth, now)
         admit(world, events, r, now)
-        rank, i = world.ranks[r], 0
-        while i < rank.running:
-            rid = world.running[r, i]
-            while not grow(world, r, rid, kind.depth):
-                if make_way(world, r, now) == rid:
-                    break
-            i += 1
     tokens = 0.0
     for r in range(engine.first_rank, last):
         rank = world.ranks[r]
         rank.stepping = rank.running
-        for i in range(rank.running):
-            request = world.requests[world.running[r, i]]
-            tokens += request.prompt + request.emitted
+        tokens += rank.decoding_tokens
     sequences = engine.decoding
     context = tokens / max(sequences, 1) + 0.5 * kind.accepted - 1.0
     base_s, joules = decode_step(world, kind, sequences, context)
@@ -348,7 +384,7 @@ def compose(world: World, events: Events, e: int, now: float) -> None:
                 saving = mixed_saving(world, kind, sequences, chunk)
                 if kind.pipelined < 1.0:
                     own_s *= lone_share(world, e, kind)
-                added = own_s - kind.mixing * saving
+                added = max(own_s - kind.mixing * saving, 0.0)
                 rank.chunk_tokens = chunk
                 rank.chunk_end = now + own_s + kind.mixing * (base_s - saving)
                 total += added

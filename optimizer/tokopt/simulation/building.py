@@ -34,7 +34,7 @@ class ScalingRule:
 
     item: int
     least: int
-    target: float  # requests in the system over the slots of what runs
+    requests: float  # that a replica is meant to have in it
     every_s: float
     delay_s: float
     patience: int  # ticks in a row that would do with fewer, before one is stopped
@@ -101,7 +101,7 @@ def built(fleet: Fleet) -> w.World:
         waits=np.zeros((rows, w.REASONS)),
         histogram=np.zeros((rows, w.METRICS, BINS), dtype=np.int64),
         sums=np.zeros((rows, w.METRICS, BINS)),
-        series=np.zeros((fleet.bins, w.SERIES)),
+        series=np.zeros((fleet.bins + fleet.bins % 2, w.SERIES)),  # pairs of bins become one where time is longer
         outages=_empty(w.OUTAGE, 0),
         scaling=_scaling(fleet, members),
     )
@@ -135,6 +135,7 @@ def with_entries(made: w.World, more: int) -> w.World:
     before = made.entries.size
     entries = _empty(w.ENTRY, before + more)
     entries[:before] = made.entries
+    entries.users[before:] = w.NONE  # of a row that is free
     totals = made.totals[0]
     entries.older[before:] = np.arange(before + 1, before + more + 1)
     entries.older[-1] = totals.free_entries
@@ -178,8 +179,9 @@ def _groups(fleet: Fleet) -> tuple[Any, list[list[int]], NDArray[np.float64]]:
     klass: list[int] = []
     for number in range(len(fleet.limits)):
         own = [k for k, item in enumerate(fleet.items) if item.klass == number]
-        members += [own] if fleet.together else [[k] for k in own]
-        klass += [number] * (1 if fleet.together else len(own))
+        found = [own] * bool(own) if fleet.together else [[k] for k in own]
+        members += found
+        klass += [number] * len(found)
     groups = _empty(w.GROUP, len(members))
     wanted = np.zeros((len(fleet.limits), len(members)))
     first = 0
@@ -190,7 +192,10 @@ def _groups(fleet: Fleet) -> tuple[Any, list[list[int]], NDArray[np.float64]]:
         wanted[klass[g], g] = sum(fleet.items[k].requests_per_s * fleet.items[k].replicas for k in of)
         first += count
     total = np.maximum(wanted.sum(axis=1, keepdims=True), 1e-300)
-    return groups, members, np.cumsum(wanted / total, axis=1)
+    shares = np.cumsum(wanted / total, axis=1)
+    for number in range(len(fleet.limits)):  # rounding leaves nothing for the groups of other classes
+        shares[number, max((g for g, of in enumerate(klass) if of == number), default=-1) :] = 1.0
+    return groups, members, shares
 
 
 def _machines(fleet: Fleet, members: list[list[int]]) -> tuple[Any, ...]:
@@ -238,15 +243,14 @@ def _set_rank(rank: np.void, engine: int, tokens: int, block: int, host: int) ->
 def _scaling(fleet: Fleet, members: list[list[int]]) -> Any:
     """Return the rules of items that are scaled, by the replicas that they are about."""
     rows = _empty(w.SCALING, len(fleet.scaling))
-    firsts: dict[int, tuple[int, int, float]] = {}
+    firsts: dict[int, tuple[int, int]] = {}
     first = 0
     for of in members:
         for k in of:
             item = fleet.items[k]
-            slots = item.kind.fields["slots"] * item.kind.engines
-            firsts[item.number] = (first, item.replicas, slots)
+            firsts[item.number] = (first, item.replicas)
             first += item.replicas
     for n, rule in enumerate(fleet.scaling):
-        start, count, slots = firsts[rule.item]
-        rows[n] = (start, count, rule.least, rule.target, rule.every_s, rule.delay_s, rule.patience, 0, slots)
+        start, count = firsts[rule.item]
+        rows[n] = (start, count, rule.least, rule.requests, rule.every_s, rule.delay_s, rule.patience, 0)
     return rows

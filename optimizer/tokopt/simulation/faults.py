@@ -72,6 +72,8 @@ def clear(world: World, n: int) -> None:
             rank.head = rank.tail = rank.prefill_head = rank.prefill_tail = NONE
             rank.waiting = rank.waiting_tokens = rank.prefilling = 0
             rank.running = rank.stepping = rank.chunk_tokens = 0
+            rank.decoding_tokens = rank.short = 0
+            rank.link_free = 0.0
             forget_all(world, r)
     for s in range(replica.first_server, replica.first_server + replica.servers):
         server = world.servers[s]
@@ -95,24 +97,26 @@ def come_up(world: World, events: Events, n: int, stamp: int, now: float, rng: G
 
 
 @compiled
-def scale(world: World, events: Events, number: int, now: float) -> None:
-    """Start or stop replicas, so that requests in the system are the target share of what those up can serve.
+def scale(world: World, events: Events, number: int, now: float, rng: Generator) -> None:
+    """Start or stop replicas, so that each has as many requests in it as it is meant to.
 
     Starting is at once, as far as the next tick; stopping waits until a number of ticks in a row would have fewer, and
-    then takes the replica with fewest requests, which finishes them.
+    then takes the replica with fewest requests, which finishes them. Those that are started or repaired count as there,
+    but only what is up can be done without.
     """
     rule = world.scaling[number]
     push(world, events, now + rule.every_s, AT_SCALING, number, 0)
-    requests, there = 0, 0
+    requests, up, starting = waiting_for(world, world.replicas[rule.first].group), 0, 0
     for n in range(rule.first, rule.first + rule.replicas):
         replica = world.replicas[n]
         requests += replica.in_system
-        there += 1 if replica.state in (UP, STARTING) else 0
-    requests += world.totals[0].limbo
-    wanted = min(max(math.ceil(requests / (rule.slots * rule.target)), rule.least), rule.replicas)
+        up += 1 if replica.state == UP else 0
+        starting += 1 if replica.state == STARTING else 0
+    there = up + starting
+    wanted = min(max(math.ceil(requests / rule.requests), rule.least), rule.replicas)
     if wanted < there:
         rule.calm += 1
-        if rule.calm >= rule.patience:
+        if rule.calm >= rule.patience and up > wanted:
             stop_one(world, number, now)
         return
     rule.calm = 0
@@ -122,12 +126,23 @@ def scale(world: World, events: Events, number: int, now: float) -> None:
         replica = world.replicas[n]
         if replica.state == DRAINING:
             set_state(world, n, UP, now)
+            leave_limbo(world, events, now, rng)
             there += 1
         elif replica.state == DOWN:
             set_state(world, n, STARTING, now)
             replica.ready_stamp += 1
             push(world, events, now + rule.delay_s, AT_UP, n, replica.ready_stamp)
             there += 1
+
+
+@compiled
+def waiting_for(world: World, g: int) -> int:
+    """Return the requests of a group that no replica took."""
+    count, rid = 0, world.totals[0].limbo_head
+    while rid != NONE:
+        count += 1 if world.requests[rid].group == g else 0
+        rid = world.requests[rid].next
+    return count
 
 
 @compiled

@@ -40,7 +40,7 @@ def finish(world: World, events: Events, rid: int, at: float) -> None:
     totals.delivered += request.output
     vacate(world, rid, totals.now)
     if totals.closed_loop:
-        push(world, events, at, AT_NEXT, 0, 0)
+        push(world, events, max(at, totals.now), AT_NEXT, 0, 0)
     discard(world, rid)
 
 
@@ -85,6 +85,8 @@ def set_state(world: World, n: int, state: int, now: float) -> None:
 def into_limbo(world: World, rid: int, now: float) -> None:
     """Keep a request that no replica takes until one does."""
     request, totals = world.requests[rid], world.totals[0]
+    totals.stamp += 1  # what was on its way to the replica that it was taken from is void
+    request.stamp = totals.stamp
     request.state, request.replica, request.next, request.since = LIMBO, NONE, NONE, now
     if totals.limbo_tail == NONE:
         totals.limbo_head = rid

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core import types
+from numba.core import cgutils, types
 from numba.experimental import structref
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 from tokopt.simulation.world import World
 
@@ -30,3 +32,19 @@ class Handed(structref.StructRefProxy):  # type: ignore[misc]
 
 
 structref.define_constructor(Handed, _HandedType, list(World._fields))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def borrowed(_context: Any, array: Any) -> Any:
+    """Return an array without a count of who uses it, which costs more than what is done with most elements.
+
+    Whoever hands it on has to hold the array itself for as long as it is used.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        copy = make_array(signature.args[0])(context, builder, arguments[0])
+        copy.meminfo = cgutils.get_null_value(copy.meminfo.type)
+        copy.parent = cgutils.get_null_value(copy.parent.type)
+        return copy._getvalue()
+
+    return array(array), code

@@ -11,10 +11,10 @@ from typing import Any
 from numpy.random import Generator
 
 from tokopt.simulation.batching import compose, end_step, enqueue
-from tokopt.simulation.compiled import compiled, kept, sources_hash
+from tokopt.simulation.compiled import compiled, kept, merged, sources_hash
 from tokopt.simulation.faults import come_up, fail, scale
 from tokopt.simulation.flow import Events, count_in, push
-from tokopt.simulation.handed import Handed
+from tokopt.simulation.handed import Handed, borrowed
 from tokopt.simulation.pools import end_batch, end_rest, queue_prompt, reach_decoder, shortest_rank
 from tokopt.simulation.recording import bin_of, sample
 from tokopt.simulation.routing import choose_group, route
@@ -31,6 +31,7 @@ from tokopt.simulation.world import (
     NEEDS_ENTRIES,
     NEEDS_REQUESTS,
     NEEDS_ROWS,
+    NEEDS_TIME,
     NONE,
     RANDOM,
     REACHED,
@@ -90,7 +91,7 @@ def reach_front(world: World, events: Events, rid: int, now: float) -> None:
         push(world, events, now + world.kinds[engine.kind].wake_s, AT_ENGINE, e, engine.generation)
 
 
-@compiled
+@merged
 def happen(world: World, events: Events, now: float, code: int, who: int, stamp: int, rng: Generator) -> None:
     """Do what an event stands for, unless it is void by now."""
     if code == AT_ENGINE:
@@ -113,13 +114,13 @@ def happen(world: World, events: Events, now: float, code: int, who: int, stamp:
     elif code == AT_UP:
         come_up(world, events, who, stamp, now, rng)
     elif code == AT_SCALING:
-        scale(world, events, who, now)
+        scale(world, events, who, now, rng)
     elif code == AT_SAMPLE:
         sample(world, now)
         push(world, events, now + world.totals[0].bin_s, AT_SAMPLE, 0, 0)
 
 
-@compiled
+@merged
 def run(world: World, events: Events, rows: Rows, cursor: int, until: float, rng: Generator) -> tuple[int, int]:
     """Let things happen up to a time; returns why it came back, and the next row."""
     totals = world.totals[0]
@@ -139,8 +140,10 @@ def run(world: World, events: Events, rows: Rows, cursor: int, until: float, rng
         outage = totals.outage_next
         t_outage = world.outages[outage].time if outage < world.outages.size else math.inf
         now = min(t_event, t_row, t_outage)
-        if now > until or now == math.inf:
+        if now == math.inf:
             return REACHED, cursor
+        if now > until:
+            return NEEDS_TIME, cursor
         totals.now = now
         if t_outage <= now:
             fail(world, events, world.outages[outage].replica, now, world.outages[outage].lasts, rng)
@@ -180,29 +183,29 @@ def inner_loop() -> Callable[..., tuple[int, int, int]]:
             events.append((event.time, event.number, event.code, event.who, event.stamp))
         heapq.heapify(events)
         handed = Handed(
-            world.tables,
-            world.kinds,
-            world.classes,
-            world.groups,
-            world.replicas,
-            world.servers,
-            world.engines,
-            world.ranks,
-            world.running,
-            world.requests,
-            world.hashes,
-            world.held,
-            world.entries,
+            borrowed(world.tables),
+            borrowed(world.kinds),
+            borrowed(world.classes),
+            borrowed(world.groups),
+            borrowed(world.replicas),
+            borrowed(world.servers),
+            borrowed(world.engines),
+            borrowed(world.ranks),
+            borrowed(world.running),
+            borrowed(world.requests),
+            borrowed(world.hashes),
+            borrowed(world.held),
+            borrowed(world.entries),
             world.index,
-            world.shares,
-            world.totals,
-            world.per_class,
-            world.waits,
-            world.histogram,
-            world.sums,
-            world.series,
-            world.outages,
-            world.scaling,
+            borrowed(world.shares),
+            borrowed(world.totals),
+            borrowed(world.per_class),
+            borrowed(world.waits),
+            borrowed(world.histogram),
+            borrowed(world.sums),
+            borrowed(world.series),
+            borrowed(world.outages),
+            borrowed(world.scaling),
         )
         why, cursor = run(handed, events, rows, cursor, until, rng)
         for i in range(min(len(events), waiting.size)):

@@ -53,9 +53,9 @@ def queue_prompt(world: World, events: Events, rid: int, now: float) -> None:
             start_batch(world, events, request.server, now)
     elif replica.busy_servers < replica.servers:
         for n in range(replica.servers):
-            s = replica.first_server + (replica.turn + n) % replica.servers
+            s = replica.first_server + (replica.server_turn + n) % replica.servers
             if world.servers[s].busy == 0:
-                replica.turn = (replica.turn + n + 1) % replica.servers
+                replica.server_turn = (replica.server_turn + n + 1) % replica.servers
                 start_batch(world, events, s, now)
                 break
 
@@ -219,7 +219,7 @@ def reach_decoder(world: World, events: Events, rid: int, now: float, at_random:
     admit(world, events, r, now)
     rank = world.ranks[r]
     engine = world.engines[rank.engine]
-    if engine.active == 0 and rank.running > 0:
+    if engine.active == 0 and rank.running + rank.prefilling > 0:
         engine.active = 1
         push(world, events, now, AT_ENGINE, rank.engine, engine.generation)
 

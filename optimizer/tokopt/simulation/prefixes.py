@@ -77,6 +77,7 @@ def forget(world: World, e: int) -> None:
     """Give a block's row back; it has to be in no list."""
     entry, totals = world.entries[e], world.totals[0]
     world.index.pop(entry.key)
+    entry.users = NONE
     entry.older = totals.free_entries
     totals.free_entries = e
     totals.entries_left += 1
@@ -162,6 +163,8 @@ def release(world: World, r: int, rid: int) -> None:
 def publish(world: World, r: int, rid: int) -> None:
     """Make the whole blocks of a computed prompt known to others; a copy of what is known by now is given back."""
     rank, request, totals = world.ranks[r], world.requests[rid], world.totals[0]
+    if rank.entry_tokens == 0:
+        return
     for j in range(request.held, request.hashes):
         if request.private < rank.entry_tokens or totals.entries_left == 0:
             return

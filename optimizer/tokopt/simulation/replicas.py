@@ -83,7 +83,6 @@ def kind_of(setup: ReplicaSetup) -> Kind:
         sequences=slots,
         longest_tokens=longest,
         decodes=True,
-        prefills=agg,
         watts=setup.watts,
         source=setup.source,
     )
@@ -193,7 +192,6 @@ def _pool(setup: ReplicaSetup, size: Lengths, longest: float) -> tuple[StepTable
         sequences=0,
         longest_tokens=longest,
         decodes=False,
-        prefills=True,
         watts=watts,
         source=setup.source,
     )

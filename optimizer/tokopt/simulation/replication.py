@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from tokopt.simulation.loop import inner_loop
 
 MOST_REQUESTS = 1 << 21  # in the system at a time: more are an overload, whatever else
 
+AHEAD_BINS = 8  # of the series over time: how far ahead failures are drawn
+
 Told = Callable[[float, int], None]  # simulated time, requests that have arrived
 
 
@@ -27,6 +30,9 @@ class Outage:
     time_s: float
     replica: int
     lasts_s: float
+
+
+Failures = Callable[[float, float], Sequence[Outage]]  # from one time up to another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +79,7 @@ def replicate(
     seed: int | Sequence[int],
     given_share: Sequence[float] = (),
     concurrency: int = 0,
-    outages: Callable[[float, float], Sequence[Outage]] | None = None,
+    outages: Failures | None = None,
     active: dict[int, int] | None = None,
     told: Told | None = None,
     overloaded: Callable[[w.World], bool] | None = None,
@@ -87,7 +93,7 @@ def replicate(
         seed: Of choices at random: routes, groups, drafts that are accepted.
         given_share: Of each class's prompts, what need not be computed whatever caches hold.
         concurrency: Requests in flight in a closed loop; 0 = they come by themselves.
-        outages: Gives the failures between two times.
+        outages: Gives the failures from one time up to another, each call from where the one before ended.
         active: Of items that are scaled, how many replicas run at the start.
         told: Told how far it is, between stretches.
         overloaded: Asked between stretches whether there is no point in going on.
@@ -95,19 +101,14 @@ def replicate(
     world = built(fleet)
     totals = world.totals[0]
     totals.measure_from, totals.measure_until = window.start_s, window.end_s
-    totals.closed_loop = 1 if concurrency else 0
+    totals.closed_loop = concurrency
     _stop_at_start(world, active or {})
     rng = np.random.default_rng(seed)
-    waiting = _Waiting(fleet, concurrency)
+    waiting = _Waiting(fleet, concurrency, outages)
     history = [_snapshot(world)]
-    cut_short, since = "", 0.0
+    cut_short = ""
     for chunk in _with_end(chunks):
         rows = rows_of(chunk, given_share, fleet.most_blocks)
-        end = float(rows.time_s[-1]) if rows.time_s.size else since
-        if outages is not None:
-            world = world._replace(outages=_outage_rows(outages(since, end)))
-            world.totals[0].outage_next = 0
-        since = max(since, end)
         if chunk is None:
             world.totals[0].ended = 1
         world = waiting.advance(world, rows, rng)
@@ -125,7 +126,7 @@ def replicate(
         world=world,
         snapshots=tuple(history),
         cut_short=cut_short,
-        broken=tuple(broken(world)),
+        broken=tuple(broken(world, waiting.events)),
     )
 
 
@@ -172,7 +173,9 @@ def rows_of(chunk: TraceChunk | None, given_share: Sequence[float], most_blocks:
 class _Waiting:
     """The events that are to come, between calls of the inner loop."""
 
-    def __init__(self, fleet: Fleet, concurrency: int) -> None:
+    def __init__(self, fleet: Fleet, concurrency: int, outages: Failures | None) -> None:
+        self._outages = outages
+        self._known_s = 0.0 if outages is not None else math.inf  # until when failures are known
         self._rows = np.zeros(0, dtype=w.EVENT).view(np.recarray)
         self._count = 0
         first = [(0.0, w.AT_SAMPLE, 0)]
@@ -182,6 +185,11 @@ class _Waiting:
         for n, (time, code, who) in enumerate(first):
             self._rows[n] = (time, n - len(first), code, who, 0)
         self._count = len(first)
+
+    @property
+    def events(self) -> Any:
+        """The events, one a row."""
+        return self._rows[: self._count]
 
     def _room(self, more: int) -> None:
         rows = np.zeros(self._count + more, dtype=w.EVENT).view(np.recarray)
@@ -196,15 +204,25 @@ class _Waiting:
             # At most one event an engine and two a server are under way, and three a request or replica.
             most = 3 * (world.requests.size + world.replicas.size) + world.engines.size + 2 * world.servers.size
             self._room(most + world.scaling.size + rows.time_s.size + 16)
-            why, cursor, self._count = advance(world, rows, cursor, math.inf, self._rows, self._count, rng)
+            why, cursor, self._count = advance(world, rows, cursor, self._known_s, self._rows, self._count, rng)
             if self._count > self._rows.size:
                 raise RuntimeError("more events were left than there was room for")
             if why == w.NEEDS_REQUESTS:
                 world = with_requests(world, world.requests.size)
             elif why == w.NEEDS_ENTRIES:
                 world = with_entries(world, world.entries.size)
+            elif why == w.NEEDS_TIME:
+                world = self._with_outages(world)
             else:
                 return world
+
+    def _with_outages(self, world: w.World) -> w.World:
+        """Return the tables with the failures of the time that comes; all that were known are past."""
+        assert self._outages is not None
+        start = self._known_s
+        self._known_s = max(start, float(world.totals[0].now)) + AHEAD_BINS * float(world.totals[0].bin_s)
+        world.totals[0].outage_next = 0
+        return world._replace(outages=_outage_rows(self._outages(start, self._known_s)))
 
 
 def _with_end(chunks: Iterable[TraceChunk]) -> Iterator[TraceChunk | None]:

@@ -31,7 +31,7 @@ def choose_group(world: World, klass: int, rng: Generator) -> int:
     for g in range(groups):
         if u < world.shares[klass, g]:
             return g
-    return groups - 1
+    return groups - 1  # the last share is 1
 
 
 @compiled
@@ -131,7 +131,9 @@ def best_cache(world: World, rid: int) -> int:
         if kind.disaggregated:
             for s in range(replica.first_server, replica.first_server + replica.servers):
                 server = world.servers[s]
-                found = found_blocks(world, server.rank, rid) * world.ranks[server.rank].entry_tokens
+                found = 0
+                if server.rank != NONE:
+                    found = found_blocks(world, server.rank, rid) * world.ranks[server.rank].entry_tokens
                 todo = request.prompt - found + server.queued_tokens + server.busy * kind.pool_chunk_tokens * 0.5
                 if best == NONE or todo < least:
                     best, least = n, todo

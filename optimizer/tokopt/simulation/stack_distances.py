@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 @compiled
-def place_of(keys: Array, slots: Array, key: np.int64) -> np.int64:
+def place_of(keys: Array, slots: Array, key: int) -> int:
     """Return where a key is in a table of linear probing, or belongs; `slots` is -1 where nothing is."""
     mask = np.uint64(slots.size - 1)
     mixed = np.uint64(key)
@@ -29,7 +29,7 @@ def place_of(keys: Array, slots: Array, key: np.int64) -> np.int64:
     place = (mixed ^ (mixed >> np.uint64(33))) & mask
     while slots[place] >= 0 and keys[place] != key:
         place = (place + np.uint64(1)) & mask
-    return np.int64(place)
+    return int(place)
 
 
 @kept
@@ -42,7 +42,7 @@ def rehash(keys: Array, slots: Array, into_keys: Array, into_slots: Array) -> No
 
 
 @compiled
-def add(tree: Array, place: np.int64, amount: np.int64) -> None:
+def add(tree: Array, place: int, amount: int) -> None:
     """Add to an element of a Fenwick tree (Softw. Pract. Exp. 24(3), 1994); places count from 1."""
     while place < tree.size:
         tree[place] += amount
@@ -50,9 +50,9 @@ def add(tree: Array, place: np.int64, amount: np.int64) -> None:
 
 
 @compiled
-def sum_to(tree: Array, place: np.int64) -> np.int64:
+def sum_to(tree: Array, place: int) -> int:
     """Return the sum of the elements up to a place."""
-    total = np.int64(0)
+    total = 0
     while place > 0:
         total += tree[place]
         place -= place & -place

@@ -50,7 +50,6 @@ def step_tables(
     sequences: int,
     longest_tokens: float,
     decodes: bool,
-    prefills: bool,
     watts: BoardWatts | None,
     source: StepSource = worker_steps,
 ) -> StepTables:
@@ -63,8 +62,7 @@ def step_tables(
         size: Mean lengths: where mixed steps are compared with steps apart.
         sequences: Most sequences of one engine, over all its ranks.
         longest_tokens: Most tokens that a sequence may have.
-        decodes: Whether it decodes.
-        prefills: Whether it prefills.
+        decodes: Whether it decodes. One that does prefills as well: in a pool of its own, what lost its cache.
         watts: Of one accelerator; None or not a number = no energy.
         source: What says how long a step takes.
     """
@@ -76,13 +74,10 @@ def step_tables(
     counts = _counts(sequences) if decodes else np.zeros(1)
     rows = np.arange(sequences + 1.0) if decodes else np.zeros(1)
     decode_s = decode_j = np.zeros((rows.size, contexts.size))
-    own_s = own_j = np.zeros((prompts.size, contexts.size))
     saving = np.zeros((rows.size, prompts.size))
+    own_s, own_j = maker.own(prompts, contexts)
     if decodes:
         decode_s, decode_j = (_filled(rows, counts, each) for each in maker.decode(counts, contexts))
-    if prefills:
-        own_s, own_j = maker.own(prompts, contexts)
-    if decodes and prefills:
         saving = _filled(rows, counts, maker.saving(counts, prompts, size))
     return StepTables(
         contexts=contexts,

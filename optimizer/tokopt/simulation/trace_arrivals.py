@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,13 @@ from tokopt.domain.trace_summaries import ArrivalSummary, WindowSummary
 from tokopt.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
 
 WINDOWS_S = (1.0, 10.0, 60.0, 600.0, 3600.0)
+LEAST_GAPS = 20  # for a variation of them
 STRETCH = 128  # gaps over which the rate is taken to be constant
 LEAST_WINDOWS = 10  # for a dispersion
 # Bursts are counted over the shortest of these in which enough requests come, often enough:
 BURST_WINDOWS_S = WINDOWS_S[1:]
 LEAST_MEAN, LEAST_SAMPLES = 10.0, 30
+BURSTS = 10.0  # in a window, of as many requests as the dispersion says: shorter windows cut bursts in two
 COARSE_SHARE = 0.05  # of requests at the time of the one before: from there on, the clock's ticks show
 TICKS = 10.0  # in a window, where they do
 LEAST_DAY_S = 20 * SECONDS_PER_HOUR
@@ -208,12 +211,14 @@ class Arrivals:
             rate_per_request: Requests/s that one request stands for: of a trace of n, (n - 1)/n over its span.
         """
         windows = [found for each in self.windows if (found := each.summary(end_s)) is not None]
-        burstiness, error, window_s = self._burstiness(windows)
+        burstiness, error, basis, window_s = self._burstiness(windows)
         hourly: tuple[float, ...] = ()
         guessed: tuple[int, ...] = ()
         daily = None
         if end_s >= LEAST_DAY_S:
             rates, guessed = self.hours.rates(end_s)
+            if not rates.any():  # a class that comes in hours alone of which too little is known
+                rates = np.full(24, self.count * rate_per_request)
             daily = float(rates.mean())
             hourly = tuple(float(rate) / daily for rate in rates)
         return ArrivalSummary(
@@ -223,6 +228,7 @@ class Arrivals:
             simultaneous_share=self.gaps.zeros / self.gaps.count if self.gaps.count else 0.0,
             burstiness=burstiness,
             burstiness_sd=error,
+            burstiness_from=basis,
             burstiness_window_s=window_s,
             windows=tuple(windows),
             hourly=hourly,
@@ -230,26 +236,36 @@ class Arrivals:
             daily_requests_per_s=daily,
         )
 
-    def _burstiness(self, windows: Sequence[WindowSummary]) -> tuple[float, float, float | None]:
-        """Return burstiness without slow changes, its standard error and the window over which it is counted.
+    def _burstiness(
+        self, windows: Sequence[WindowSummary]
+    ) -> tuple[float, float, Literal["windows", "gaps", "nothing"], float | None]:
+        """Return burstiness without slow changes, its standard error, what it is from, and its window.
 
         The dispersion between neighbouring windows, of the shortest in which enough requests come: they are about as
         long as requests stay in a replica, which is over what it smooths arrivals (peakedness: Eckberg, ITC 10, 1983;
         Fendick, Whitt, Proc. IEEE 77(1), 1989). It does not mind clocks that tick in seconds. Its relative error over
-        K windows is √(3/K), of the Allan variance of white noise. Where no window will do, times between requests.
+        K windows is √(3/K), of the Allan variance of white noise; in a window of m requests it is too low by c/4m of
+        itself where gaps have a gamma distribution. Where no window will do, times between requests.
         """
         coarse = self.gaps.count and self.gaps.zeros / self.gaps.count > COARSE_SHARE
         least_s = TICKS * self.gaps.tick_s if coarse else 0.0
-        for each in windows:
-            if each.window_s not in BURST_WINDOWS_S or each.window_s < least_s:
-                continue
-            if each.mean_requests >= LEAST_MEAN and each.windows >= LEAST_SAMPLES:
-                found = _within_range(each.steady_dispersion)
-                return found, found * (3.0 / each.windows) ** 0.5, each.window_s
-        if coarse or self.gaps.count < STRETCH:
-            return 1.0, 1.0, None
+        fit = [
+            each
+            for each in windows
+            if each.window_s in BURST_WINDOWS_S
+            and each.window_s >= least_s
+            and each.mean_requests >= LEAST_MEAN
+            and each.windows >= LEAST_SAMPLES
+        ]
+        if fit:
+            wide = (each for each in fit if each.mean_requests >= BURSTS * each.steady_dispersion)
+            chosen = next(wide, fit[-1])
+            found = _within_range(chosen.steady_dispersion)
+            return found, found * (3.0 / chosen.windows) ** 0.5, "windows", chosen.window_s
+        if coarse or self.gaps.count < LEAST_GAPS:
+            return 1.0, 1.0, "nothing", None
         found = _within_range(self.gaps.short_cv2)
-        return found, found * (2.0 * (1.0 + found) / self.gaps.count) ** 0.5, None
+        return found, found * (2.0 * (1.0 + found) / self.gaps.count) ** 0.5, "gaps", None
 
 
 def _within_range(value: float) -> float:

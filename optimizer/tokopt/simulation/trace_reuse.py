@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,12 +13,13 @@ from tokopt.domain.traces import TraceChunk
 BLOCKS_AT_A_TIME = 1 << 18  # of a stretch: bounds what is set aside beyond the distinct blocks
 SMALLEST = 1 << 10
 OCTAVES = 44  # of distances and of gaps
+NUMBER = np.int32  # of a block: two thousand million of them fill a host's memory first
 
 
 class PrefixReuse:
     """An endless cache of one stream, with the stack distance of all that is found in it.
 
-    Memory is that of the distinct blocks, about 60 bytes each, whatever the length of the trace.
+    Memory is that of the distinct blocks, 40 to 90 bytes each, whatever the length of the trace.
     """
 
     def __init__(self, block_tokens: int) -> None:
@@ -28,10 +31,10 @@ class PrefixReuse:
         self._distances = np.zeros(OCTAVES * DISTANCES_AN_OCTAVE, dtype=np.int64)
         self._gaps = np.zeros(OCTAVES * GAPS_AN_OCTAVE, dtype=np.int64)
         self._keys = np.zeros(SMALLEST, dtype=np.int64)
-        self._slots = np.full(SMALLEST, -1, dtype=np.int64)
-        self._position = np.zeros(0, dtype=np.int64)
+        self._slots = np.full(SMALLEST, -1, dtype=NUMBER)
+        self._position = np.zeros(0, dtype=NUMBER)
         self._last_s = np.zeros(0)
-        self._tree = np.zeros(1, dtype=np.int64)
+        self._tree = np.zeros(1, dtype=NUMBER)
         self._state = np.zeros(2, dtype=np.int64)  # blocks, next position
 
     def add(self, chunk: TraceChunk) -> NDArray[np.int64]:
@@ -70,20 +73,20 @@ class PrefixReuse:
         blocks, clock = (int(value) for value in self._state)
         if self._slots.size < 2 * (blocks + more):
             keys = np.zeros(_power_of_two(2 * (blocks + more)), dtype=np.int64)
-            slots = np.full(keys.size, -1, dtype=np.int64)
+            slots = np.full(keys.size, -1, dtype=NUMBER)
             rehash(self._keys, self._slots, keys, slots)
             self._keys, self._slots = keys, slots
         if self._position.size < blocks + more:
             size = _power_of_two(blocks + more)
-            self._position = np.concatenate([self._position[:blocks], np.zeros(size - blocks, dtype=np.int64)])
+            self._position = np.concatenate([self._position[:blocks], np.zeros(size - blocks, dtype=NUMBER)])
             self._last_s = np.concatenate([self._last_s[:blocks], np.zeros(size - blocks)])
         if clock + more >= self._tree.size:
             order = np.argsort(self._position[:blocks])
             self._position[order] = np.arange(blocks)
             self._state[1] = blocks
-            places = np.arange(_power_of_two(2 * blocks + more) + 1)
+            places = np.arange(_power_of_two(2 * blocks + more) + 1, dtype=NUMBER)
             covered = places & -places  # elements that one of the tree sums up
-            self._tree = np.clip(np.minimum(places, blocks) - (places - covered), 0, None)
+            self._tree = np.clip(np.minimum(places, blocks) - (places - covered), 0, None).astype(NUMBER)
 
     def summary(self, late_share: float | None) -> ReuseSummary:
         """Return what was found; `late_share` is that of the second half of the trace."""
@@ -134,3 +137,27 @@ def _place(counts: NDArray[np.int64], share: float) -> int | None:
 
 def _power_of_two(least: int) -> int:
     return max(1 << (least - 1).bit_length(), SMALLEST)
+
+
+def plan_working_set(reuse: ReuseSummary, input_tokens: float) -> tuple[float, float]:
+    """Return the working set with which plans' caches find what the trace's LRU cache does, and how well it fits.
+
+    A stated share r of prompts of I tokens with a working set w is w/S prefixes of S = r·I tokens, met alike (see
+    `perf.caching.pattern_of`). With Che's characteristic time t, a share x of them is found where 1 - exp(-λt·S/w) = x;
+    prefixes and what else comes by within t, I - S a request, then fill
+
+        C(x) = w·(x - ln(1 - x)·(I - S)/S)
+
+    which is solved for w at x = 0.5 and 0.9, with C(x) of the trace. The mean of both ratios is taken; the second value
+    is w(0.9)/w(0.5), 1 where one working set says it all. At least what one request reuses.
+
+    Args:
+        reuse: Of the trace, where something repeats.
+        input_tokens: Mean prompt, I.
+    """
+    shared = reuse.reusable_share * input_tokens
+    half, nine = (
+        cached / (share - math.log1p(-share) * (input_tokens - shared) / shared)
+        for share, cached in ((0.5, reuse.cached_for_half), (0.9, reuse.cached_for_90))
+    )
+    return max(math.sqrt(half * nine), shared), nine / half

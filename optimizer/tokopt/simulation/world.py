@@ -29,7 +29,7 @@ TTFT, TPOT, ITL, E2E, METRICS = range(5)
 # Events.
 AT_FRONT, AT_ENGINE, AT_SERVER, AT_DECODER, AT_OUTAGE, AT_SCALING, AT_SAMPLE, AT_NEXT, AT_UP = range(9)
 # What the inner loop comes back for.
-NEEDS_ROWS, NEEDS_REQUESTS, NEEDS_ENTRIES, REACHED = range(4)
+NEEDS_ROWS, NEEDS_REQUESTS, NEEDS_ENTRIES, NEEDS_TIME, REACHED = range(5)
 # Columns of the series over time: sums of a bin, then gauges, which are means of their samples.
 ARRIVED, FINISHED, WITHIN, TOKENS, EXTRA_J, BUSY_S, TTFT_SUM, TTFT_COUNT, TTFT_MOST, TPOT_SUM, TPOT_COUNT, TPOT_MOST = (
     range(12)
@@ -105,7 +105,8 @@ REPLICA = _record(
     up_s=_F,
     paid_s=_F,
     since=_F,
-    turn=_I,
+    turn=_I,  # engine whose turn it is, among equals
+    server_turn=_I,
     ready_stamp=_I,
     weight=_F,  # planned rate over the highest of its group
 )
@@ -149,6 +150,8 @@ RANK = _record(
     prefilling=_I,
     running=_I,
     stepping=_I,  # of the running, those that take part in the step in progress
+    decoding_tokens=_I,  # of the running, prompts and answers so far
+    short=_I,  # whether one of them lacks cache for its next step
     chunk_tokens=_I,  # of the chunk in progress
     chunk_end=_F,
     capacity=_I,
@@ -165,33 +168,34 @@ RANK = _record(
     entry_tokens=_I,  # of a cached block; 0 = nothing is cached
 )
 REQUEST = _record(
+    # What every step looks at, next to each other.
+    prompt=_I,
+    output=_I,
+    emitted=_I,
+    private=_I,
+    held=_I,
+    measured=_I,
+    last=_F,
+    replica=_I,
     uid=_I,
     klass=_I,
     group=_I,
     arrival=_F,
-    prompt=_I,
-    output=_I,
     given=_I,
     hashes=_I,
     computed=_I,
     found=_I,  # of its prompt, when it was admitted
     target=_I,
     chunk=_I,
-    emitted=_I,
     first=_F,
-    last=_F,
     ready=_F,
     since=_F,
-    replica=_I,
     rank=_I,
     server=_I,
     lost=_I,
     next=_I,
-    private=_I,
-    held=_I,
     state=_I,
     stamp=_I,  # of its way through the system: an event of an earlier way is void
-    measured=_I,
 )
 ENTRY = _record(key=_I, newer=_I, older=_I, users=_I, tier=_I, rank=_I)
 TOTALS = _record(
@@ -224,7 +228,7 @@ TOTALS = _record(
     measure_from=_F,
     measure_until=_F,
     measured_open=_I,
-    closed_loop=_I,
+    closed_loop=_I,  # requests in flight; 0 = they come by themselves
     bin_s=_F,
     most_in_system=_I,
     ended=_I,  # no more requests are to come
@@ -243,7 +247,7 @@ PER_CLASS = _record(
     e2e_within=_I,
 )
 OUTAGE = _record(time=_F, replica=_I, lasts=_F)
-SCALING = _record(first=_I, replicas=_I, least=_I, target=_F, every_s=_F, delay_s=_F, patience=_I, calm=_I, slots=_F)
+SCALING = _record(first=_I, replicas=_I, least=_I, requests=_F, every_s=_F, delay_s=_F, patience=_I, calm=_I)
 EVENT = _record(time=_F, number=_I, code=_I, who=_I, stamp=_I)
 
 

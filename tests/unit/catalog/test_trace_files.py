@@ -141,6 +141,17 @@ def test_classes_are_numbered_as_they_are_met_and_failures_are_counted(tmp_path:
     assert whole(bailian).classes.tolist() == [0, 1, 0] and bailian.class_names == ("text", "image")
 
 
+@pytest.mark.parametrize("content", [AZURE, MOONCAKE, BAILIAN])
+def test_requests_without_an_answer_are_left_out_of_published_traces(tmp_path: Path, content: str) -> None:
+    last = {AZURE: ("11,27", "11,0"), MOONCAKE: ('"output_length": 7', '"output_length": 0')}.get(content)
+    trace = open_trace(write(tmp_path / "t", content.replace(*(last or ('"output_length": 5', '"output_length": 0')))))
+    if content is BAILIAN:
+        with pytest.raises(CatalogError, match="all 3 rows"):
+            whole(trace)
+        return
+    assert whole(trace).requests == 2 and trace.failures == 1
+
+
 def test_a_first_request_that_failed_does_not_start_the_clock_or_name_a_class(tmp_path: Path) -> None:
     trace = open_trace(write(tmp_path / "b.csv", BURSTGPT.replace("472,18", "472,0")))
     assert whole(trace).time_s.tolist() == [0, 73]
@@ -197,7 +208,7 @@ def random_trace(rng: np.random.Generator, requests: int, block: int, classes: i
     st.integers(0, 2**32), st.integers(1, 60), st.sampled_from([0, 16, 100]), st.integers(1, 3), st.integers(1, 61),
     st.sampled_from(["t.csv", "t.csv.gz"]),
 )  # fmt: skip
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n: int, block: int, classes: int, size: int, name: str
 ) -> None:
@@ -266,6 +277,7 @@ def test_disorder_between_blocks_is_seen(tmp_path: Path, monkeypatch: pytest.Mon
 # --- what is refused ---
 
 HEAD = "time_s,input_tokens,output_tokens"
+UNANSWERED = BURSTGPT.replace(",18,", ",0,").replace(",7,", ",0,").replace(",276,", ",0,")
 LINE = '{"timestamp": 0, "input_length": 5, "output_length": 5, "hash_ids": [1]}\n'
 
 
@@ -281,6 +293,8 @@ LINE = '{"timestamp": 0, "input_length": 5, "output_length": 5, "hash_ids": [1]}
         (f"{HEAD}\n0,5,5\n1,-5,5\n", "row 3: -5 tokens in, 5 out: whole tokens"),
         (f"{HEAD}\n0,5,5\n1,0,5\n", "row 3: 0 tokens in"),
         (f"{HEAD}\n0,5,5\n1,5,0\n", "row 3: 5 tokens in, 0 out"),
+        (AZURE.replace("11,27", "-1,0"), "row 4: -1 tokens in, 0 out"),
+        (AZURE.replace("11,27", "0,1"), "row 4: 0 tokens in, 1 out"),
         (f"{HEAD}\n0,5,5\n\n1,5,2.5\n", "row 4: 5 tokens in, 2.5 out"),
         (f"{HEAD}\n0,5,nan\n", "row 2: 5 tokens in, nan out"),
         (f"{HEAD}\n0,5\n", "row 2: 2 cells; the header has 3 columns"),
@@ -326,7 +340,7 @@ LINE = '{"timestamp": 0, "input_length": 5, "output_length": 5, "hash_ids": [1]}
         (f"{HEAD},hash_ids\n0,600,5,1 2 3\n", "a column block_tokens says how many"),
         (f"{HEAD},hash_ids,block_tokens\n0,64,5,1,16\n1,64,5,1,32\n", "row 3: block_tokens 32: one whole number"),
         (f"{HEAD},hash_ids,block_tokens\n0,64,5,1,0\n", "row 2: block_tokens 0"),
-        (BURSTGPT.replace(",18,", ",0,").replace(",7,", ",0,").replace(",276,", ",0,"), "all 4 rows are requests that"),
+        (UNANSWERED, "all 4 rows are requests without an answer"),
         (f"{HEAD},class\n" + "".join(f"{n},5,5,c{n}\n" for n in range(300)), "more than 256 classes: is 'c256' one?"),
     ],
 )  # fmt: skip
@@ -417,7 +431,7 @@ def settle(path: Path, allow_unsorted: bool) -> None:
 
 
 @given(st.integers(0, 2**32), st.sampled_from(SAMPLES), st.booleans(), st.booleans())
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 def test_damaged_traces_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, seed: int, sample: str, packed: bool, allow: bool
 ) -> None:
@@ -428,7 +442,7 @@ def test_damaged_traces_are_read_or_refused(
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 def test_rubbish_is_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     for head in (b"", HEAD.encode() + b"\n", b"PAR1", b"\x1f\x8b\x08"):
         settle(write(tmp_path_factory.getbasetemp() / "rubbish", head + content), False)
@@ -438,7 +452,7 @@ CELLS = st.one_of(st.integers(), st.floats(), st.text(max_size=8), st.none(), st
 
 
 @given(st.lists(st.fixed_dictionaries({"timestamp": CELLS, "input_length": CELLS, "output_length": CELLS}), max_size=5))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_lines_of_any_json_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, rows: list[object]) -> None:
     text = LINE + "".join(json.dumps(row) + "\n" for row in rows)
     settle(write(tmp_path_factory.getbasetemp() / "lines", text), True)

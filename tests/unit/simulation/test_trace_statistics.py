@@ -57,6 +57,7 @@ TIMES = st.lists(
 
 
 @given(TIMES, st.integers(1, 90), st.sampled_from([1.0, 10.0, 60.0]))
+@settings(deadline=None)
 def test_windows_are_what_counting_says(times: Floats, size: int, window_s: float) -> None:
     counted = WindowCounts(window_s)
     for start in range(0, times.size, size):
@@ -78,6 +79,7 @@ def test_windows_are_what_counting_says(times: Floats, size: int, window_s: floa
 
 
 @given(TIMES, st.integers(1, 90))
+@settings(deadline=None)
 def test_gaps_are_what_differences_say(times: Floats, size: int) -> None:
     gaps = Gaps()
     for start in range(0, times.size, size):
@@ -108,8 +110,8 @@ def test_burstiness_of_a_day_is_that_of_the_gaps(cv2: float, amplitude: float) -
     passed = clock - amplitude * 86_400.0 / (2 * np.pi) * np.sin(2 * np.pi * clock / 86_400.0)
     times = np.interp(operational, passed, clock)
     arrivals = summary_of(plain(times - times[0])).arrivals
-    assert arrivals.burstiness == pytest.approx(cv2, abs=4 * arrivals.burstiness_sd + 0.02 * cv2)
-    assert arrivals.burstiness_window_s == 10.0
+    assert arrivals.burstiness == pytest.approx(cv2, abs=4 * arrivals.burstiness_sd)
+    assert arrivals.burstiness_window_s == (10.0 if cv2 <= 1.0 else 60.0)
     if amplitude:
         assert arrivals.gap_cv2 > 1.3 * cv2
         assert arrivals.windows[-1].dispersion > 100
@@ -127,6 +129,7 @@ def test_burstiness_does_not_mind_a_clock_that_ticks_in_seconds() -> None:
 def test_burstiness_of_short_or_sparse_traces() -> None:
     one = summary_of(plain([0.0])).arrivals
     assert (one.burstiness, one.burstiness_window_s, one.windows, one.requests_per_s) == (1.0, None, (), 0.0)
+    assert one.burstiness_from == "nothing"
     few = summary_of(plain(gamma_times(np.random.default_rng(3), 30.0, 4.0, 60.0))).arrivals
     assert few.burstiness_window_s is None and few.burstiness == pytest.approx(4.0, abs=4 * few.burstiness_sd)
     at_once = summary_of(plain(np.repeat(np.arange(40.0) * 3.05, 9))).arrivals
@@ -144,9 +147,14 @@ def test_hours_are_those_of_the_day() -> None:
     assert found.hourly[22] / found.hourly[4] == pytest.approx(1.5, rel=0.05)
     assert found.hourly[20] == pytest.approx((found.hourly[19] + found.hourly[21]) / 2)
     assert summary_of(plain(times[times < 19 * 3600])).arrivals.hourly == ()
+    chunk = plain([0.0, 1.0, 2.0, 21.1 * 3600 + 5])
+    chunk.classes[:] = [0, 0, 0, 1]  # all that is known of the second class is in five minutes of an hour
+    few = summary_of(chunk).classes[1].arrivals
+    assert few.hourly == (1.0,) * 24 and few.daily_requests_per_s == few.requests_per_s > 0.0
 
 
 @given(st.floats(0, 86_399), st.floats(1, 400_000))
+@settings(deadline=None)
 def test_seconds_of_hours_add_up_to_the_span(offset_s: float, end_s: float) -> None:
     seconds = HourCounts(offset_s).seconds(end_s)
     assert seconds.sum() == pytest.approx(end_s) and (seconds >= 0).all()
@@ -160,6 +168,7 @@ def test_seconds_of_hours_add_up_to_the_span(offset_s: float, end_s: float) -> N
 
 
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 5000)), min_size=1, max_size=60), st.integers(1, 60))
+@settings(deadline=None)
 def test_lengths_are_what_all_of_them_say(pairs: list[tuple[int, int]], size: int) -> None:
     inputs, outputs = (np.array(column) for column in zip(*pairs, strict=True))
     found = summary_of(plain_chunk(np.arange(inputs.size, dtype=float), inputs, outputs), size)
