@@ -130,7 +130,7 @@ def simulate(
         autoscale_every=autoscale_every,
     )
     where = str(plan) if isinstance(plan, (str, Path)) else "plan"
-    return simulate_plan(loaded, read, settings, where=where, processes=processes, progress=progress)
+    return simulate_plan(loaded, read, settings, where=where, processes=processes, progress=progress, partly=True)
 
 
 def simulate_plan(
@@ -142,8 +142,13 @@ def simulate_plan(
     processes: int = 1,
     progress: Progress = silent,
     kinds: Mapping[Deployment, Kind] | None = None,
+    partly: bool = False,
 ) -> Simulation:
-    """Simulate a plan under settings; `kinds` are replicas whose tables are known already."""
+    """Simulate a plan under settings; `kinds` are replicas whose tables are known already.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted, and a part is not wanted (`partly`) or there is none.
+    """
     trace: OpenTrace | None = None
     if settings.arrivals is Arrivals.TRACE:
         classes = plan.request.served_classes()
@@ -153,6 +158,8 @@ def simulate_plan(
     progress("timing steps", 0.0)
     fleet = simulated_fleet(catalog, plan, settings, kinds)
     runs = run_all(fleet, settings, trace=trace, processes=processes, progress=progress)
+    if runs.interrupted and not partly:
+        raise KeyboardInterrupt
     return answered(catalog, plan, where, fleet, settings, runs, trace)
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tokopt
@@ -17,7 +17,8 @@ from tokopt.api import simulation_runs
 from tokopt.api.interrupts import noted_interrupts
 from tokopt.api.shared_board import Board
 from tokopt.api.simulated_fleet import SimulatedFleet
-from tokopt.api.simulating import settings_of
+from tokopt.api.simulating import settings_of, simulate_plan
+from tokopt.catalog import Catalog
 from tokopt.domain.plans import Plan
 from tokopt.domain.simulations import Arrivals, Simulation
 from tokopt.errors import InputError
@@ -55,15 +56,16 @@ def test_arrivals_follow_from_what_is_given() -> None:
     assert settings_of(arrivals="constant").arrivals is Arrivals.CONSTANT
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(("load", "requests", "replications", "seed", "trace_speed")), st.floats()))
 def test_any_numbers_are_settings_or_one_line(written: dict[str, float]) -> None:
-    said, settings = "--", None
+    said, found = "--", None
     try:
-        settings = settings_of(**written)
+        found = settings_of(**written)
     except InputError as error:
         said = str(error)
     assert said.startswith("--") and "\n" not in said
-    assert settings is None or all(getattr(settings, name) == value for name, value in written.items())
+    assert found is None or all(getattr(found, name) == value for name, value in written.items())
 
 
 # --- interrupts ---
@@ -113,6 +115,16 @@ def test_a_board_is_seen_from_elsewhere() -> None:
     assert other.stopped()
     other.close()
     board.close(remove=True)
+
+
+def test_a_part_is_kept_only_where_it_is_wanted(chat_plan: Plan, catalog: Catalog) -> None:
+    def interrupt(doing: str, done: float) -> None:
+        if done > 0.6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    short = settings_of(load=0.5, requests=200, replications=2)
+    with pytest.raises(KeyboardInterrupt):
+        simulate_plan(catalog, chat_plan, short, progress=interrupt)
 
 
 # --- what is simulated ---
@@ -193,13 +205,13 @@ def runs_of(*areas: tuple[float, float, float]) -> Any:
 
 
 def test_a_rise_that_replications_agree_on_is_drift() -> None:
-    settings = settings_of()
+    usual = settings_of()
     # 10 requests in the first 100 s, then 12: a fifth more.
     rising = runs_of(*((0.0, 1000.0 + n, 2200.0 + n) for n in range(5)))
-    assert simulation_runs.drift_of(rising, settings) == pytest.approx(0.2, rel=0.02)
+    assert simulation_runs.drift_of(rising, usual) == pytest.approx(0.2, rel=0.02)
     either = runs_of((0.0, 1000.0, 2200.0), (0.0, 1000.0, 1800.0), (0.0, 1000.0, 2000.0))
-    assert simulation_runs.drift_of(either, settings) == 0.0
-    assert simulation_runs.drift_of(runs_of((0.0, 1000.0, 2200.0)), settings) == 0.0  # nobody to agree with
+    assert simulation_runs.drift_of(either, usual) == 0.0
+    assert simulation_runs.drift_of(runs_of((0.0, 1000.0, 2200.0)), usual) == 0.0  # nobody to agree with
     assert simulation_runs.drift_of(rising, settings_of(concurrency=5)) == 0.0
 
 
