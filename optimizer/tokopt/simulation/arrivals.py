@@ -58,7 +58,7 @@ def synthesised(
 
     Args:
         streams: The classes; a request's class is its number here.
-        seed: Of the random numbers: the same seed gives the same requests.
+        seed: Of the random numbers: the same seed gives the same requests, whatever the length of a stretch.
         end_s: No requests from this time on.
         chunk_requests: Mean length of a stretch.
     """
@@ -122,7 +122,7 @@ class _Clock:
         while self._reached < limit:
             some = max(int((limit - self._reached) * 1.1) + 16, 16)
             gaps = np.ones(some) if self._cv2 == 0.0 else self._rng.gamma(1.0 / self._cv2, self._cv2, some)
-            work = self._reached + np.cumsum(gaps)
+            work = np.cumsum(np.concatenate([[self._reached], gaps]))[1:]
             self._reached = float(work[-1])
             found.append(work)
         work = np.concatenate(found)
@@ -157,36 +157,41 @@ class _Plain:
     """Requests that have nothing in common."""
 
     def __init__(self, stream: Stream, rng: Generator) -> None:
-        self._stream, self._rng = stream, rng
-        self._clock = _Clock(stream, stream.requests_per_s, rng)
+        self._stream = stream
+        clock, self._prompts, self._outputs = rng.spawn(3)  # apart, so that stretches of any length have the same
+        self._clock = _Clock(stream, stream.requests_per_s, clock)
 
     def until(self, end: float) -> _Part:
         """Return the requests before a time that were not returned yet."""
         times = self._clock.until(end)
         workload = self._stream.workload
-        prompt = _lengths(self._rng, workload.input_tokens, workload.input_cv, times.size)
-        output = _lengths(self._rng, workload.output_tokens, workload.output_cv, times.size)
+        prompt = _lengths(self._prompts, workload.input_tokens, workload.input_cv, times.size)
+        output = _lengths(self._outputs, workload.output_tokens, workload.output_cv, times.size)
         return _Part(times, *whole_lengths(prompt, output, self._stream.longest_tokens), hashes=[])
 
 
 class _Talks:
     """Conversations: prompts start with a prefix that many share, and grow from turn to turn.
 
-    The next turn comes an exponential time after the answer, as `perf.caching` takes it.
+    The next turn comes an exponential time after the answer, as `perf.caching` takes it. What is a prompt's own varies
+    as the workload says, over turns and conversations together: conversations vary by what turns do not.
     """
 
     def __init__(self, stream: Stream, pattern: Pattern, rng: Generator) -> None:
-        self._stream, self._pattern, self._rng = stream, pattern, rng
+        self._stream, self._pattern = stream, pattern
+        clock, self._begun, self._lasts, self._scales, self._prefixes, self._gaps, self._outputs = rng.spawn(7)
         reuse = stream.workload.reuse
         assert reuse is not None
         self._turns = reuse.turns
         own = pattern.input_tokens - pattern.shared_tokens
         self._growth = 2.0 * own / (reuse.turns + 1.0) if reuse.turn_tokens is None else reuse.turn_tokens
         self._first = own - 0.5 * self._growth * (reuse.turns - 1.0)
+        of_turns2 = self._growth**2 * (reuse.turns**2 - 1.0) / 12.0 / own**2  # as the numbers 1 … T vary
+        self._scale_cv = math.sqrt(max((1.0 + stream.workload.input_cv**2) / (1.0 + of_turns2) - 1.0, 0.0))
         self._gap = pattern.gap_s if reuse.turns > 1.0 else 0.0
         length = reuse.turns * (self._gap + stream.answer_s) * HISTORY
         history = length if reuse.turns > 1.0 else 0.0
-        self._clock = _Clock(stream, stream.requests_per_s / reuse.turns, rng)
+        self._clock = _Clock(stream, stream.requests_per_s / reuse.turns, clock)
         self._waiting: list[tuple[float, int, int, float, int]] = []  # time, conversation, turn, scale, prefix
         self._talks = 0
         self._old = -history
@@ -203,25 +208,25 @@ class _Talks:
         workload = self._stream.workload
         times = np.array([each[0] for each in here])
         prompt = np.array([self._prompt(turn, scale) for _, _, turn, scale, _ in here])
-        output = _lengths(self._rng, workload.output_tokens, workload.output_cv, times.size)
+        output = _lengths(self._outputs, workload.output_tokens, workload.output_cv, times.size)
         inputs, outputs = whole_lengths(prompt, output, self._stream.longest_tokens)
         hashes = [self._hashes(talk, prefix, int(n)) for (_, talk, _, _, prefix), n in zip(here, inputs, strict=True)]
         return _Part(times, inputs, outputs, hashes)
 
     def _begun_before(self) -> Floats:
         rate = self._stream.requests_per_s / self._turns
-        count = int(self._rng.poisson(-self._old * rate))
-        return np.sort(self._rng.random(count)) * -self._old + self._old
+        count = int(self._begun.poisson(-self._old * rate))
+        return np.sort(self._begun.random(count)) * -self._old + self._old
 
     def _open(self, starts: Floats) -> None:
         """Begin conversations: all of their turns wait for their time."""
         count = starts.size
         whole = math.floor(self._turns)
-        turns = whole + (self._rng.random(count) < self._turns - whole)
-        scales = _lengths(self._rng, 1.0, self._stream.workload.input_cv, count)
-        prefixes = self._rng.integers(0, max(round(self._pattern.prefixes), 1), count)
+        turns = whole + (self._lasts.random(count) < self._turns - whole)
+        scales = _lengths(self._scales, 1.0, self._scale_cv, count)
+        prefixes = self._prefixes.integers(0, max(round(self._pattern.prefixes), 1), count)
         for start, length, scale, prefix in zip(starts, turns, scales, prefixes, strict=True):
-            gaps = self._rng.exponential(1.0, int(length) - 1) * self._gap + self._stream.answer_s
+            gaps = self._gaps.exponential(1.0, int(length) - 1) * self._gap + self._stream.answer_s
             times = start + np.concatenate([[0.0], np.cumsum(gaps)])
             for turn, time in enumerate(times.tolist()):
                 if time >= 0.0:

@@ -34,6 +34,7 @@ def fail(world: World, events: Events, n: int, now: float, lasts_s: float, rng: 
     if replica.state in (DOWN, STARTING):
         return
     set_state(world, n, STARTING, now)
+    replica.failed = 1
     replica.ready_stamp += 1
     push(world, events, now + lasts_s, AT_UP, n, replica.ready_stamp)
     totals = world.totals[0]
@@ -92,6 +93,7 @@ def come_up(world: World, events: Events, n: int, stamp: int, now: float, rng: G
     replica = world.replicas[n]
     if replica.state != STARTING or replica.ready_stamp != stamp:
         return
+    replica.failed = 0
     set_state(world, n, UP, now)
     leave_limbo(world, events, now, rng)
 
@@ -101,8 +103,8 @@ def scale(world: World, events: Events, number: int, now: float, rng: Generator)
     """Start or stop replicas, so that each has as many requests in it as it is meant to.
 
     Starting is at once, as far as the next tick; stopping waits until a number of ticks in a row would have fewer, and
-    then takes the replica with fewest requests, which finishes them. Those that are started or repaired count as there,
-    but only what is up can be done without.
+    then takes the replica with fewest requests, which finishes them. What has failed is replaced by another, where
+    there is one, and may be one too many when it comes back.
     """
     rule = world.scaling[number]
     push(world, events, now + rule.every_s, AT_SCALING, number, 0)
@@ -111,7 +113,7 @@ def scale(world: World, events: Events, number: int, now: float, rng: Generator)
         replica = world.replicas[n]
         requests += replica.in_system
         up += 1 if replica.state == UP else 0
-        starting += 1 if replica.state == STARTING else 0
+        starting += 1 if replica.state == STARTING and replica.failed == 0 else 0
     there = up + starting
     wanted = min(max(math.ceil(requests / rule.requests), rule.least), rule.replicas)
     if wanted < there:

@@ -108,6 +108,7 @@ REPLICA = _record(
     turn=_I,  # engine whose turn it is, among equals
     server_turn=_I,
     ready_stamp=_I,
+    failed=_I,  # and is being repaired
     weight=_F,  # planned rate over the highest of its group
 )
 SERVER = _record(
