@@ -129,7 +129,7 @@ class Story:
             ScalingRule(
                 item=n,
                 least=min(self.least, part.replicas),
-                target=self.target,
+                requests=self.target * items[n].kind.engines * items[n].kind.fields["slots"],
                 every_s=0.3,
                 delay_s=0.5,
                 patience=2,
@@ -363,7 +363,7 @@ def test_what_is_lost_with_a_replica_is_made_again() -> None:
 
 def test_the_last_replica_that_is_up_is_not_stopped_while_another_is_repaired() -> None:
     steps = Steps(decode=lambda *_: 0.02)
-    rule = ScalingRule(item=0, least=1, target=0.9, every_s=0.1, delay_s=0.2, patience=1)
+    rule = ScalingRule(item=0, least=1, requests=0.9 * 4, every_s=0.1, delay_s=0.2, patience=1)
     fleet = fleet_of(kind(steps, slots=4), replicas=2, scaling=(rule,))
     chunk = requests(np.arange(100) * 0.5, [1] * 100, [3] * 100)
     outcome = run(fleet, chunk, outages=given((5.0, 0, 30.0), (6.0, 1, 1.0)))
@@ -375,7 +375,7 @@ def test_the_last_replica_that_is_up_is_not_stopped_while_another_is_repaired() 
 
 def test_replicas_start_and_stop_with_the_load() -> None:
     steps = Steps(decode=lambda *_: 0.05)
-    rule = ScalingRule(item=0, least=1, target=0.7, every_s=0.5, delay_s=1.0, patience=4)
+    rule = ScalingRule(item=0, least=1, requests=0.7 * 2, every_s=0.5, delay_s=1.0, patience=4)
     fleet = fleet_of(kind(steps, slots=2), replicas=8, scaling=(rule,))
     busy = np.arange(400) * 0.06
     chunk = requests(np.concatenate([busy, busy[-1] + np.arange(1, 60) * 1.0]), [1] * 459, [12] * 459)

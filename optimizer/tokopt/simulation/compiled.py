@@ -44,7 +44,11 @@ def kept(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
 
     It has to be a closure over `sources_hash()`, which then is a part of what its machine code is looked up by.
     """
-    return cast("Callable[Parameters, Result]", numba.njit(error_model="numpy", cache=True)(function))
+    try:
+        found = numba.njit(error_model="numpy", cache=True)(function)
+    except RuntimeError:  # there is nowhere to keep it: neither beside the sources nor in the user's own cache
+        found = numba.njit(error_model="numpy")(function)
+    return cast("Callable[Parameters, Result]", found)
 
 
 def new_index() -> Any:

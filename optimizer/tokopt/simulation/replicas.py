@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,6 +195,8 @@ def _pool(setup: ReplicaSetup, size: Lengths, longest: float) -> tuple[StepTable
         watts=watts,
         source=setup.source,
     )
+    # A server is one of the worker's ranks, and works by itself.
+    steps = replace(steps, own_j=steps.own_j / worker.dp)
 
     def moved(tokens: float) -> float:
         return float(

@@ -203,7 +203,9 @@ class _Waiting:
         while True:
             # At most one event an engine and two a server are under way, and three a request or replica.
             most = 3 * (world.requests.size + world.replicas.size) + world.engines.size + 2 * world.servers.size
-            self._room(most + world.scaling.size + rows.time_s.size + 16)
+            # What a failure makes void stays until its time: steps, batches and repairs of what it takes down.
+            void = world.outages.size * (world.engines.size + 2 * world.servers.size + 1)
+            self._room(most + void + world.scaling.size + rows.time_s.size + 16)
             why, cursor, self._count = advance(world, rows, cursor, self._known_s, self._rows, self._count, rng)
             if self._count > self._rows.size:
                 raise RuntimeError("more events were left than there was room for")
@@ -242,5 +244,5 @@ def _outage_rows(outages: Sequence[Outage]) -> np.ndarray:
 def _stop_at_start(world: w.World, active: dict[int, int]) -> None:
     """Leave only so many replicas of an item running as are wanted at the start."""
     for item, wanted in active.items():
-        own = np.flatnonzero(world.replicas.item == item)
+        own = np.flatnonzero(world.replicas["item"] == item)
         world.replicas.state[own[wanted:]] = w.DOWN
