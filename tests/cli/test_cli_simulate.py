@@ -36,7 +36,9 @@ def test_the_report_answers_in_a_sentence(chat_plan_file: str) -> None:
     assert done.returncode == 0, done.stderr
     assert f"{plan.name}, made with tokopt" in done.stdout
     assert done.stderr == "" and "\x1b" not in done.stdout
-    assert done.stdout.startswith("Holds its limits at 70 % of the planned load: p99 TPOT ")
+    # Four hundred requests may be too few to tell.
+    answers = ("Holds its limits at 70 % of the planned load: p99", "Cannot tell whether it holds its limit")
+    assert done.stdout.startswith(answers)
     for words in ("To be known", "Latencies, ms", "planned", "What would be short first", "Over time", "seed 0"):
         assert words in done.stdout, words
     assert max(map(len, done.stdout.splitlines())) <= 100

@@ -168,7 +168,19 @@ def test_knots() -> None:
         assert k.tolist() == widest[: k.size]  # the same for every number of slots
 
 
-@pytest.mark.parametrize("slots", [1, 7, 60, 700])
+def test_one_request_at_a_time_meets_nobody_elses_prompt(llama, ideal) -> None:
+    profile = aggregated_profile(llama, ideal, worker(), CHAT, slots=1)
+    state = steady(llama, ideal, worker(), np.array([1.0]))
+    decoded = CHAT.output_tokens - 1.0
+    step, prompt = float(state.decode_step_s[0]), float(state.alone_prefill_s[0])
+    assert profile.tpot_s == pytest.approx([step], rel=1e-12)
+    assert profile.prompt_s == pytest.approx([prompt], rel=1e-12)
+    assert profile.requests_per_s == pytest.approx([1.0 / (prompt + decoded * step)], rel=1e-12)
+    assert profile.stall_s == pytest.approx([0.0])
+    assert step < float(state.tpot_s[0])
+
+
+@pytest.mark.parametrize("slots", [7, 60, 700])
 def test_profile_of_an_aggregated_replica(llama, ideal, slots: int) -> None:
     profile = aggregated_profile(llama, ideal, worker(), CHAT, slots=slots)
     assert profile.slots == slots
