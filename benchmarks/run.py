@@ -242,6 +242,40 @@ def comparison(runs: int) -> list[Figure]:
     ]
 
 
+def simulator(runs: int) -> list[Figure]:
+    """Simulate 100 replicas on one core, long streams for their memory, and have the inner loop compiled and loaded."""
+    script = str(Path(__file__).parent / "simulator.py")
+
+    def measured(part: str, times: int = 1) -> list[dict[str, float]]:
+        return [json.loads(child([sys.executable, script, part])[2]) for _ in range(times)]
+
+    def middle(found: list[dict[str, float]], name: str, per: str = "seconds") -> float:
+        return statistics.median(each[name] / each[per] for each in found)
+
+    figures = []
+    measured("loading")  # compiles what is not compiled yet
+    for part, title in (
+        ("fleet", "100 replicas"),
+        ("router", "the same by shortest queue"),
+        ("caches", "16 replicas by caches"),
+    ):
+        found = measured(part, runs)
+        note = f"{found[0]['requests']:,.0f} requests, {found[0]['steps']:,.0f} steps, {found[0]['peak_mib']:,.0f} MiB"
+        rate = 60.0 * middle(found, "requests")
+        figures.append(Figure(f"simulator, {title}", rate, 200_000.0, "requests/min", False, note))
+        figures.append(Figure(f"simulator, {title}: tokens", middle(found, "tokens"), 1e6, "tokens/s", False))
+    short, long = measured("100000")[0], measured("1000000")[0]
+    note = f"{short['peak_mib']:,.0f} and {long['peak_mib']:,.0f} MiB"
+    ratio = long["peak_mib"] / short["peak_mib"]
+    figures.append(Figure("simulator, memory of ten times the requests", ratio, 1.05, "times", True, note))
+    loading = statistics.median(each["seconds"] for each in measured("loading", runs))
+    figures.append(Figure("simulator, machine code loaded", loading, 1.0, "s", True))
+    compiling = measured("compiling")[0]
+    note = f"{compiling['seconds']:.0f} s in all, once after each change"
+    figures.append(Figure("simulator, compiled, processor time", compiling["processor"], 30.0, "s", True, note))
+    return figures
+
+
 SUBJECTS: dict[str, Callable[[int], list[Figure]]] = {
     "plan": main_job,
     "help": help_text,
@@ -251,6 +285,7 @@ SUBJECTS: dict[str, Callable[[int], list[Figure]]] = {
     "melange": melange,
     "prices": price_files,
     "compare": comparison,
+    "simulate": simulator,
 }
 
 

@@ -18,6 +18,7 @@ from tokopt.simulation.loop import inner_loop
 
 MOST_REQUESTS = 1 << 21  # in the system at a time: more are an overload, whatever else
 
+MOST_SNAPSHOTS = 512
 AHEAD_BINS = 8  # of the series over time: how far ahead failures are drawn
 
 Told = Callable[[float, int], None]  # simulated time, requests that have arrived
@@ -66,7 +67,7 @@ class Outcome:
     """What came of a run: arrays by class, metric and bin, and the state of everything at its end."""
 
     world: w.World
-    snapshots: tuple[Snapshot, ...]  # between stretches
+    snapshots: tuple[Snapshot, ...]  # between stretches, of a long run some of them
     cut_short: str  # why it ended early; empty = it did not
     broken: tuple[str, ...]  # what does not add up; empty unless there is a defect
 
@@ -85,6 +86,8 @@ def replicate(
     overloaded: Callable[[w.World], bool] | None = None,
 ) -> Outcome:
     """Return what comes of a fleet that starts empty and gets requests until they end, or all measured are answered.
+
+    An interrupt from the keyboard has what has come of it by then as its `outcome`.
 
     Args:
         fleet: Replicas, classes, router.
@@ -105,29 +108,57 @@ def replicate(
     _stop_at_start(world, active or {})
     rng = np.random.default_rng(seed)
     waiting = _Waiting(fleet, concurrency, outages)
-    history = [_snapshot(world)]
+    history = _History(world)
     cut_short = ""
-    for chunk in _with_end(chunks):
-        rows = rows_of(chunk, given_share, fleet.most_blocks)
-        if chunk is None:
-            world.totals[0].ended = 1
-        world = waiting.advance(world, rows, rng)
+
+    def outcome() -> Outcome:
+        faults = tuple(broken(world, waiting.events))
+        return Outcome(world=world, snapshots=history.with_end(world), cut_short=cut_short, broken=faults)
+
+    try:
+        for chunk in _with_end(chunks):
+            rows = rows_of(chunk, given_share, fleet.most_blocks)
+            if chunk is None:
+                world.totals[0].ended = 1
+            world = waiting.advance(world, rows, rng)
+            totals = world.totals[0]
+            history.add(world)
+            if told is not None:
+                told(float(totals.now), int(totals.arrived))
+            if totals.in_system > MOST_REQUESTS:
+                cut_short = f"more than {MOST_REQUESTS:,} requests were in the system at {totals.now:,.0f} s"
+            elif overloaded is not None and overloaded(world):
+                cut_short = "overloaded"
+            if cut_short or (totals.now >= window.end_s and totals.measured_open == 0):
+                break
+    except KeyboardInterrupt as interrupt:
+        interrupt.outcome = outcome()  # type: ignore[attr-defined]
+        raise
+    return outcome()
+
+
+class _History:
+    """Snapshots between stretches: all of a short run, fewer and fewer of a longer one, and always that of its end."""
+
+    def __init__(self, world: w.World) -> None:
+        self._kept = [_snapshot(world)]
+        self._count, self._each = 0, 1
+
+    def add(self, world: w.World) -> None:
+        """Take a snapshot, unless enough are kept that are near it."""
+        self._count += 1
+        if self._count % self._each == 0:
+            self._kept.append(_snapshot(world))
+        if len(self._kept) > MOST_SNAPSHOTS:
+            del self._kept[1::2]
+            self._each *= 2
+
+    def with_end(self, world: w.World) -> tuple[Snapshot, ...]:
+        """Return the snapshots, the last one of this moment."""
+        last = self._kept[-1]
         totals = world.totals[0]
-        history.append(_snapshot(world))
-        if told is not None:
-            told(float(totals.now), int(totals.arrived))
-        if totals.in_system > MOST_REQUESTS:
-            cut_short = f"more than {MOST_REQUESTS:,} requests were in the system at {totals.now:,.0f} s"
-        elif overloaded is not None and overloaded(world):
-            cut_short = "overloaded"
-        if cut_short or (totals.now >= window.end_s and totals.measured_open == 0):
-            break
-    return Outcome(
-        world=world,
-        snapshots=tuple(history),
-        cut_short=cut_short,
-        broken=tuple(broken(world, waiting.events)),
-    )
+        now = last.time_s == totals.now and last.arrived == totals.arrived and last.finished == totals.finished
+        return tuple(self._kept) if now else (*self._kept, _snapshot(world))
 
 
 def _snapshot(world: w.World) -> Snapshot:

@@ -24,6 +24,7 @@ EVERY_COUNT = 256  # up to so many sequences each count has a step of its own; b
 COUNT_GROWTH = 1.02
 PROMPT_GROWTH = 2.0**0.125
 CONTEXT_GROWTH = 2.0**0.5
+FINE_GROWTH = 2.0**0.0625  # where steps wait for launches up to some context, another for each number of sequences
 SHORTEST_CONTEXT = 16.0
 
 
@@ -67,7 +68,8 @@ def step_tables(
         source: What says how long a step takes.
     """
     maker = _Maker(model, machine, worker, source, watts)
-    contexts = _axis(SHORTEST_CONTEXT, longest_tokens, CONTEXT_GROWTH, _kinks(model, machine), start=1.0)
+    growth = FINE_GROWTH if machine.eager_layer_s else CONTEXT_GROWTH
+    contexts = _axis(SHORTEST_CONTEXT, longest_tokens, growth, _kinks(model, machine), start=1.0)
     most = float(worker.chunk_tokens)
     own = (float(size.new), float(size.new) % most or most)
     prompts = _axis(1.0, most, PROMPT_GROWTH, own, start=1.0)
