@@ -130,6 +130,12 @@ class ItemKnobs:
             return "does not fit in memory"
         _, workers = decode_layout(deployment)
         slots = max(min(round(float(chosen[KnobName.MAX_BATCH]) * most), most), 1)
+        if (
+            deployment.layout is not None
+            and chosen != self.planned
+            and slots > deployment.chunk_tokens * deployment.layout.dp
+        ):
+            return "runs more requests than a step has tokens, which engines refuse"
         router = Routing(str(chosen[KnobName.ROUTER]))
         candidate = as_given(
             self.space,
