@@ -59,6 +59,7 @@ def test_importing_is_light(module: str) -> None:
         ["calibrate", "--help"],
         ["compare", "--help"],
         ["simulate", "--help"],
+        ["tune", "--help"],
         ["trace", "fit", "--help"],
     ],
     ids=" ".join,

@@ -130,6 +130,10 @@ class ItemKnobs:
             return "does not fit in memory"
         _, workers = decode_layout(deployment)
         slots = max(min(round(float(chosen[KnobName.MAX_BATCH]) * most), most), 1)
+        # An engine takes a token of each running request in a step: those of an attention rank.
+        budget = math.inf if deployment.layout is None else deployment.chunk_tokens * deployment.layout.dp
+        if slots > budget and chosen != self.planned:
+            return "runs more requests than a step has tokens, which engines refuse"
         router = Routing(str(chosen[KnobName.ROUTER]))
         candidate = as_given(
             self.space,

@@ -63,6 +63,12 @@ def behind(loss: float, best: float) -> float:
     return (loss - best) / abs(best) if best else loss - best
 
 
+def gap_of(own: Sequence[float], others: Sequence[Sequence[float]], goals: Sequence[Goal]) -> float:
+    """Return by how much figures are worse than the best of others in the first goal, relative to it."""
+    loss = goals[0].loss
+    return behind(loss(own[0]), min(loss(row[0]) for row in others))
+
+
 def why_stopped(
     own: Sequence[float], others: Sequence[Sequence[float]], goals: Sequence[Goal], race: Race, rung: int
 ) -> str:
@@ -83,7 +89,7 @@ def why_stopped(
     if any(tuple(row) == tuple(own) for row in others):
         return "does the same as another, to the last digit"
     losses = [[goal.loss(v) for goal, v in zip(goals, row, strict=True)] for row in (own, *others)]
-    gap = behind(losses[0][0], min(row[0] for row in losses[1:]))
+    gap = gap_of(own, others, goals)
     if gap <= race.noise[rung]:
         return ""
     if gap > race.reach:

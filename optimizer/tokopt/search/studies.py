@@ -29,6 +29,7 @@ IDENTITY = "tokopt:identity"
 WORKER = "tokopt:worker:"
 ALIVE = "alive"  # of a trial: worker, host, process and time of its last sign of life
 DIGEST = "#"  # what an identity's part starts with that tells nothing to people
+CONSTRAINTS = "constraints"  # of a trial, where Optuna does not keep them itself
 VOID = "void"  # of a trial that does not count, and why
 ATTEMPTS = 4  # to open a database
 LOCKED_S = 10  # that a journal may be locked by one process, before its lock is broken
@@ -194,7 +195,7 @@ def sampler_of(kind: Sampler, seed: int) -> BaseSampler:
     """Return what proposes settings, with random numbers of its own."""
     from optuna import samplers
 
-    constraints = {} if has_constraints() else {"constraints_func": lambda trial: trial.user_attrs["constraints"]}
+    constraints = {} if has_constraints() else {"constraints_func": lambda trial: trial.user_attrs[CONSTRAINTS]}
     if kind is Sampler.RANDOM:
         return samplers.RandomSampler(seed=seed)
     if kind is Sampler.NSGA2:

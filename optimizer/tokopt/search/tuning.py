@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tokopt.search import studies
 from tokopt.search.knobs import KnobSpace, Place, Value
-from tokopt.search.racing import Goal, Race, front, why_stopped
-from tokopt.search.studies import ALIVE, VOID, Worker, abandoned, alive_now, has_constraints
+from tokopt.search.racing import Goal, Race, front, gap_of, why_stopped
+from tokopt.search.studies import ALIVE, CONSTRAINTS, VOID, Worker, abandoned, alive_now, has_constraints
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SEEDED = "tokopt:seeded"
 REASON, RUNG, SETTINGS, REFUSED = "reason", "rung", "settings", "refused"
+REFUSAL, LEAST_GAP = 10.0, 1e-3  # as constraints: settings that are refused, and those that are stopped
 IDLE = 5  # proposals in a row that were tried before or are refused, after which something else is taken
 LISTED = 20_000  # settings that are listed one by one to find what is untried
 DRAWS = 500  # of what is untried, at random, to find something that is not refused
@@ -147,7 +148,7 @@ class _Maker:
         try:
             why = self._refusal(place, lambda: self._beat(trial))
             if why:
-                _set_broken(trial, {"possible": 1.0})
+                _constrain(trial, REFUSAL)
                 _end(self._study, trial, "PRUNED", {REASON: why, REFUSED: True})
                 return False
             self._race(trial, place)
@@ -186,11 +187,11 @@ class _Maker:
             ]
             why = "" if place in task.first[:1] else why_stopped(found.values, others, task.goals, task.race, rung)
             if why:
-                _set_broken(trial, found.broken)
+                _constrain(trial, max(_worst(found), gap_of(found.values, others, task.goals), LEAST_GAP))
                 _end(self._study, trial, "PRUNED", {REASON: why})
                 return
         assert scored is not None
-        _set_broken(trial, scored.broken)
+        _constrain(trial, _worst(scored))
         _end(self._study, trial, "COMPLETE", {}, scored.values)
 
     def _beat(self, trial: Trial) -> None:
@@ -292,12 +293,17 @@ def _end(
             raise
 
 
-def _set_broken(trial: Trial, broken: Mapping[str, float]) -> None:
+def _worst(found: Scored) -> float:
+    """Return by how much the condition that is broken most is broken; negative = none is."""
+    return max(found.broken.values(), default=-1.0)
+
+
+def _constrain(trial: Trial, broken: float) -> None:
+    """Tell the sampler how far a trial is from being of use: by a broken condition, or by how far it was behind."""
     if has_constraints():
-        for name, value in broken.items():
-            trial.set_constraint(name, value)
+        trial.set_constraint("broken", broken)
     else:
-        trial.set_user_attr("constraints", list(broken.values()))
+        trial.set_user_attr(CONSTRAINTS, [broken])
 
 
 def give_up_abandoned(study: Study) -> None:

@@ -98,7 +98,10 @@ def test_other_settings_use_as_many_accelerators_and_fit(catalog: Catalog, plans
     for _ in range(15):
         setup = knobs.setup(knobs.knobs.at(knobs.knobs.numbered(rng.randrange(knobs.knobs.size))))
         if isinstance(setup, str):
-            assert setup == "does not fit in memory"
+            assert setup in (
+                "does not fit in memory",
+                "runs more requests than a step has tokens, which engines refuse",
+            )
             continue
         assert setup.item.deployment.accelerators == plan.fleet[0].deployment.accelerators
         assert setup.item.concurrency_per_replica >= 1
