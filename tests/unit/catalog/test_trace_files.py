@@ -213,7 +213,7 @@ def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n: int, block: int, classes: int, size: int, name: str
 ) -> None:
     chunk = random_trace(np.random.default_rng(seed), n, block, classes)
-    path = tmp_path_factory.getbasetemp() / name
+    path = tmp_path_factory.mktemp("written") / name
     names = [f"class {number}" for number in range(classes)]
     pieces = [taken(chunk, np.arange(start, min(start + size, n))) for start in range(0, n, size)]
     assert write_trace(path, pieces, class_names=names) == n
@@ -224,7 +224,7 @@ def test_what_is_written_is_read_back(
         found,
         TraceChunk(**{**{k: getattr(chunk, k) for k in chunk.__slots__}, "classes": np.array(order)[chunk.classes]}),
     )
-    assert not list(path.parent.glob("*.partial"))
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_trace_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
