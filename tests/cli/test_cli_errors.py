@@ -72,7 +72,7 @@ BAD_INPUT = [
     (plan("--power", "1MW", "--isl", "many"), "--isl"),
     (plan("--power", "1MW", "--isl", "nan"), "input length"),
     (plan("--power", "1MW", "--prefix-share", "2"), "between 0 and 1"),
-    (plan("--power", "1MW", "--time-limit", "30"), "--time-limit"),
+    (plan("--power", "1MW", "--time-limit", "30"), "--time-limit: '30': the unit is missing"),
     (plan("--power", "1MW", "--without", ","), "--without"),
     (plan("--power", "1MW", "--catalog", "/no/such/directory"), "no such directory"),
     (plan("--powr", "1MW"), "did you mean --power"),

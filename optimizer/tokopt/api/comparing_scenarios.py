@@ -22,7 +22,7 @@ from tokopt.catalog.scenario_files import ScenarioText, read_scenarios
 from tokopt.domain.offers import PriceList
 from tokopt.domain.plans import PlanRequest
 from tokopt.errors import InputError
-from tokopt.units import TIME, parse_quantity
+from tokopt.units import parse_duration
 from tokopt.version import __version__
 
 from .amounts import amount, kg_per_hour, power_of_sites, stock, usd_per_hour
@@ -183,7 +183,7 @@ class _Checked:
         if key == "site_power" and isinstance(value, str):
             return power_of_sites(value)
         if key == "time_limit_s":
-            return parse_quantity(str(value), TIME, what="time-limit")
+            return parse_duration(str(value), what="time-limit")
         if key == "inventory" and isinstance(value, str):
             return stock(value)
         return _as_hinted(key.replace("_", "-"), value, self._hints[key])

@@ -8,7 +8,7 @@ from tokopt.domain.caching import Reuse
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.perf.caching import pattern_of
-from tokopt.units import TIME, parse_quantity
+from tokopt.units import parse_duration
 
 REUSE_HELP = "write it like prefix=6000x150,turns=8,gap=30s,growth=600, or share=0.6,set=5M"
 MULTIPLES = {"k": 1e3, "M": 1e6, "G": 1e9}
@@ -49,7 +49,7 @@ def _fields(name: str, value: str, what: str) -> dict[str, float]:
         found = {"shared_tokens": _tokens(tokens, what)}
         return {**found, "shared_prefixes": _tokens(count, what)} if by else found
     if name == "gap":
-        return {"turn_gap_s": parse_quantity(value, TIME, what=f"{what} gap")}
+        return {"turn_gap_s": parse_duration(value, what=f"{what} gap")}
     fields = {"turns": "turns", "growth": "turn_tokens", "share": "reusable_share", "set": "working_set_tokens"}
     if name not in fields:
         raise InputError(f"{what}: {name!r} is not understood; {REUSE_HELP}")

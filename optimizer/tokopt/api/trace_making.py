@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +22,6 @@ from .requests import parse_demand, resolve_workload, workload_of
 from .reuse import parse_reuse
 from .workload_classes import read_classes
 
-CLOCK = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
-LONGEST_S = 400 * CLOCK["d"]
 MOST_BURSTINESS = 1000.0
 DAILY_HELP = "write it like 0.4,0.6,1.5,1.5 (factors on equal parts of a day), or swing=0.6,peak=14h"
 DEFAULT_WORKLOAD = "chat"
@@ -46,21 +43,6 @@ class Making:
     reuse: str | Reuse | None
     model: str | None
     end_s: float
-
-
-def length_s(text: str, *, what: str) -> float:
-    """Return the seconds of a length of time like `90s`, `30min`, `1h` or `7d`.
-
-    Raises:
-        InputError: Not understood, or not above zero.
-    """
-    written = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|d)\s*", str(text))
-    if written is None:
-        raise InputError(f"{what}: {text!r} is not a length of time; write it like 90s, 30min, 1h or 7d")
-    found = float(written[1]) * CLOCK[written[2]]
-    if not 0.0 < found <= LONGEST_S:
-        raise InputError(f"{what}: {text!r} must be above zero and at most {LONGEST_S / CLOCK['d']:g}d")
-    return found
 
 
 def streams_of(catalog: Catalog, asked: Making) -> tuple[list[str], list[Stream]]:

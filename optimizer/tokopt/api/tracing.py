@@ -17,12 +17,13 @@ from tokopt.domain.traces import TraceChunk, taken
 from tokopt.domain.workloads import Workload
 from tokopt.errors import InputError
 from tokopt.simulation.trace_statistics import TraceStatistics
+from tokopt.units import parse_duration
 
 from .asking import DEFAULT_LLM
 from .progress import Progress, silent
 from .requests import parse_sla
 from .trace_fitting import fitted
-from .trace_making import Making, length_s, requests_of, streams_of
+from .trace_making import Making, requests_of, streams_of
 
 DEFAULT_SEED = 1
 MOST_REQUESTS = 100_000_000  # of a trace that is made up: some gigabytes
@@ -134,7 +135,7 @@ def make_trace(
         InputError: Something is not understood, or the file cannot be written.
     """
     loaded = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
-    end_s = length_s(duration, what="--duration")
+    end_s = parse_duration(duration, what="--duration")
     making = Making(
         rate=rate, workload=workload, workloads=workloads, burstiness=burstiness, daily=daily, isl=isl, osl=osl,
         reuse=reuse, model=model, end_s=end_s,

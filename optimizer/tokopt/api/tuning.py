@@ -18,7 +18,7 @@ from tokopt.domain.tuning import Aim, KnobName, Sampler, Tuning, TuningSettings
 from tokopt.errors import InputError, not_one_of
 from tokopt.search.studies import StudyPlace, quiet, study_place
 from tokopt.search.tuning import TrialRow
-from tokopt.units import TIME, parse_quantity
+from tokopt.units import parse_duration
 
 from .checking import read_plan
 from .processes import local_processes
@@ -140,7 +140,7 @@ def settings_of(**written: Any) -> TuningSettings:
         raise not_one_of("--sampler", str(values["sampler"]), list(Sampler))
     limit = values.pop("time_limit", None)
     if limit is not None:
-        values["time_limit_s"] = parse_quantity(str(limit), TIME, what="--time-limit", positive=True)
+        values["time_limit_s"] = parse_duration(str(limit), what="--time-limit")
     try:
         return TuningSettings.model_validate(values)
     except ValidationError as error:

@@ -86,10 +86,10 @@ def usd_per_hour(text: str) -> float:
 
 
 def seconds(text: str, *, what: str) -> float:
-    """Return the seconds of a time such as `30s`."""
-    from tokopt.units import TIME, parse_quantity
+    """Return the seconds of a time such as `30s` or `10min`."""
+    from tokopt.units import parse_duration
 
-    return parse_quantity(text, TIME, what=what)
+    return parse_duration(text, what=what)
 
 
 def stock(text: str) -> dict[str, int]:

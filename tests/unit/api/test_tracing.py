@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tokopt
-from tokopt.api.trace_making import daily_factors, length_s
+from tokopt.api.trace_making import daily_factors
 from tokopt.api.workload_classes import read_classes
 from tokopt.catalog import Catalog
 from tokopt.catalog.trace_files import open_trace
@@ -344,13 +344,6 @@ def test_workloads_that_no_trace_is_made_from(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=said):
             tokopt.make_trace(tmp_path / "t.csv", duration="1h", workloads=source)
-
-
-@given(st.integers(1, 999), st.sampled_from(["s", "min", "h", "d"]))
-@settings(deadline=None)
-def test_lengths_of_time(number: int, unit: str) -> None:
-    if number * {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit] <= 400 * 86_400:
-        assert length_s(f" {number} {unit}", what="x") == number * {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit]
 
 
 @given(st.lists(st.floats(0.01, 9.0), min_size=1, max_size=48))

@@ -12,6 +12,7 @@ import pytest
 
 import tokopt
 from tokopt.api import tuning_scores
+from tokopt.api.tuning import settings_of
 from tokopt.api.tuning_looks import Length, Look, highest_load
 from tokopt.api.tuning_scores import Figures, ItemFigures
 from tokopt.catalog import Catalog
@@ -337,3 +338,8 @@ def test_a_small_plan_is_tuned_with_the_simulator(catalog: Catalog, plan: Plan) 
     assert item.planned.ttft_p99_ms is not None and item.planned.joules_per_output_token is not None
     assert tokopt.check(found.tuned_plan, catalog=catalog) == []
     assert tuned() == found
+
+
+def test_a_time_limit_is_written_as_other_lengths_of_time() -> None:
+    settings = settings_of(trials=1, objectives="cost", sampler="tpe", time_limit="20min")
+    assert settings.time_limit_s == 1200.0
