@@ -69,7 +69,7 @@ def pareto(item: ItemTuning, aims: tuple[Aim, ...]) -> bytes:
 def _scatter(axes: Any, item: ItemTuning, first: Aim, second: Aim) -> None:
     rows = [t for t in item.trials if first.value in t.values and t.values.get(second.value, HIGHEST) < HIGHEST]
     kinds: tuple[tuple[str, str, str, list[TuningTrial]], ...] = (
-        ("stopped early", STOPPED, "o", [t for t in rows if t.state is TrialState.PRUNED]),
+        ("stopped early, by shorter looks", STOPPED, "o", [t for t in rows if t.state is TrialState.PRUNED]),
         ("complete", COMPLETE, "o", [t for t in rows if t.state is TrialState.COMPLETE and not t.front]),
         ("nothing is better in all", FRONT, "D", [t for t in rows if t.front]),
     )
@@ -101,6 +101,7 @@ def importance(item: ItemTuning, aim: Aim) -> bytes:
 def _finished(axes: Any, title: str, *, legend: bool = True) -> None:
     axes.set_title(title, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.9", zorder=0)
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
     if legend:
         axes.legend(fontsize=8, frameon=False)
