@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokopt.cli.options import framing, lengths, rates, several
-from tokopt.cli.output import answer, json_text, require_folder, require_writable, write_whole
+from tokopt.cli.output import answer, require_outputs, write_out, write_pictures
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
 
@@ -59,7 +59,7 @@ def command(
     precisions and features are supported and what each is worth, speed at the ends, what the vendor documents, and what
     is lacking and costs. One page for one accelerator, side by side for several.
     """
-    _check(out, plots)
+    require_outputs(out, plots, "all_to_all.png")
     request = {{"rate": "rates"}.get(name, name): value for name, value in options.items() if value is not None}
     with computing(quiet=quiet) as told:
         from tokopt.api import audit
@@ -75,18 +75,6 @@ def command(
     return ExitStatus.ANSWERED if found.answered else ExitStatus.INFEASIBLE
 
 
-def _check(out: Path | None, plots: Path | None) -> None:
-    """Refuse what could not be written in the end."""
-    if out is not None:
-        require_writable(out, option="--out")
-    if plots is not None:
-        from tokopt.report.auditing_plots import PICTURE
-        from tokopt.report.plots import require_plots
-
-        require_folder(plots, PICTURE, option="--plots")
-        require_plots()
-
-
 def _report(found: Audit) -> RenderableType:
     from tokopt.report.auditing import audit_report
 
@@ -95,17 +83,9 @@ def _report(found: Audit) -> RenderableType:
 
 def _write(found: Audit, out: Path | None, plots: Path | None) -> list[str]:
     """Write the files that were asked for, and return a line about each."""
-    said = []
-    if out is not None:
-        write_whole(out, json_text(found) + "\n", option="--out")
-        said.append(f"audit written to {out}")
-    if plots is not None:
-        from tokopt.report.auditing_plots import pictures
+    from tokopt.report.auditing_plots import pictures
 
-        drawn = dict(pictures(found))
-        for name, content in drawn.items():
-            write_whole(plots / name, content, option="--plots")
-            said.append(f"picture written to {plots / name}")
-        if not drawn:
-            said.append("no picture: no platform spreads the model's experts")
-    return said
+    drawn = write_pictures(plots, lambda: pictures(found))
+    if plots is not None and not drawn:
+        drawn = ["no picture: no platform spreads the model's experts"]
+    return [*write_out(out, found, "audit"), *drawn]

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tokopt.cli.options import framing, rates, several
-from tokopt.cli.output import console, print_json, print_report, require_folder, require_writable, say, write_whole
+from tokopt.cli.output import console, print_json, print_report, require_outputs, say, write_pictures, write_whole
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
 from tokopt.errors import InputError
@@ -90,15 +90,10 @@ def command(
 def _check(out: Path | None, plots: Path | None) -> None:
     """Refuse what could not be written in the end."""
     from tokopt.report.comparing_files import FORMATS
-    from tokopt.report.plots import require_plots
 
-    if out is not None:
-        if out.suffix.lower() not in FORMATS:
-            raise InputError(f"--out {out}: its ending says how it is written: {', '.join(FORMATS)}")
-        require_writable(out, option="--out")
-    if plots is not None:
-        require_folder(plots, "heat_map.png", option="--plots")
-        require_plots()
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise InputError(f"--out {out}: its ending says how it is written: {', '.join(FORMATS)}")
+    require_outputs(out, plots, "heat_map.png")
 
 
 def _write(found: Any, out: Path | None, plots: Path | None, *, quiet: bool) -> None:
@@ -108,11 +103,9 @@ def _write(found: Any, out: Path | None, plots: Path | None, *, quiet: bool) -> 
         write_whole(out, written(found, out.suffix.lower()), option="--out")
         if not quiet:
             say(f"{found.cells:,} rows written to {out}")
-    if plots is not None:
-        for name, content in heat_maps(found):
-            write_whole(plots / name, content, option="--plots")
-            if not quiet:
-                say(f"heat map written to {plots / name}")
+    for line in write_pictures(plots, lambda: heat_maps(found)):
+        if not quiet:
+            say(line)
 
 
 class _Seen:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tokopt.cli.options import framing, several
-from tokopt.cli.output import answer, console, json_text, require_folder, require_writable, write_whole
+from tokopt.cli.output import answer, console, require_outputs, write_out, write_pictures
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
 from tokopt.errors import InputError
@@ -55,7 +55,7 @@ def command(
     the cost per token and in tokens per MW. Then the plan again with each feature switched off, each accelerator
     forbidden, and prices, limits and rates higher and lower.
     """
-    _check(out, plots)
+    require_outputs(out, plots, "waterfall.png")
     with computing(quiet=quiet) as told:
         import tokopt
 
@@ -81,17 +81,6 @@ def command(
     return ExitStatus.ANSWERED
 
 
-def _check(out: Path | None, plots: Path | None) -> None:
-    """Refuse what could not be written in the end."""
-    if out is not None:
-        require_writable(out, option="--out")
-    if plots is not None:
-        from tokopt.report.plots import require_plots
-
-        require_folder(plots, "waterfall.png", option="--plots")
-        require_plots()
-
-
 def _report(found: Explanation) -> RenderableType:
     from tokopt.report.explaining import explanation_report
 
@@ -100,14 +89,6 @@ def _report(found: Explanation) -> RenderableType:
 
 def _write(found: Explanation, out: Path | None, plots: Path | None) -> list[str]:
     """Write the files that were asked for, and return a line about each."""
-    said = []
-    if out is not None:
-        write_whole(out, json_text(found) + "\n", option="--out")
-        said.append(f"explanation written to {out}")
-    if plots is not None:
-        from tokopt.report.explaining_plots import pictures
+    from tokopt.report.explaining_plots import pictures
 
-        for name, content in pictures(found):
-            write_whole(plots / name, content, option="--plots")
-            said.append(f"picture written to {plots / name}")
-    return said
+    return [*write_out(out, found, "explanation"), *write_pictures(plots, lambda: pictures(found))]

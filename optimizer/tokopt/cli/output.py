@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,40 @@ def require_folder(folder: Path, first: str, *, option: str) -> None:
     except OSError as error:
         raise InputError(f"{option} {folder}: cannot be made: {error.strerror or error}") from None
     require_writable(folder / first, option=option)
+
+
+def require_outputs(out: Path | None, plots: Path | None, first: str) -> None:
+    """Refuse `--out` and `--plots` where they could not be written in the end; `first` is one of the pictures.
+
+    Raises:
+        InputError: A place cannot be written, or pictures cannot be made here.
+    """
+    if out is not None:
+        require_writable(out, option="--out")
+    if plots is not None:
+        from tokopt.report.plots import require_plots
+
+        require_folder(plots, first, option="--plots")
+        require_plots()
+
+
+def write_out(out: Path | None, document: BaseModel, what: str) -> list[str]:
+    """Write a document as JSON where that was asked for, and return a line about it."""
+    if out is None:
+        return []
+    write_whole(out, json_text(document) + "\n", option="--out")
+    return [f"{what} written to {out}"]
+
+
+def write_pictures(plots: Path | None, pictures: Callable[[], Iterable[tuple[str, bytes]]]) -> list[str]:
+    """Write pictures where they were asked for, and return a line about each."""
+    if plots is None:
+        return []
+    said = []
+    for name, content in pictures():
+        write_whole(plots / name, content, option="--plots")
+        said.append(f"picture written to {plots / name}")
+    return said
 
 
 def answer(

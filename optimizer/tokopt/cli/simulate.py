@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokopt.cli.options import framing
-from tokopt.cli.output import answer, console, json_text, require_folder, require_writable, write_whole
+from tokopt.cli.output import answer, console, require_outputs, write_out, write_pictures
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
 from tokopt.errors import InputError
@@ -97,7 +97,7 @@ def command(
     percentiles of all latencies with confidence intervals, goodput, cost per token within the limits, the first
     bottleneck, and whether the fleet is overloaded.
     """
-    _check(out, plots)
+    require_outputs(out, plots, "overview.png")
     keywords = _keywords(options)
     with computing(quiet=quiet, steady=True) as told:
         import tokopt
@@ -180,18 +180,6 @@ def _share_of_load(text: str) -> float:
     return parse_share(text, "--autoscale: target", most=1.0)
 
 
-def _check(out: Path | None, plots: Path | None) -> None:
-    """Refuse what could not be written in the end."""
-    if out is not None:
-        require_writable(out, option="--out")
-    if plots is not None:
-        from tokopt.report.plots import require_plots
-        from tokopt.report.simulation_plots import OVERVIEW
-
-        require_folder(plots, OVERVIEW, option="--plots")
-        require_plots()
-
-
 def _report(found: Simulation) -> RenderableType:
     from tokopt.report.simulation import simulation_report
 
@@ -200,14 +188,6 @@ def _report(found: Simulation) -> RenderableType:
 
 def _write(found: Simulation, out: Path | None, plots: Path | None) -> list[str]:
     """Write the files that were asked for, and return a line about each."""
-    said = []
-    if out is not None:
-        write_whole(out, json_text(found) + "\n", option="--out")
-        said.append(f"simulation written to {out}")
-    if plots is not None:
-        from tokopt.report.simulation_plots import pictures
+    from tokopt.report.simulation_plots import pictures
 
-        for name, content in pictures(found):
-            write_whole(plots / name, content, option="--plots")
-            said.append(f"picture written to {plots / name}")
-    return said
+    return [*write_out(out, found, "simulation"), *write_pictures(plots, lambda: pictures(found))]

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokopt.cli.options import framing, output, several
-from tokopt.cli.output import answer, console, print_json, print_report, require_folder, require_writable, write_whole
+from tokopt.cli.output import (
+    answer,
+    console,
+    print_json,
+    print_report,
+    require_outputs,
+    require_writable,
+    write_pictures,
+    write_whole,
+)
 from tokopt.cli.shell import ExitStatus, LazyGroup
 from tokopt.cli.working import computing
 
@@ -43,12 +52,7 @@ def command() -> None:
 @output
 def summary_command(as_json: bool, quiet: bool, file: str, plots: Path | None, allow_unsorted: bool) -> int:
     """Say how the requests of a trace come, how long they are and what of their prompts repeats."""
-    if plots is not None:
-        from tokopt.report.plots import require_plots
-        from tokopt.report.trace_plots import ARRIVALS
-
-        require_folder(plots, ARRIVALS, option="--plots")
-        require_plots()
+    require_outputs(None, plots, "arrivals.png")
     with computing(quiet=quiet) as told:
         from tokopt.api import trace_summary
 
@@ -71,15 +75,9 @@ def _summary_report(found: TraceSummary) -> RenderableType:
 
 def _draw(found: TraceSummary, plots: Path | None) -> list[str]:
     """Write the pictures that were asked for, and return a line about each."""
-    if plots is None:
-        return []
     from tokopt.report.trace_plots import pictures
 
-    said = []
-    for name, content in pictures(found):
-        write_whole(plots / name, content, option="--plots")
-        said.append(f"picture written to {plots / name}")
-    return said
+    return write_pictures(plots, lambda: pictures(found))
 
 
 @command.command(

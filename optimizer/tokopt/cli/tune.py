@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokopt.cli.options import framing, several
-from tokopt.cli.output import answer, json_text, require_folder, require_writable, say, write_whole
+from tokopt.cli.output import answer, require_outputs, say, write_out, write_pictures
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import Told, computing
 from tokopt.errors import InputError
@@ -64,7 +64,7 @@ def command(
     Optuna proposes settings; each is simulated on the same requests, longer the better it looks, for the highest rate
     at which the plan's limits hold. What looks best is then tested beside the plan's own settings.
     """
-    _check(out, plots)
+    require_outputs(out, plots, "history.png")
     kept = study or str(Path(plan_file).with_suffix(".tune.journal"))
     seen = _Seen()
     try:
@@ -89,17 +89,6 @@ def command(
     return ExitStatus.ANSWERED
 
 
-def _check(out: Path | None, plots: Path | None) -> None:
-    """Refuse what could not be written in the end."""
-    if out is not None:
-        require_writable(out, option="--out")
-    if plots is not None:
-        from tokopt.report.plots import require_plots
-
-        require_folder(plots, "history.png", option="--plots")
-        require_plots()
-
-
 def _report(found: Tuning) -> Any:
     from tokopt.report.tuning import tuning_report
 
@@ -108,18 +97,10 @@ def _report(found: Tuning) -> Any:
 
 def _write(found: Tuning, out: Path | None, plots: Path | None) -> list[str]:
     """Write the files that were asked for, and return a line about each."""
-    said = []
-    if out is not None:
-        write_whole(out, json_text(found.tuned_plan) + "\n", option="--out")
-        what = "plan with tuned settings" if found.improved else "plan as it was, since nothing better was found,"
-        said.append(f"{what} written to {out}")
-    if plots is not None:
-        from tokopt.report.tuning_plots import pictures
+    from tokopt.report.tuning_plots import pictures
 
-        for name, content in pictures(found):
-            write_whole(plots / name, content, option="--plots")
-            said.append(f"picture written to {plots / name}")
-    return said
+    what = "plan with tuned settings" if found.improved else "plan as it was, since nothing better was found,"
+    return [*write_out(out, found.tuned_plan, what), *write_pictures(plots, lambda: pictures(found))]
 
 
 class _Seen:
