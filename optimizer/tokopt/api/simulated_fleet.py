@@ -10,6 +10,7 @@ from tokopt.catalog import Catalog
 from tokopt.domain.caching import Router
 from tokopt.domain.demand import WorkloadClass
 from tokopt.domain.deployments import Deployment
+from tokopt.domain.features import Feature
 from tokopt.domain.plans import FleetItem, Plan
 from tokopt.domain.simulations import Arrivals, Routing, SimulationSettings, Split
 from tokopt.domain.workloads import Workload
@@ -63,6 +64,7 @@ class SimulatedPart:
     usd_per_hour: float
     workload: Workload  # as the plan has it, with the share that caches find
     kind: Kind
+    blocks: int  # tokens of a block that its caches find prompts by; 0 = they find none
 
     def least_running(self, settings: SimulationSettings) -> int:
         """Of the replicas that are simulated, how many always run where they are scaled."""
@@ -115,7 +117,12 @@ class SimulatedFleet:
 
 
 def simulated_fleet(
-    catalog: Catalog, plan: Plan, settings: SimulationSettings, kinds: Mapping[Deployment, Kind] | None = None
+    catalog: Catalog,
+    plan: Plan,
+    settings: SimulationSettings,
+    kinds: Mapping[Deployment, Kind] | None = None,
+    *,
+    longest_tokens: int | None = None,
 ) -> SimulatedFleet:
     """Return what a simulation of a plan works on.
 
@@ -124,6 +131,7 @@ def simulated_fleet(
         plan: A plan with a fleet.
         settings: Of the simulation.
         kinds: Replicas that are known already, by deployment.
+        longest_tokens: In and out, of the longest request that comes; None = what the models take.
 
     Raises:
         InputError: The plan names what the catalog does not have, or there is nothing to simulate.
@@ -135,7 +143,7 @@ def simulated_fleet(
         _require_sound(item, number, [asked.name for asked in classes])
     period = _period(plan, settings)
     router = settings.router or planned_router(plan)
-    found = [_part(catalog, plan, item, settings, classes, period, dict(kinds or {})) for item in plan.fleet]
+    found = [_part(catalog, plan, item, settings, classes, period, router, dict(kinds or {})) for item in plan.fleet]
     parts = tuple(part for part in found if part is not None)
     if not parts:
         when = "" if period is None else f" in period {plan.request.periods[period].name}"
@@ -159,7 +167,7 @@ def simulated_fleet(
         router=ROUTERS[router],
         together=together,
         scaling=_scaling(parts, settings),
-        most_blocks=_most_blocks(parts, settings),
+        most_blocks=_most_blocks(parts, longest_tokens),
     )
     return SimulatedFleet(
         parts=parts,
@@ -225,6 +233,7 @@ def _part(
     settings: SimulationSettings,
     classes: tuple[WorkloadClass, ...],
     period: int | None,
+    router: Routing,
     kinds: dict[Deployment, Kind],
 ) -> SimulatedPart | None:
     """Return an item as it is simulated, None where it does nothing in the period."""
@@ -241,23 +250,25 @@ def _part(
         return None
     own = workload_of(asked.workload)
     met = served(own, item.deployment.caching)
+    blocks = _repeats(asked, settings) if _caches_prompts(catalog, plan, item) else 0
     kind = kinds.get(item.deployment)
     if kind is None:
-        kind = kind_of(replica_setup(catalog, plan, item, met, blocks=_repeats(asked, settings)))
+        kind = kind_of(replica_setup(catalog, plan, item, met, blocks=blocks))
     return SimulatedPart(
         item=item,
         asked=asked,
         klass=number,
         replicas=replicas,
-        simulated=min(replicas, settings.replicas or _simulated(item, rate / replicas, settings)),
+        simulated=min(replicas, settings.replicas or _simulated(item, rate / replicas, settings, router)),
         requests_per_s=rate,
         usd_per_hour=usd,
         workload=met,
         kind=kind,
+        blocks=blocks,
     )
 
 
-def _simulated(item: FleetItem, rate: float, settings: SimulationSettings) -> int:
+def _simulated(item: FleetItem, rate: float, settings: SimulationSettings, router: Routing) -> int:
     """Return how many replicas of an item stand for all: so few that what is measured lasts some answers long.
 
     Replicas that get requests by chance do not know of one another. Of the same requests, fewer replicas see more time.
@@ -265,8 +276,18 @@ def _simulated(item: FleetItem, rate: float, settings: SimulationSettings) -> in
     if settings.arrivals in (Arrivals.TRACE, Arrivals.CLOSED_LOOP):
         return MOST_REPLICAS_OF_TRACE
     enough = round(settings.requests / (rate * settings.load * ANSWERS * item.e2e_ms.mean * MS))
-    fewest = 1 if settings.router in (None, Routing.RANDOM) and item.deployment.caching is None else FEWEST_ROUTED
+    fewest = 1 if router is Routing.RANDOM and item.deployment.caching is None else FEWEST_ROUTED
     return min(max(enough, fewest), MOST_REPLICAS)
+
+
+def _caches_prompts(catalog: Catalog, plan: Plan, item: FleetItem) -> bool:
+    """Return whether an item's engines keep prompts for others that begin alike."""
+    deployment = item.deployment
+    ends = (deployment.accelerator, *([deployment.prefill_accelerator] if deployment.mixed else []))
+    support = catalog.framework(deployment.framework).support
+    there = [support.get(catalog.accelerator(name).hardware) for name in ends if name]
+    able = all(each is not None and Feature.PREFIX_CACHING in each.features for each in there)
+    return able and Feature.PREFIX_CACHING not in plan.request.disabled_features
 
 
 def _repeats(asked: WorkloadClass, settings: SimulationSettings) -> int:
@@ -389,7 +410,8 @@ def _scaling(parts: tuple[SimulatedPart, ...], settings: SimulationSettings) -> 
     )
 
 
-def _most_blocks(parts: tuple[SimulatedPart, ...], settings: SimulationSettings) -> int:
+def _most_blocks(parts: tuple[SimulatedPart, ...], longest_tokens: int | None) -> int:
     """Return the most hashes that a request may have."""
-    blocks = [(_repeats(part.asked, settings), part.kind.most_tokens) for part in parts]
+    longest = math.inf if longest_tokens is None else longest_tokens
+    blocks = [(p.blocks, int(min(p.kind.most_tokens, longest))) for p in parts]
     return max((tokens // size + 1 for size, tokens in blocks if size), default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -27,9 +28,7 @@ class OpenTrace:
     format: str
     requests: int
     span_s: float
-    input_tokens: float  # mean
-    output_tokens: float
-    longest_tokens: int
+    longest_tokens: int  # in and out
     too_long: int  # requests that are longer than the model's context
     block_tokens: int
     class_numbers: tuple[int, ...]  # class of the trace -> class of the plan; empty = it has none
@@ -55,33 +54,27 @@ def looked_through(
         InputError: It cannot be read, is not sound, or has classes that the plan does not have.
     """
     file = open_trace(path)
-    count, last, prompts, answers, longest, blocks = 0, 0.0, 0, 0, 0, 0
-    lengths: list[tuple[int, int]] = []
+    count, last, longest, shortest, blocks = 0, 0.0, 0, sys.maxsize, 0
     most = max(contexts.values())
     too_long = 0
     for chunk in file.chunks():
         count += chunk.requests
         last = float(chunk.time_s[-1])
         whole = chunk.input_tokens + chunk.output_tokens
-        prompts += int(chunk.input_tokens.sum())
-        answers += int(chunk.output_tokens.sum())
-        longest = max(longest, int(whole.max()))
+        longest, shortest = max(longest, int(whole.max())), min(shortest, int(whole.min()))
         too_long += int((whole > most).sum())
         blocks = max(blocks, chunk.block_tokens)
-        lengths.append((count, longest))
         progress(f"reading {path}, {count:,} requests", min(file.share_read, 1.0) * 0.05)
     if too_long == count:
         raise InputError(
             f"{path}: all {count:,} requests are longer than the {most:,} tokens that the model takes "
-            f"(the shortest excess is at {longest:,})"
+            f"(the shortest has {shortest:,})"
         )
     return OpenTrace(
         path=path,
-        format=file.format.value if hasattr(file.format, "value") else str(file.format),
+        format=file.format.name,
         requests=count,
         span_s=last,
-        input_tokens=prompts / count,
-        output_tokens=answers / count,
         longest_tokens=longest,
         too_long=too_long,
         block_tokens=blocks,
@@ -97,6 +90,18 @@ def _numbers(path: str, names: tuple[str, ...], classes: tuple[WorkloadClass, ..
     if strange:
         raise InputError(f"{path}: class {strange[0]!r} is not one of the plan's: {', '.join(known)}")
     return tuple(known[name] for name in names)
+
+
+def require_served(trace: OpenTrace, fleet: SimulatedFleet, period: str) -> None:
+    """Refuse a trace with requests that nothing in the fleet serves.
+
+    Raises:
+        InputError: A class of the trace has no item in the period that is simulated.
+    """
+    for number in trace.class_numbers:
+        if number not in fleet.class_of:
+            when = f" in period {period}" if period else ""
+            raise InputError(f"{trace.path}: class {fleet.classes[number].name!r} is served by no item{when}")
 
 
 def trace_chunks(

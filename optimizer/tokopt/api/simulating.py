@@ -19,7 +19,7 @@ from tokopt.units import parse_duration
 from .checking import read_plan
 from .progress import Progress, silent
 from .simulated_fleet import simulated_fleet
-from .simulated_traces import OpenTrace, looked_through
+from .simulated_traces import OpenTrace, looked_through, require_served
 from .simulation_answer import answered
 from .simulation_runs import run_all
 
@@ -156,7 +156,9 @@ def simulate_plan(
         trace = looked_through(str(settings.trace), classes, contexts, progress)
         settings = settings.model_copy(update={"trace_block_tokens": trace.block_tokens})
     progress("timing steps", 0.0)
-    fleet = simulated_fleet(catalog, plan, settings, kinds)
+    fleet = simulated_fleet(catalog, plan, settings, kinds, longest_tokens=trace.longest_tokens if trace else None)
+    if trace is not None:
+        require_served(trace, fleet, settings.period)
     runs = run_all(fleet, settings, trace=trace, processes=processes, progress=progress)
     if runs.interrupted and not partly:
         raise KeyboardInterrupt

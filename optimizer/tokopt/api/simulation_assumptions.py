@@ -62,6 +62,11 @@ def warned_of_simulation(
             f"no request met a failure in {seconds:,.0f} s of {count:,} simulated replicas: more --requests or "
             "--replicas simulate more"
         )
+    counts = any(stream.workload.reuse is not None for stream in fleet.streams)
+    if settings.arrivals is Arrivals.TRACE and counts and not settings.trace_block_tokens:
+        said.append(
+            "the plan counts on prompts that repeat, and the trace does not say which do: all of them are computed"
+        )
     more = "" if settings.arrivals is Arrivals.TRACE else " (--requests measures more)"
     for each in classes:
         name = f" of {each.name}" if len(classes) > 1 else ""

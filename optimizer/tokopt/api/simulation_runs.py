@@ -20,7 +20,7 @@ from tokopt.simulation.statistics import half_width
 from tokopt.units import MS
 
 from .interrupts import noted_interrupts
-from .outages import Outages
+from .outages import outages_of
 from .processes import local_processes
 from .progress import Progress
 from .shared_board import Board
@@ -223,8 +223,8 @@ def run(
     """Run one replication; once it is interrupted, nobody comes any more, and whoever is there is answered."""
     fleet, settings, window = job.fleet, job.settings, job.window
     seeds = np.random.SeedSequence([settings.seed, job.number]).generate_state(4)
-    given = tuple(_given(fleet, n) for n in range(len(fleet.streams)))
-    outages = Outages(fleet, settings, seed=int(seeds[2])) if _fails(settings) else None
+    given = tuple(_given(fleet, settings, n) for n in range(len(fleet.streams)))
+    outages = outages_of(fleet, settings, seed=int(seeds[2])) if _fails(settings) else None
     active = {n: _at_start(part, settings) for n, part in enumerate(fleet.parts)}
     watch = _Watch(job, told, interrupted)
     closed = settings.arrivals is Arrivals.CLOSED_LOOP  # in which queues have an end
@@ -278,10 +278,10 @@ def _fails(settings: SimulationSettings) -> bool:
     return settings.node_mtbf_hours is not None or settings.spot_interruptions_per_hour > 0.0
 
 
-def _given(fleet: SimulatedFleet, number: int) -> float:
+def _given(fleet: SimulatedFleet, settings: SimulationSettings, number: int) -> float:
     """Return the share of prompts that need not be computed whatever caches hold: none where caches are simulated."""
     workload = fleet.streams[number].workload
-    return 0.0 if workload.reuse is not None else workload.prefix_share
+    return 0.0 if workload.reuse is not None or settings.trace_block_tokens else workload.prefix_share
 
 
 def _at_start(part: SimulatedPart, settings: SimulationSettings) -> int:

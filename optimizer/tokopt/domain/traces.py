@@ -31,20 +31,6 @@ class TraceChunk:
         return int(self.time_s.size)
 
 
-def plain_chunk(
-    time_s: NDArray[np.float64], input_tokens: NDArray[np.int64], output_tokens: NDArray[np.int64]
-) -> TraceChunk:
-    """Return a stretch of one class in which nothing is known to repeat."""
-    n = int(time_s.size)
-    return TraceChunk(
-        time_s=time_s,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        classes=np.zeros(n, dtype=np.int64),
-        hash_start=np.zeros(n + 1, dtype=np.int64),
-    )
-
-
 def taken(chunk: TraceChunk, rows: NDArray[np.int64]) -> TraceChunk:
     """Return the requests with these numbers, in this order, with their hashes."""
     starts = chunk.hash_start[rows]

@@ -217,11 +217,12 @@ def _of_them(item: SimulatedItem) -> str:
 
 
 def _latencies(found: Simulation) -> Iterator[RenderableType]:
-    if found.overloaded:
-        grow = "not stated: under a lasting overload they have no bounds, and depend on how long it lasts"
-        yield section("Latencies", Text(grow))
-        return
     several = len(found.classes) > 1
+    if found.overloaded:
+        full = [each.name for each in found.classes if each.e2e_ms is None]
+        whose = f" of {', '.join(full)}" if several and len(full) < len(found.classes) else ""
+        grow = "not stated: under a lasting overload they have no bounds, and depend on how long it lasts"
+        yield section(f"Latencies{whose}", Text(grow))
     for each in found.classes[:MANY_CLASSES]:
         if any(getattr(each, f"{name}_ms") is not None for name in METRICS):
             whose = f" of {each.name}" if several else ""

@@ -251,7 +251,9 @@ def _merged(parts: Sequence[_Part], block_tokens: int) -> TraceChunk:
     start = np.zeros(times.size + 1, dtype=np.int64)
     hashes = np.zeros(0, dtype=np.int64)
     if block_tokens:
-        each = [h for part in parts for h in (part.hashes or [np.zeros(0, dtype=np.int64)] * part.time_s.size)]
+        none = np.zeros(0, dtype=np.int64)
+        # Numbers of their own for each class: what two classes send has nothing in common.
+        each = [h * len(parts) + n for n, part in enumerate(parts) for h in (part.hashes or [none] * part.time_s.size)]
         lists = [each[i] for i in order]
         start[1:] = np.cumsum([h.size for h in lists])
         hashes = np.concatenate([hashes, *lists])

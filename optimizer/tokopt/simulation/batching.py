@@ -20,6 +20,7 @@ from tokopt.simulation.world import (
     FOR_CACHE,
     FOR_PREFILL,
     FOR_SLOT,
+    FOR_STEP,
     ITL,
     NONE,
     PREEMPTED,
@@ -54,7 +55,7 @@ def enqueue(world: World, r: int, rid: int, now: float) -> None:
     request.ready = 0.0
     if rank.tail == NONE:
         rank.head = rid
-        rank.blocked_by = FOR_SLOT
+        rank.blocked_by = FOR_STEP  # until it is looked at
     else:
         world.requests[rank.tail].next = rid
     rank.tail = rid

@@ -33,10 +33,13 @@ def fail(world: World, events: Events, n: int, now: float, lasts_s: float, rng: 
     replica = world.replicas[n]
     if replica.state in (DOWN, STARTING):
         return
-    set_state(world, n, STARTING, now)
-    replica.failed = 1
-    replica.ready_stamp += 1
-    push(world, events, now + lasts_s, AT_UP, n, replica.ready_stamp)
+    if replica.state == DRAINING:  # it was to stop, and does
+        set_state(world, n, DOWN, now)
+    else:
+        set_state(world, n, STARTING, now)
+        replica.failed = 1
+        replica.ready_stamp += 1
+        push(world, events, now + lasts_s, AT_UP, n, replica.ready_stamp)
     totals = world.totals[0]
     for rid in range(world.requests.size):
         request = world.requests[rid]
@@ -122,15 +125,14 @@ def scale(world: World, events: Events, number: int, now: float, rng: Generator)
             stop_one(world, number, now)
         return
     rule.calm = 0
-    for n in range(rule.first, rule.first + rule.replicas):
-        if there >= wanted:
-            break
-        replica = world.replicas[n]
-        if replica.state == DRAINING:
+    for n in range(rule.first, rule.first + rule.replicas):  # those that have not stopped yet serve at once
+        if there < wanted and world.replicas[n].state == DRAINING:
             set_state(world, n, UP, now)
             leave_limbo(world, events, now, rng)
             there += 1
-        elif replica.state == DOWN:
+    for n in range(rule.first, rule.first + rule.replicas):
+        replica = world.replicas[n]
+        if there < wanted and replica.state == DOWN:
             set_state(world, n, STARTING, now)
             replica.ready_stamp += 1
             push(world, events, now + rule.delay_s, AT_UP, n, replica.ready_stamp)

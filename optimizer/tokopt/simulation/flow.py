@@ -75,7 +75,7 @@ def set_state(world: World, n: int, state: int, now: float) -> None:
     replica = world.replicas[n]
     if replica.state != DOWN:
         replica.paid_s += now - replica.since
-    if replica.state == UP:
+    if replica.state in (UP, DRAINING):
         replica.up_s += now - replica.since
     replica.since = now
     replica.state = state

@@ -9,7 +9,7 @@ from numpy.random import Generator
 from tokopt.simulation.batching import admit, enqueue
 from tokopt.simulation.compiled import compiled
 from tokopt.simulation.flow import Events, push
-from tokopt.simulation.prefixes import acquire, make_room, publish, release
+from tokopt.simulation.prefixes import acquire, found_blocks, make_room, publish, release
 from tokopt.simulation.recording import bin_of
 from tokopt.simulation.times import pool_step
 from tokopt.simulation.world import (
@@ -95,12 +95,11 @@ def start_batch(world: World, events: Events, s: int, now: float) -> None:
     rid = next_prompt(world, s)
     while rid != NONE:
         request = world.requests[rid]
+        # What is behind memory is fetched for those only that are taken.
+        if tail != NONE and tokens + request.prompt - expected(world, server.rank, rid) > kind.pool_chunk_tokens:
+            break
         behind, found = known_prompt(world, server.rank, rid)
         new = request.prompt - found
-        if tail != NONE and tokens + new > kind.pool_chunk_tokens:
-            if server.rank != NONE:
-                release(world, server.rank, rid)
-            break
         take_prompt(world, s, rid)
         request.state, request.server, request.computed = PROMPT_POOL, s, found
         if request.measured:
@@ -129,6 +128,16 @@ def start_batch(world: World, events: Events, s: int, now: float) -> None:
     world.series[bin_of(world, now), EXTRA_J] += joules
     push(world, events, now + seconds, AT_SERVER, s, 2 * server.generation)
     push(world, events, now + seconds / kind.pool_efficiency, AT_SERVER, s, 2 * server.generation + 1)
+
+
+@compiled
+def expected(world: World, r: int, rid: int) -> int:
+    """Return the tokens of a prompt that need not be computed, as far as a look into the cache tells."""
+    request = world.requests[rid]
+    given = min(request.given, request.prompt - 1)
+    if r == NONE or request.hashes == 0:
+        return given
+    return max(found_blocks(world, r, rid) * world.ranks[r].entry_tokens, given)
 
 
 @compiled

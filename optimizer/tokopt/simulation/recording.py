@@ -7,6 +7,7 @@ import math
 from tokopt.simulation.compiled import compiled
 from tokopt.simulation.world import (
     CACHE_USED,
+    DRAINING,
     E2E,
     FINISHED,
     QUEUED,
@@ -70,6 +71,8 @@ def record(world: World, rid: int, end: float) -> None:
     tpot = (end - request.first) / (request.output - 1) if request.output > 1 else 0.0
     first, each, whole = ttft <= limits.ttft_s, tpot <= limits.tpot_s, e2e <= limits.e2e_s
     within = first and each and whole
+    sums.answered += 1
+    sums.delivered += request.output
     row = world.series[bin_of(world, end)]
     row[FINISHED] += 1.0
     row[WITHIN] += 1.0 if within else 0.0
@@ -112,7 +115,10 @@ def sample(world: World, now: float) -> None:
         room += rank.capacity
     for n in range(world.replicas.size):
         queued += world.replicas[n].queued
-        up += 1 if world.replicas[n].state == UP else 0
+        up += 1 if world.replicas[n].state in (UP, DRAINING) else 0
+    for n in range(world.engines.size):
+        world.engines[n].taken += world.engines[n].in_service
+    world.totals[0].looks += 1
     row = world.series[bin_of(world, now)]
     row[SAMPLES] += 1.0
     row[QUEUED] += queued

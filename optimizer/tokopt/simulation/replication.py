@@ -60,6 +60,15 @@ class Snapshot:
     server_busy_s: NDArray[np.float64]
     server_joules: NDArray[np.float64]
     paid_s: NDArray[np.float64]  # of replicas
+    up_s: NDArray[np.float64]
+    taken: NDArray[np.float64]  # slots of engines, summed over looks
+    looks: int
+    answered: NDArray[np.int64]  # by class
+    answered_tokens: NDArray[np.int64]
+    prompt_tokens: int
+    found_tokens: int
+    preempted: int
+    retried: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +96,6 @@ def replicate(
 ) -> Outcome:
     """Return what comes of a fleet that starts empty and gets requests until they end, or all measured are answered.
 
-    An interrupt from the keyboard has what has come of it by then as its `outcome`.
-
     Args:
         fleet: Replicas, classes, router.
         chunks: Requests in the order of arrival; only lengths count in a closed loop.
@@ -111,30 +118,23 @@ def replicate(
     history = _History(world)
     cut_short = ""
 
-    def outcome() -> Outcome:
-        faults = tuple(broken(world, waiting.events))
-        return Outcome(world=world, snapshots=history.with_end(world), cut_short=cut_short, broken=faults)
-
-    try:
-        for chunk in _with_end(chunks):
-            rows = rows_of(chunk, given_share, fleet.most_blocks)
-            if chunk is None:
-                world.totals[0].ended = 1
-            world = waiting.advance(world, rows, rng)
-            totals = world.totals[0]
-            history.add(world)
-            if told is not None:
-                told(float(totals.now), int(totals.arrived))
-            if totals.in_system > MOST_REQUESTS:
-                cut_short = f"more than {MOST_REQUESTS:,} requests were in the system at {totals.now:,.0f} s"
-            elif overloaded is not None and overloaded(world):
-                cut_short = "overloaded"
-            if cut_short or (totals.now >= window.end_s and totals.measured_open == 0):
-                break
-    except KeyboardInterrupt as interrupt:
-        interrupt.outcome = outcome()  # type: ignore[attr-defined]
-        raise
-    return outcome()
+    for chunk in _with_end(chunks):
+        rows = rows_of(chunk, given_share, fleet.most_blocks)
+        if chunk is None:
+            world.totals[0].ended = 1
+        world = waiting.advance(world, rows, rng)
+        totals = world.totals[0]
+        history.add(world)
+        if told is not None:
+            told(float(totals.now), int(totals.arrived))
+        if totals.in_system > MOST_REQUESTS:
+            cut_short = f"more than {MOST_REQUESTS:,} requests were in the system at {totals.now:,.0f} s"
+        elif overloaded is not None and overloaded(world):
+            cut_short = "overloaded"
+        if cut_short or (totals.now >= window.end_s and totals.measured_open == 0):
+            break
+    faults = tuple(broken(world, waiting.events))
+    return Outcome(world=world, snapshots=history.with_end(world), cut_short=cut_short, broken=faults)
 
 
 class _History:
@@ -177,6 +177,15 @@ def _snapshot(world: w.World) -> Snapshot:
         server_busy_s=world.servers.busy_s.copy(),
         server_joules=world.servers.joules.copy(),
         paid_s=replicas.paid_s + np.where(replicas.state != w.DOWN, now - replicas.since, 0.0),
+        up_s=replicas.up_s + np.where(np.isin(replicas.state, (w.UP, w.DRAINING)), now - replicas.since, 0.0),
+        taken=world.engines.taken.copy(),
+        looks=int(totals.looks),
+        answered=world.per_class.answered.copy(),
+        answered_tokens=world.per_class.delivered.copy(),
+        prompt_tokens=int(totals.prompt_tokens),
+        found_tokens=int(totals.found_tokens),
+        preempted=int(totals.preempted),
+        retried=int(totals.retried),
     )
 
 

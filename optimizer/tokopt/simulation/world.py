@@ -19,7 +19,7 @@ BLOCK_TOKENS = 16  # tokens of a cache block, as vLLM allocates them by default
 # States of a request.
 FREE, FRONT, PROMPT_QUEUE, PROMPT_POOL, MOVING, WAITING, PREFILL, DECODE, LIMBO = range(9)
 # Reasons to wait: columns of `waits`.
-FOR_PROMPTS, FOR_SLOT, FOR_CACHE, FOR_PREFILL, FOR_MOVE, FOR_REPLICA, REASONS = range(7)
+FOR_PROMPTS, FOR_SLOT, FOR_CACHE, FOR_PREFILL, FOR_MOVE, FOR_REPLICA, FOR_STEP, REASONS = range(8)
 # What a replica may be doing.
 DOWN, STARTING, UP, DRAINING = range(4)
 # Routers.
@@ -27,7 +27,7 @@ RANDOM, ROUND_ROBIN, LEAST_LOADED, SHORTEST_QUEUE, CACHE_AWARE = range(5)
 # What latencies are recorded of.
 TTFT, TPOT, ITL, E2E, METRICS = range(5)
 # Events.
-AT_FRONT, AT_ENGINE, AT_SERVER, AT_DECODER, AT_OUTAGE, AT_SCALING, AT_SAMPLE, AT_NEXT, AT_UP = range(9)
+AT_FRONT, AT_ENGINE, AT_SERVER, AT_DECODER, AT_SCALING, AT_SAMPLE, AT_NEXT, AT_UP = range(8)
 # What the inner loop comes back for.
 NEEDS_ROWS, NEEDS_REQUESTS, NEEDS_ENTRIES, NEEDS_TIME, REACHED = range(5)
 # Columns of the series over time: sums of a bin, then gauges, which are means of their samples.
@@ -102,7 +102,7 @@ REPLICA = _record(
     busy_servers=_I,
     in_system=_I,
     tokens=_I,  # prompts to come and caches held
-    up_s=_F,
+    up_s=_F,  # serving, whether it takes more or not
     paid_s=_F,
     since=_F,
     turn=_I,  # engine whose turn it is, among equals
@@ -138,6 +138,7 @@ ENGINE = _record(
     prefill_s=_F,  # of it, what prompts add to steps
     joules=_F,  # above idling
     steps=_I,
+    taken=_F,  # slots, summed over the looks of the series
 )
 RANK = _record(
     engine=_I,
@@ -221,7 +222,7 @@ TOTALS = _record(
     retried=_I,
     prompt_tokens=_I,
     found_tokens=_I,
-    found_behind=_I,
+    found_behind=_I,  # memory
     stamp=_I,
     limbo_head=_I,
     limbo_tail=_I,
@@ -231,12 +232,15 @@ TOTALS = _record(
     measured_open=_I,
     closed_loop=_I,  # requests in flight; 0 = they come by themselves
     bin_s=_F,
+    looks=_I,  # of the series
     most_in_system=_I,
     ended=_I,  # no more requests are to come
     outage_next=_I,
 )
 PER_CLASS = _record(
-    arrived=_I,
+    answered=_I,  # measured or not, and their tokens
+    delivered=_I,
+    arrived=_I,  # measured, as what follows
     finished=_I,
     within=_I,
     rejected=_I,

@@ -24,19 +24,6 @@ def pieces(count: int, each: int = 5) -> Iterator[TraceChunk]:
         yield requests((np.arange(each) + each * n) * 0.1, [10] * each, [4] * each)
 
 
-def test_an_interrupt_brings_along_what_there_is() -> None:
-    def interrupted() -> Iterator[TraceChunk]:
-        yield from pieces(20)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt) as raised:
-        replicate(fleet_of(kind(STEPS)), interrupted(), Window(start_s=0.0), seed=1)
-    outcome = raised.value.outcome  # type: ignore[attr-defined]
-    assert outcome.broken == () and outcome.cut_short == ""
-    assert outcome.world.totals[0].arrived == 100
-    assert outcome.world.per_class.finished[0] > 90
-
-
 def test_snapshots_are_few_and_even_however_long_a_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replication, "MOST_SNAPSHOTS", 20)
     outcome = replicate(fleet_of(kind(STEPS)), pieces(700), Window(start_s=0.0), seed=1)

@@ -14,13 +14,24 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tokopt.domain.trace_summaries import StreamSummary, TraceSummary
-from tokopt.domain.traces import TraceChunk, plain_chunk, taken
+from tokopt.domain.traces import TraceChunk, taken
 from tokopt.simulation.trace_arrivals import STRETCH, Gaps, HourCounts, WindowCounts
 from tokopt.simulation.trace_lengths import LogHistogram
 from tokopt.simulation.trace_reuse import PrefixReuse
 from tokopt.simulation.trace_statistics import TraceStatistics
 
 Floats = np.ndarray
+
+
+def plain_chunk(times: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> TraceChunk:
+    """Return a stretch of one class in which nothing is known to repeat."""
+    return TraceChunk(
+        time_s=times,
+        input_tokens=inputs,
+        output_tokens=outputs,
+        classes=np.zeros(times.size, dtype=np.int64),
+        hash_start=np.zeros(times.size + 1, dtype=np.int64),
+    )
 
 
 def pieces(chunk: TraceChunk, size: int) -> list[TraceChunk]:
