@@ -122,3 +122,23 @@ def test_a_router_that_knows_what_is_cached_sends_conversations_back() -> None:
     knows, workload = simulated(TURNS, 3_000_000, 4, w.CACHE_AWARE)
     assert knows == pytest.approx(pattern_of(workload).reusable_share, abs=0.09)  # it starts empty
     assert chance < 0.5 * knows
+
+
+def test_prompts_that_wait_for_the_next_batch_are_not_fetched_before_they_are_taken() -> None:
+    pool = kind(
+        Steps(decode=lambda *_: 0.01),
+        Steps(prompt=lambda tokens, _: 1e-3 * tokens),
+        slots=8, pool_chunk_tokens=150, restore_s_per_token=1.0, servers=1, block_tokens=100, server_cache_tokens=2500,
+        host_tokens=100_000, cache_tokens=1 << 30,
+    )  # fmt: skip
+
+    def fetched(times: list[float]) -> tuple[int, float]:
+        """Four prompts of their own, which do not all fit in memory, and each of them once more."""
+        hashes = [np.arange(9) + 100 * (n % 4) for n in range(8)]
+        chunk = requests(times, [900] * 8, [1] * 8, hashes=hashes, block=100)
+        outcome = run(fleet_of(pool, router=w.CACHE_AWARE, most_blocks=10, together=False, bin_s=1e5), chunk)
+        assert outcome.broken == ()
+        return int(outcome.world.totals[0].found_behind), float(outcome.world.servers[0].busy_s)
+
+    first = [n * 1e5 for n in range(4)]
+    assert fetched([*first, *[5e6] * 4]) == fetched([*first, *[5e6 + n * 1e5 for n in range(4)]])
