@@ -106,7 +106,7 @@ def _said(plan: Plan, found: Verification) -> list[str]:
     ]
     lines += [
         f"set-ups for {name} were searched for "
-        + ", ".join(f"{k.upper()} {v:.0%} of its limit" for k, v in margins.items())
+        + ", ".join(f"{k.value.upper()} {v:.0%} of its limit" for k, v in margins.items())
         for name, margins in plan.request.limit_margins.items()
     ]
     asked = found.settings
