@@ -291,13 +291,9 @@ def _notes(
 def _untested(result: Result, *, alone: bool) -> str:
     """Return why settings that looked better were not tested."""
     count = result.untested
-    whose = (
-        f"{count} trials looked better, but plans with their"
-        if count > 1
-        else "1 trial looked better, but a plan with its"
-    )
-    why = "" if alone else " by the closed-form model (--simulator-alone does without)"
-    return f"{whose} settings would state less than what the planned ones keep{why}"
+    trials, plans = (f"{count} trials", "plans with their") if count > 1 else ("1 trial", "a plan with its")
+    model, other = ("", "") if alone else ("by the closed-form model ", " (--simulator-alone does without it)")
+    return f"{trials} looked better, but {model}{plans} settings would state less than the planned ones keep{other}"
 
 
 def _rates(result: Result, rates: tuple[float, float], *, alone: bool) -> list[str]:

@@ -14,6 +14,7 @@ from tokopt.api.planning import solve_request
 from tokopt.api.simulated_fleet import simulated_fleet
 from tokopt.api.simulating import simulate_plan
 from tokopt.catalog import Catalog
+from tokopt.domain.demand import PlanPeriod
 from tokopt.domain.plans import FleetItem, Plan, Status
 from tokopt.domain.simulations import Simulation, SimulationSettings, Verdict
 from tokopt.domain.verifying import CapacityCut
@@ -210,11 +211,18 @@ def test_replicas_alike_that_serve_another_class_are_simulated_by_tables_of_thei
 def test_the_report_shows_both(catalog: Catalog, plain: Plan, small: None) -> None:
     from rich.console import Console
 
+    from tokopt.report import verification
     from tokopt.report.plan import plan_report
 
     plan = tokopt.plan(sla=SLA, catalog=catalog, verify=True, **ASKED)
+    assert plan.verification is not None
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(plan_report(plan))
     text = console.export_text()
     assert "Simulated before it was recommended" in text
     assert "planned" in text and "simulated" in text and "Holds in simulation" in text
+    assert "in no other" not in text
+    night = PlanPeriod(name="night", hours=8)
+    asked = plan.request.model_copy(update={"periods": (night, night.model_copy(update={"name": "day"}))})
+    lines = verification._said(plan.model_copy(update={"request": asked}), plan.verification)
+    assert "then the whole fleet in the period with the highest load, and in no other" in lines[-1]
