@@ -19,7 +19,7 @@ from tokopt.simulation.statistics import mean, quantile
 from tokopt.units import MS
 
 from .simulated_fleet import SimulatedFleet, simulated_fleet
-from .simulation_runs import STRETCHES, Job, Runs, _conversation_s, overload_of, run
+from .simulation_runs import STRETCHES, Job, Runs, conversation_s, overload_of, run
 from .tuning_knobs import Setup
 
 METRICS = {"ttft": w.TTFT, "tpot": w.TPOT, "e2e": w.E2E}
@@ -96,7 +96,7 @@ def _in_stretches(requests: float) -> int:
 
 
 def _window(fleet: SimulatedFleet, answer_s: float, length: Length) -> Window:
-    start = max(length.warm_answers * answer_s, length.conversations * _conversation_s(fleet.streams[0]))
+    start = max(length.warm_answers * answer_s, length.conversations * conversation_s(fleet.streams[0]))
     measured = max(length.answers * answer_s, length.requests / fleet.requests_per_s)
     return Window(start_s=start, end_s=start + measured)
 
