@@ -12,7 +12,7 @@ from tokopt.cli.defaults import ALSO, WHY
 
 FLAG = "--explain-defaults"
 MANY_OPTIONS = 13  # from which on a list of options is cut into sections
-LAST = "Output and catalog"
+LAST, OTHER = "Output and catalog", "Other options"
 SECTIONS = {
     "What is asked": (
         "model workload isl osl prefix-share reuse workloads demand sla max-quality-loss expert-traffic duration "
@@ -68,11 +68,11 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options: few in one list, many under headings."""
-        options = [param for param in self.get_params(ctx) if param.get_help_record(ctx) is not None]
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option) and not param.hidden]
         if len(options) < MANY_OPTIONS:
             super().format_options(ctx, formatter)
             return
-        for title in (*SECTIONS, "Other options"):
+        for title in (*SECTIONS, OTHER):
             rows = [param.get_help_record(ctx) for param in options if section_of(param) == title]
             if rows:
                 with formatter.section(title):
@@ -81,7 +81,7 @@ class Command(click.Command):
 
 def section_of(param: click.Parameter) -> str:
     """Return the heading that an option stands under."""
-    return SECTION_OF.get(param.opts[0].lstrip("-"), "Other options")
+    return SECTION_OF.get(max(param.opts, key=len).removeprefix("--"), OTHER)
 
 
 def explained(command: click.Command, ctx: click.Context) -> Iterator[dict[str, Any]]:
