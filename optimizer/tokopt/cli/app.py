@@ -26,6 +26,7 @@ COMMANDS = {
     "catalog": "tokopt.cli.catalog",
     "prices": "tokopt.cli.prices",
     "trace": "tokopt.cli.trace",
+    "completion": "tokopt.cli.completion",
 }
 EXAMPLES = """\b
 Examples:

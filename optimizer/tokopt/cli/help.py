@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tokopt.cli.completing import complete
 from tokopt.cli.defaults import ALSO, WHY
 
 FLAG = "--explain-defaults"
@@ -32,7 +33,8 @@ SECTIONS = {
     "The search": "knobs objectives sampler trials time-limit study study-name item simulator-alone",
     "Runs": "requests replications warm-up seed jobs cluster store",
     "Goals and guarantees": "objective survive robust verify current change-cost",
-    "Model": "perf speculation-table",
+    "Model and measurements": "perf speculation-table by prefix min-rows",
+    "The trace": "periods name drop-long allow-unsorted",
     LAST: "out csv html plots plot plot-format list all catalog json quiet debug explain-defaults help",
 }
 SECTION_OF = {name: title for title, names in SECTIONS.items() for name in names.split()}
@@ -40,6 +42,10 @@ SECTION_OF = {name: title for title, names in SECTIONS.items() for name in names
 
 class Command(click.Command):
     """A command with long options under headings, which explains its defaults when it is asked."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        complete(self.params)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the options, with the one that asks for defaults before `--help`."""
