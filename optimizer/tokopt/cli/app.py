@@ -26,6 +26,7 @@ COMMANDS = {
     "catalog": "tokopt.cli.catalog",
     "prices": "tokopt.cli.prices",
     "trace": "tokopt.cli.trace",
+    "init": "tokopt.cli.init",
     "completion": "tokopt.cli.completion",
 }
 EXAMPLES = """\b

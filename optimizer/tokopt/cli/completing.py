@@ -28,7 +28,7 @@ NAMES: dict[str, Callable[[Catalog], Iterable[str]]] = {
     "--workload": lambda catalog: catalog.workloads,
     "--speculator": lambda catalog: ("mtp", *catalog.speculators),
     "--site": lambda catalog: catalog.sites,
-    "--prices": lambda catalog: (*catalog.price_list_names, *catalog.ownership),
+    "--prices": lambda catalog: (*catalog.price_list_names, *(f"ownership-{name}" for name in catalog.ownership)),
 }
 FEATURES = "tokopt.domain.features:Feature"
 # option -> where the words are listed that it takes: a module and an enumeration in it
