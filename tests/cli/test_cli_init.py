@@ -42,14 +42,14 @@ def test_every_option_of_scenarios_is_in_the_file() -> None:
     assert mentioned == set(words())
 
 
-@pytest.mark.parametrize("match", UNUSED.finditer(SCENARIOS), ids=lambda match: match["word"])
+@pytest.mark.parametrize("match", list(UNUSED.finditer(SCENARIOS)), ids=lambda match: match["word"])
 def test_options_that_are_not_used_yet_work_once_they_are(
     catalog: Catalog, match: re.Match[str], tmp_path: Path
 ) -> None:
     word, value = match["word"], yaml.safe_load(match["value"])
     asked: dict[str, Any] = {"model": "llama-3.1-70b", "workload": "chat", "sla": "40ms", "demand": "40req/s"}
     fleet = tmp_path / "fleet.yaml"
-    fleet.write_text("fleet: []\n")
+    fleet.write_text("fleet:\n  - {accelerator: h100_sxm, provider: aws, market: on_demand, units: 2}\n")
     more = WITH.get(word, {})
     if word == "current":
         value = str(fleet)
@@ -59,7 +59,7 @@ def test_options_that_are_not_used_yet_work_once_they_are(
     (found,) = scenarios_of(catalog, {"scenarios": {"one": asked}})
     plain = {name: each for name, each in asked.items() if name != word}
     (without,) = scenarios_of(catalog, {"scenarios": {"one": plain}})
-    as_by_default = {"objective", "time-limit", "power-basis", "spot-reserve", "current", "exceed", "max-spot-share"}
+    as_by_default = {"objective", "time-limit", "power-basis", "spot-reserve", "exceed", "max-spot-share"}
     assert found.request != without.request or word in as_by_default
 
 
@@ -77,13 +77,13 @@ def test_workloads_and_prices_work_as_they_are(catalog: Catalog, tmp_path: Path)
     assert run("init", "--out", str(prices), "--kind", "prices").exit_code == 0
     plan = tokopt.plan(workloads=str(workloads), prices=str(prices), catalog=catalog)
     assert plan.status == "optimal" and len(plan.request.periods) == 3
-    assert tokopt.check_prices([str(prices)]).rejected == ()
+    assert tokopt.check_prices([str(prices)]).rejected == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dash_prints_the_file(kind: str) -> None:
     done = run("init", "--kind", kind, "--out", "-")
-    assert done.exit_code == 0 and "{file}" not in done.stdout and KINDS[kind][0].split(".")[0][:5] in done.stdout
+    assert done.exit_code == 0 and "{file}" not in done.stdout and len(done.stdout.splitlines()) >= 5
 
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
