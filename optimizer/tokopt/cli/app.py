@@ -27,6 +27,7 @@ COMMANDS = {
     "prices": "tokopt.cli.prices",
     "trace": "tokopt.cli.trace",
     "init": "tokopt.cli.init",
+    "doctor": "tokopt.cli.doctor",
     "completion": "tokopt.cli.completion",
 }
 EXAMPLES = """\b
