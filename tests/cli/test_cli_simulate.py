@@ -162,6 +162,11 @@ BAD = [
     (("{plan}", "--arrivals", "gamma"), "--arrivals gamma needs --burstiness"),
     (("{plan}", "--arrivals", "poisson", "--burstiness", "2"), "--arrivals poisson goes without --burstiness"),
     (("{plan}", "--burstiness", "-1"), "--burstiness: -1.0 must be"),
+    (("{plan}", "--burstiness", "1e-310"), "--burstiness: 1e-310 must be 0, or from 1e-06 to 1000"),
+    (
+        ("{plan}", "--autoscale", "target=0.5,every=0.001ms"),
+        "--autoscale: every: 1e-06 must be greater than or equal to 0.1",
+    ),
     (("{plan}", "--burstiness", "2", "--concurrency", "3"), "contradict one another"),
     (("{plan}", "--concurrency", "0"), "--concurrency: 0 must be"),
     (("{plan}", "--concurrency", "5", "--load", "0.5"), "--load goes without --concurrency"),

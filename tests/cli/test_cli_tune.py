@@ -124,6 +124,9 @@ def test_an_interrupt_keeps_the_study_and_says_so(plan_file: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("",), "error: '': cannot be read: Is a directory"),
+        (("/",), "error: /: cannot be read: Is a directory"),
+        ((".",), "error: .: cannot be read: Is a directory"),
         (("missing.json",), "error: missing.json: cannot be read: No such file or directory"),
         ((), "error: missing argument 'PLAN.json' (see tokopt tune --help)"),
         (("{plan}", "--knobs", "luck"), "error: --knobs: 'luck' is not one of max_batch, chunk, speculation"),

@@ -32,7 +32,7 @@ def read_plan(source: Plan | str | Path | Mapping[str, Any]) -> Plan:
     where = "plan"
     data: Any = source
     if isinstance(source, (str, Path)):
-        where = str(source)
+        where = str(source) or "''"
         try:
             data = json.loads(Path(source).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:

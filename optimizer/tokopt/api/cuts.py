@@ -28,7 +28,8 @@ def with_cuts(found: Found) -> Found:
 def limits_to_plan_for(request: PlanRequest, asked: WorkloadClass) -> Sla:
     """Return the limits of a class that set-ups are searched for: as much tighter as simulation found them to need."""
     margins = request.limit_margins.get(asked.name, {})
-    tighter = {f"{name}_ms": getattr(asked.sla, f"{name}_ms") * share for name, share in margins.items()}
+    limits = {name: asked.sla.limit_ms(name) for name in margins}
+    tighter = {f"{name}_ms": limit * margins[name] for name, limit in limits.items() if limit is not None}
     return asked.sla.model_copy(update=tighter) if tighter else asked.sla
 
 

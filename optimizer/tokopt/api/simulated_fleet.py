@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tokopt.catalog import Catalog
@@ -27,14 +27,17 @@ from tokopt.units import MS
 from .expert_traffic import popularity_spread
 from .requests import workload_of
 from .resolved import Resolved, resolve
+from .sound_plans import class_of, require_sound
 
 MOST_REPLICAS = 16  # of an item that are simulated by default
 FEWEST_ROUTED = 8  # by default, where the router chooses by what replicas have to do: chance is less with more
 ANSWERS = 6.0  # mean whole times of an answer that the measured time takes at least, which bounds how many there are
 MOST_REPLICAS_OF_TRACE = 256  # a trace is replayed on the whole fleet up to this size; so do closed loops run
-MOST_SLOTS = 1_000_000  # of a replica
 ROUTER = "router"  # among an item's features, where a plan names it
 AUTOSCALE_PATIENCE = 4  # ticks in a row before a replica is stopped
+
+# By name of the class, too: what a replica holds depends on the requests that it is sent.
+Kinds = Mapping[tuple[str, Deployment], Kind]
 
 ROUTERS = {
     Routing.RANDOM: w.RANDOM,
@@ -120,7 +123,7 @@ def simulated_fleet(
     catalog: Catalog,
     plan: Plan,
     settings: SimulationSettings,
-    kinds: Mapping[Deployment, Kind] | None = None,
+    kinds: Kinds | None = None,
     *,
     longest_tokens: int | None = None,
 ) -> SimulatedFleet:
@@ -130,7 +133,7 @@ def simulated_fleet(
         catalog: What the plan's names mean.
         plan: A plan with a fleet.
         settings: Of the simulation.
-        kinds: Replicas that are known already, by deployment.
+        kinds: Replicas that are known already, by class and deployment.
         longest_tokens: In and out, of the longest request that comes; None = what the models take.
 
     Raises:
@@ -139,8 +142,7 @@ def simulated_fleet(
     if not plan.fleet:
         raise InputError("the plan has no fleet: it is infeasible, so there is nothing to simulate")
     classes = plan.request.served_classes()
-    for number, item in enumerate(plan.fleet, start=1):
-        _require_sound(item, number, [asked.name for asked in classes])
+    require_sound(plan)
     period = _period(plan, settings)
     router = settings.router or planned_router(plan)
     found = [_part(catalog, plan, item, settings, classes, period, router, dict(kinds or {})) for item in plan.fleet]
@@ -181,25 +183,6 @@ def simulated_fleet(
     )
 
 
-def _require_sound(item: FleetItem, number: int, classes: Sequence[str]) -> None:
-    """Refuse an item that no plan of tokopt has.
-
-    Raises:
-        InputError: It serves no class of the plan, or its figures cannot be.
-    """
-    name = next(iter(item.share_of_traffic), None)
-    if name not in classes:
-        raise InputError(f"fleet item {number}: it serves {name!r}, which is not one of {', '.join(classes)}")
-    figures = {"replicas": item.replicas, "requests_per_s": item.requests_per_s, "e2e_ms": item.e2e_ms.mean}
-    for what, value in figures.items():
-        if not 0.0 <= value < math.inf or (what == "e2e_ms" and value == 0.0):
-            raise InputError(f"fleet item {number}: {what} {value:g} cannot be")
-    if not 1 <= item.concurrency_per_replica <= MOST_SLOTS:
-        raise InputError(
-            f"fleet item {number}: a running cap of {item.concurrency_per_replica:,} is not from 1 to {MOST_SLOTS:,}"
-        )
-
-
 def _period(plan: Plan, settings: SimulationSettings) -> int | None:
     """Return the number of the period that is simulated, None where the plan has one only."""
     names = [period.name for period in plan.request.periods]
@@ -234,24 +217,22 @@ def _part(
     classes: tuple[WorkloadClass, ...],
     period: int | None,
     router: Routing,
-    kinds: dict[Deployment, Kind],
+    kinds: Kinds,
 ) -> SimulatedPart | None:
     """Return an item as it is simulated, None where it does nothing in the period."""
-    name = next(iter(item.share_of_traffic))
-    number = next(n for n, asked in enumerate(classes) if asked.name == name)
+    number = next(n for n, asked in enumerate(classes) if asked.name == item.of_class)
     asked = classes[number]
     replicas, rate, usd = item.replicas, item.requests_per_s, item.usd_per_hour
     if period is not None and item.by_period:
         during = item.by_period[period]
-        most = max(each.units for each in item.by_period)
-        replicas = round(item.replicas * during.units / most)
+        replicas = item.replicas_with(during.units)
         rate, usd = during.requests_per_s, during.usd_per_hour
     if not replicas or not rate:
         return None
     own = workload_of(asked.workload)
     met = served(own, item.deployment.caching)
     blocks = _repeats(asked, settings) if _caches_prompts(catalog, plan, item) else 0
-    kind = kinds.get(item.deployment)
+    kind = kinds.get((item.of_class, item.deployment))
     if kind is None:
         kind = kind_of(replica_setup(catalog, plan, item, met, blocks=blocks))
     return SimulatedPart(
@@ -300,8 +281,7 @@ def _repeats(asked: WorkloadClass, settings: SimulationSettings) -> int:
 def resolved_item(catalog: Catalog, plan: Plan, item: FleetItem) -> Resolved:
     """Return the records and rates of an item, as slow as the plan's margin asks for."""
     deployment = item.deployment
-    asked = plan.request.class_named(next(iter(item.share_of_traffic)))
-    assert asked is not None
+    asked = class_of(plan, item)
     found = resolve(
         catalog,
         llm=catalog.llm(deployment.llm),

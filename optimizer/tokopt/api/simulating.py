@@ -9,16 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from tokopt.catalog import Catalog, load_catalog
-from tokopt.domain.deployments import Deployment
 from tokopt.domain.plans import Plan
 from tokopt.domain.simulations import Arrivals, Routing, Simulation, SimulationSettings, Split
 from tokopt.errors import InputError, not_one_of
-from tokopt.simulation.replicas import Kind
 from tokopt.units import parse_duration
 
 from .checking import read_plan
 from .progress import Progress, silent
-from .simulated_fleet import simulated_fleet
+from .simulated_fleet import Kinds, simulated_fleet
 from .simulated_traces import OpenTrace, looked_through, require_served
 from .simulation_answer import answered
 from .simulation_runs import run_all
@@ -141,7 +139,7 @@ def simulate_plan(
     where: str = "plan",
     processes: int = 1,
     progress: Progress = silent,
-    kinds: Mapping[Deployment, Kind] | None = None,
+    kinds: Kinds | None = None,
     partly: bool = False,
 ) -> Simulation:
     """Simulate a plan under settings; `kinds` are replicas whose tables are known already.

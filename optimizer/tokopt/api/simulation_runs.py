@@ -81,13 +81,13 @@ def window_of(fleet: SimulatedFleet, settings: SimulationSettings) -> Window:
         cycle_s = ANSWERS_OF_WARM_UP * fleet.in_flight / rate
         rate = min(rate, fleet.in_flight / answer_s)
     measured = settings.requests / rate
-    talks = max((_conversation_s(stream) for stream in fleet.streams), default=0.0)
+    talks = max((conversation_s(stream) for stream in fleet.streams), default=0.0)
     warm = max(ANSWERS_OF_WARM_UP * p99_s, SHARE_OF_WARM_UP * measured, talks, cycle_s)
     start = warm if settings.warm_up_s is None else settings.warm_up_s
     return Window(start_s=start, end_s=start + measured)
 
 
-def _conversation_s(stream: Stream) -> float:
+def conversation_s(stream: Stream) -> float:
     """Return how long a conversation lasts, before which caches are not what they will be."""
     reuse = stream.workload.reuse
     if reuse is None or reuse.turn_gap_s is None:

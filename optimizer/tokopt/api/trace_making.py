@@ -14,7 +14,7 @@ from tokopt.catalog import Catalog
 from tokopt.domain.caching import Reuse
 from tokopt.domain.demand import PlanPeriod
 from tokopt.domain.traces import TraceChunk
-from tokopt.domain.workloads import Workload
+from tokopt.domain.workloads import LEAST_BURSTINESS, MOST_BURSTINESS, Workload
 from tokopt.errors import InputError
 from tokopt.simulation.arrivals import Stream, synthesised
 
@@ -22,7 +22,6 @@ from .requests import parse_demand, resolve_workload, workload_of
 from .reuse import parse_reuse
 from .workload_classes import read_classes
 
-MOST_BURSTINESS = 1000.0
 DAILY_HELP = "write it like 0.4,0.6,1.5,1.5 (factors on equal parts of a day), or swing=0.6,peak=14h"
 DEFAULT_WORKLOAD = "chat"
 ANY_LIMITS = "50ms"  # limits do not matter here
@@ -51,8 +50,8 @@ def streams_of(catalog: Catalog, asked: Making) -> tuple[list[str], list[Stream]
     Raises:
         InputError: In one line.
     """
-    if asked.burstiness is not None and not 0.0 < asked.burstiness <= MOST_BURSTINESS:
-        raise InputError(f"--burstiness: {asked.burstiness:g} is not above 0 and at most {MOST_BURSTINESS:g}")
+    if asked.burstiness is not None and not LEAST_BURSTINESS <= asked.burstiness <= MOST_BURSTINESS:
+        raise InputError(f"--burstiness: {asked.burstiness:g} is not from {LEAST_BURSTINESS:g} to {MOST_BURSTINESS:g}")
     daily = daily_factors(asked.daily)
     if asked.workloads is None:
         return _one_stream(catalog, asked, daily)

@@ -22,6 +22,7 @@ from .power import Counting, replicas_draw, with_peaks
 from .requests import workload_of
 from .services import class_space
 from .simulated_fleet import ROUTER
+from .sound_plans import class_of
 from .tuning_knobs import Setup
 
 NEAR_SATURATION = 0.995  # beyond it the model has no latencies to state
@@ -67,7 +68,7 @@ def tuned_plan(catalog: Catalog, plan: Plan, changed: Sequence[Tuned], said: Seq
         candidate = _as_planned(catalog, plan, item) if tuned is None else tuned.setup.candidate
         candidates.append(candidate)
         if tuned is not None:
-            rate = _rate(plan, item, tuned, alone=alone)
+            rate = rate_of(plan, item, tuned, alone=alone)
             rates[number] = (tuned.planned_rate, rate)
             item = _restated(catalog, plan, item, tuned, rate)
         items.append(item)
@@ -77,8 +78,7 @@ def tuned_plan(catalog: Catalog, plan: Plan, changed: Sequence[Tuned], said: Seq
 
 def _as_planned(catalog: Catalog, plan: Plan, item: FleetItem) -> Candidate | None:
     """Return what the model says of an item that stays as it is."""
-    asked = plan.request.class_named(next(iter(item.share_of_traffic)))
-    assert asked is not None
+    asked = class_of(plan, item)
     space, deployment = class_space(plan.request, catalog, asked), item.deployment
     families = [
         family_of(space, catalog.accelerators[name], deployment)
@@ -89,25 +89,21 @@ def _as_planned(catalog: Catalog, plan: Plan, item: FleetItem) -> Candidate | No
     return as_given(space, families[0], deployment, sending=families[1] if deployment.mixed else None)
 
 
-def _rate(plan: Plan, item: FleetItem, tuned: Tuned, *, alone: bool) -> float:
-    """Return what a replica is to serve in the period that loads it most. [requests/s]"""
-    asked = plan.request.class_named(next(iter(item.share_of_traffic)))
-    assert asked is not None
-    profile = tuned.setup.candidate.profile
-    rate = tuned.planned_rate
-    if asked.demand_requests_per_s is None:
+def rate_of(plan: Plan, item: FleetItem, tuned: Tuned, *, alone: bool) -> float:
+    """Return what a plan has a replica serve in the period that loads it most. [requests/s]"""
+    candidate, rate = tuned.setup.candidate, tuned.planned_rate
+    if class_of(plan, item).demand_requests_per_s is None:
         rate = tuned.load * tuned.planned_rate
         if not alone:
-            rate = min(rate, tuned.setup.candidate.capacity_requests_per_s)
+            rate = min(rate, candidate.capacity_requests_per_s)
         if plan.request.power_mode is PowerMode.DRAWN:
             rate = min(rate, tuned.planned_rate)  # what is drawn fills the limit already
-    return min(rate, NEAR_SATURATION * saturation(profile))
+    return float(min(rate, NEAR_SATURATION * saturation(candidate.profile)))
 
 
 def _restated(catalog: Catalog, plan: Plan, item: FleetItem, tuned: Tuned, rate: float) -> FleetItem:
     """Return an item with new settings whose replicas serve a rate."""
-    asked = plan.request.class_named(next(iter(item.share_of_traffic)))
-    assert asked is not None
+    asked = class_of(plan, item)
     candidate, workload, factor = tuned.setup.candidate, workload_of(asked.workload), rate / tuned.planned_rate
     fields: dict[str, Any] = serving_fields(catalog.llm(asked.llm), candidate, workload, rate)
     if item.deployment.caching is not None or tuned.setup.router is not Routing.RANDOM:
@@ -140,22 +136,19 @@ def _restated(catalog: Catalog, plan: Plan, item: FleetItem, tuned: Tuned, rate:
 
 def _load(item: FleetItem, units: int, rate: float, candidate: Candidate) -> float:
     """Return the load of replicas in a period."""
-    if not units:
-        return 0.0
-    most = max(each.units for each in item.by_period)
-    return rate / (item.replicas * units / most) / saturation(candidate.profile)
+    return rate / item.replicas_with(units) / saturation(candidate.profile) if units else 0.0
 
 
 def _with_shares(items: Sequence[FleetItem]) -> list[FleetItem]:
     """Return items with their shares of their classes' requests."""
     total: dict[str, float] = {}
     for item in items:
-        name = next(iter(item.share_of_traffic))
-        total[name] = total.get(name, 0.0) + item.requests_per_s
+        total[item.of_class] = total.get(item.of_class, 0.0) + item.requests_per_s
     return [
-        item.model_copy(update={"share_of_traffic": {name: item.requests_per_s / total[name]}})
+        item.model_copy(update={"share_of_traffic": {item.of_class: item.requests_per_s / total[item.of_class]}})
+        if total[item.of_class]
+        else item
         for item in items
-        for name in item.share_of_traffic
     ]
 
 
@@ -165,16 +158,15 @@ def _with_power(
     """Return items with what each draws, on average and but for a chance of more."""
     draws: list[Draw | None] = []
     for item, candidate in zip(items, candidates, strict=True):
-        asked = plan.request.class_named(next(iter(item.share_of_traffic)))
-        assert asked is not None
+        asked = class_of(plan, item)
         if candidate is None:
             draws.append(None)
             continue
         replicas, rate, share = item.replicas, item.requests_per_s, 1.0
         if item.by_period:  # of the period in which most of it runs
             fullest = max(item.by_period, key=lambda each: (each.units, each.requests_per_s))
+            replicas, rate = item.replicas_with(fullest.units), fullest.requests_per_s
             share = fullest.units / max(each.units for each in item.by_period)
-            replicas, rate = round(replicas * share), fullest.requests_per_s
         held = [round(part.gpus * share) for part in item.bought]
         draws.append(replicas_draw(candidate, workload_of(asked.workload), replicas, rate, held))
     drawn = [
@@ -207,8 +199,7 @@ def _totals(plan: Plan, fleet: tuple[FleetItem, ...], changed: Sequence[Tuned], 
     output = sum(item.output_tokens_per_s for item in fleet)
     total = 0.0
     for item in fleet:
-        asked = plan.request.class_named(next(iter(item.share_of_traffic)))
-        assert asked is not None
+        asked = class_of(plan, item)
         total += item.requests_per_s * (asked.workload.input_tokens + asked.workload.output_tokens)
     power = peak_kw(fleet)
     figures: dict[str, float | None] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,11 +24,12 @@ from tokopt.units import parse_duration
 from .checking import read_plan
 from .processes import local_processes
 from .progress import Progress, silent
-from .tuning_answer import Result, answered
-from .tuning_knobs import knob_names
+from .sound_plans import require_sound
+from .tuning_answer import Result, answered, states_less
+from .tuning_knobs import Setup, knob_names, require_known
 from .tuning_scores import Context
 from .tuning_search import Search, opened_search, run_apart, run_here
-from .tuning_tests import FINALISTS, Tested, Testing, is_better
+from .tuning_tests import FINALISTS, Tested, Testing, is_better, low_load
 
 SEARCHING = 0.8  # of the progress that is told: the search; the rest are tests
 
@@ -166,17 +168,27 @@ def _contexts(catalog: Catalog, plan: Plan, settings: TuningSettings) -> list[Co
     """Return the items that are tuned.
 
     Raises:
-        InputError: There is no such item, or none at all.
+        InputError: There is no such item, or none at all; or the plan was edited to what cannot be.
     """
     count = len(plan.fleet)
     if not count:
         raise InputError("the plan has no fleet: it is infeasible, so there is nothing to tune")
     if settings.item is not None and settings.item > count:
         raise InputError(f"--item: {settings.item} is not possible: the fleet has {count} item{'s' * (count > 1)}")
+    require_sound(plan)
+    require_known(catalog, plan)
+    if plan.usd_per_million_output_tokens is None:
+        raise InputError(
+            "usd_per_million_output_tokens: the plan states no price, which tuned settings are held against"
+        )
     names = settings.knobs or tuple(
         name for name in KnobName if name is not KnobName.POWER_CAP or Aim.ENERGY in settings.objectives
     )
-    numbers = range(count) if settings.item is None else [settings.item - 1]
+    asked = range(count) if settings.item is None else [settings.item - 1]
+    numbers = [number for number in asked if plan.fleet[number].busiest_requests_per_s > 0.0]
+    if not numbers:
+        which = "the fleet" if settings.item is None else f"item {settings.item}"
+        raise InputError(f"{which} serves no requests, so there is nothing to tune")
     return [
         Context(
             catalog=catalog,
@@ -227,10 +239,9 @@ def _tuned(search: Search, pool: Executor | None, jobs: int, progress: Progress)
         run_apart(search, pool, jobs, first)
     rows = search.rows()
     aim = search.context.settings.objectives[0]
-    finalists = _finalists(search, rows)
     with quiet():
         testing = Testing(search.context, search.knobs, search.study, pool)
-        shares = iter(range(1 + len(finalists)))
+        shares = iter(range(1 + FINALISTS))
 
         def told() -> Progress:
             n = next(shares)
@@ -240,7 +251,8 @@ def _tuned(search: Search, pool: Executor | None, jobs: int, progress: Progress)
             )
 
         planned = testing.test(search.knobs.planned, _load(search, rows), "testing the planned settings", told())
-        rejected: list[Tested] = []
+        finalists, untested = _finalists(search, rows, planned)
+        found, rejected = planned, list[Tested]()
         for number, row in enumerate(finalists, 1):
             assert row.place is not None and row.last is not None
             tested = testing.test(
@@ -249,14 +261,18 @@ def _tuned(search: Search, pool: Executor | None, jobs: int, progress: Progress)
                 f"testing settings {number} of {len(finalists)}",
                 told(),
             )
-            if is_better(aim, planned, tested):
-                return Result(search=search, rows=rows, planned=planned, tuned=tested, rejected=tuple(rejected))
+            if is_better(aim, planned, tested) and not states_less(search, planned, tested.setup, low_load(tested)):
+                found = tested
+                break
             rejected.append(tested)
-    return Result(search=search, rows=rows, planned=planned, tuned=planned, rejected=tuple(rejected))
+    return Result(search=search, rows=rows, planned=planned, tuned=found, rejected=tuple(rejected), untested=untested)
 
 
-def _finalists(search: Search, rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """Return complete trials that were better than the planned settings, the best first."""
+def _finalists(search: Search, rows: Sequence[TrialRow], tested: Tested) -> tuple[list[TrialRow], int]:
+    """Return complete trials that were better than the planned settings, the best first, and how many are left out.
+
+    Those are the ones of which a plan could only state less than the planned settings keep for sure.
+    """
     goal, planned = search.task.goals[0], search.task.first[0]
     own = next((row.last.values[0] for row in rows if row.place == planned and row.last is not None), None)
     better = [
@@ -268,7 +284,13 @@ def _finalists(search: Search, rows: Sequence[TrialRow]) -> list[TrialRow]:
         and row.last.notes["load"]
         and (own is None or goal.loss(row.last.values[0]) < goal.loss(own))
     ]
-    return sorted(better, key=lambda row: goal.loss(row.last.values[0]) if row.last else 0.0)[:FINALISTS]
+    allowed = []
+    for row in better:
+        setup = None if row.place is None else search.knobs.setup(search.space.at(row.place))
+        if isinstance(setup, Setup) and not states_less(search, tested, setup, math.inf):
+            allowed.append(row)
+    best = sorted(allowed, key=lambda row: goal.loss(row.last.values[0]) if row.last else 0.0)[:FINALISTS]
+    return best, len(better) - len(allowed)
 
 
 def _load(search: Search, rows: Sequence[TrialRow]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokopt.catalog import Catalog
 from tokopt.checking import check_plan
@@ -29,12 +29,14 @@ from tokopt.version import __version__
 from .checking import check_inputs
 from .items import usd_per_million
 from .requests import workload_of
-from .tuned_plans import Restated, Tuned, tuned_plan
-from .tuning_scores import AGREEMENT, TEST_SEED, ItemFigures, highest_rate
+from .tuned_plans import Restated, Tuned, rate_of, tuned_plan
+from .tuning_knobs import Setup
+from .tuning_scores import AGREEMENT, TEST_SEED, ItemFigures
 from .tuning_search import Search, exhausted, why_stopped_early
 from .tuning_tests import CONFIDENCE, FINALISTS, Tested, gain, low_load, stated
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAILED}
+ROUNDING = 1e-9  # relative
 CHANGED = {
     "concurrency_per_replica": "running cap",
     "chunk_tokens": "chunk",
@@ -56,6 +58,7 @@ class Result:
     planned: Tested
     tuned: Tested  # the planned settings themselves where nothing is better
     rejected: tuple[Tested, ...]
+    untested: int  # trials that looked better, but of which a plan could only state less
 
     @property
     def improved(self) -> bool:
@@ -70,7 +73,31 @@ class Result:
     @property
     def planned_rate(self) -> float:
         """Requests/s of a replica, in the period that loads it most."""
-        return highest_rate(self.search.knobs)
+        return self.item.busiest_requests_per_s
+
+
+def states_less(search: Search, planned: Tested, setup: Setup, load: float) -> bool:
+    """Whether a plan with other settings would state less than the planned ones keep: it would cost more a token.
+
+    Where a demand is given it is stated whatever the settings.
+
+    Args:
+        search: Of the item.
+        planned: What its planned settings do.
+        setup: The item with other settings.
+        load: That they keep the limits at for sure in simulation; infinite = as much as the model lets a plan state.
+    """
+    if search.knobs.asked.demand_requests_per_s is not None:
+        return False
+    return _stated_share(search, setup, load) < min(low_load(planned), 1.0) * (1.0 - ROUNDING)
+
+
+def _stated_share(search: Search, setup: Setup, load: float) -> float:
+    """Return the rate that a plan with settings states, of the planned one."""
+    context, item = search.context, search.knobs.item
+    rate = item.busiest_requests_per_s
+    tuned = Tuned(number=context.number, setup=setup, load=load, planned_rate=rate)
+    return rate_of(context.plan, item, tuned, alone=context.settings.simulator_alone) / rate
 
 
 def answered(catalog: Catalog, plan: Plan, where: str, settings: TuningSettings, results: Sequence[Result]) -> Tuning:
@@ -205,8 +232,12 @@ def _units(result: Result) -> tuple[int, int] | None:
 def _rejected(aim: Aim, result: Result, tested: Tested) -> str:
     found = gain(aim, result.planned, tested)
     chance = "" if found.plus_minus is None else f" ± {found.plus_minus:.1%}"
-    other = Result(search=result.search, rows=result.rows, planned=result.planned, tuned=tested, rejected=())
-    return f"{changes(other)}: {aim.value} better by {found.value:.1%}{chance}"
+    other = replace(result, tuned=tested, rejected=())
+    said = f"{changes(other)}: {aim.value} better by {found.value:.1%}{chance}"
+    if not states_less(result.search, result.planned, tested.setup, low_load(tested)):
+        return said
+    share = _stated_share(result.search, tested.setup, low_load(tested))
+    return f"{said}, but the plan would state {share:.1%} of the planned rate"
 
 
 def _trial(search: Search, row: TrialRow, workers: Sequence[str], *, front: bool) -> TuningTrial:
@@ -220,7 +251,7 @@ def _trial(search: Search, row: TrialRow, workers: Sequence[str], *, front: bool
         reason=row.reason,
         settings=None if setup is None or isinstance(setup, str) else setup.shown,
         values={} if last is None else {str(k): float(v) for k, v in notes["figures"].items()},
-        requests_per_s=None if load is None else float(load) * highest_rate(search.knobs),
+        requests_per_s=None if load is None else float(load) * search.knobs.item.busiest_requests_per_s,
         rungs=len(row.looks),
         requests=int(notes.get("requests", 0)),
         worker=workers.index(row.worker) if row.worker in workers else 0,
@@ -243,6 +274,8 @@ def _notes(
             notes.append(f"{where}simulated, the planned settings keep the limits at no load")
         elif low < 1.0:
             notes.append(f"{where}simulated, the planned settings keep the limits up to {low:.1%} of the planned rate")
+        if result.untested:
+            notes.append(f"{where}{_untested(result, alone=settings.simulator_alone)}")
         rates = restated.rates.get(result.search.context.number)
         if rates is not None:
             notes += [f"{where}{line}" for line in _rates(result, rates, alone=settings.simulator_alone)]
@@ -253,6 +286,14 @@ def _notes(
             more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
             notes.append(f"tokopt check rejects the tuned plan: {faults[0]}{more}")
     return notes
+
+
+def _untested(result: Result, *, alone: bool) -> str:
+    """Return why settings that looked better were not tested."""
+    count = result.untested
+    trials, plans = (f"{count} trials", "plans with their") if count > 1 else ("1 trial", "a plan with its")
+    model, other = ("", "") if alone else ("by the closed-form model ", " (--simulator-alone does without it)")
+    return f"{trials} looked better, but {model}{plans} settings would state less than the planned ones keep{other}"
 
 
 def _rates(result: Result, rates: tuple[float, float], *, alone: bool) -> list[str]:

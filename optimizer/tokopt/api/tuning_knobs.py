@@ -24,6 +24,7 @@ from tokopt.search.space import Family, family_of
 from .columns import hardware_of
 from .services import class_space
 from .simulated_fleet import planned_router
+from .sound_plans import class_of
 
 SHARES = (0.1, 0.14, 0.2, 0.28, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of what memory holds
 AROUND = (0.6, 0.75, 0.85, 0.93, 1.08, 1.18, 1.35, 1.6)  # of the planned share
@@ -86,9 +87,7 @@ class ItemKnobs:
         """
         self.catalog, self.plan, self.number = catalog, plan, number
         self.item = plan.fleet[number]
-        asked = plan.request.class_named(next(iter(self.item.share_of_traffic)))
-        assert asked is not None
-        self.asked = asked
+        self.asked = asked = class_of(plan, self.item)
         self.space: SearchSpace = class_space(plan.request, catalog, asked)
         self.where = f"item {number + 1} ({self.item.accelerator})"
         deployment = self.item.deployment
@@ -308,6 +307,32 @@ class ItemKnobs:
                 f"{deployment.kv_precision} on {deployment.accelerator}; was the plan made with another?"
             )
         return family
+
+
+def require_known(catalog: Catalog, plan: Plan) -> None:
+    """Refuse a plan with an item that the closed-form model has nothing to say of, before any work is done.
+
+    Raises:
+        InputError: In one line: an accelerator is not named as in the catalog, or more is drafted than can be.
+    """
+    for number, item in enumerate(plan.fleet, start=1):
+        deployment = item.deployment
+        try:
+            for name in (deployment.accelerator, deployment.prefill_accelerator):
+                found = catalog.accelerator(name)
+                if found.name != name:
+                    raise InputError(f"accelerator {name!r} is {found.name} in plans")
+            space = class_space(plan.request, catalog, class_of(plan, item))
+            family = family_of(space, catalog.accelerators[deployment.accelerator], deployment)
+        except InputError as error:
+            raise InputError(f"fleet item {number}: {error}") from None
+        deepest = math.inf if family is None else family.accepted.size - 1
+        if deployment.speculation_depth > deepest:
+            drafts = deployment.speculator or "without a speculator, the checkpoint"
+            raise InputError(
+                f"fleet item {number}: speculation_depth {deployment.speculation_depth} is not possible: "
+                f"{drafts} drafts {deepest} tokens at most"
+            )
 
 
 def knob_names(written: str | Iterable[str] | None) -> tuple[KnobName, ...]:

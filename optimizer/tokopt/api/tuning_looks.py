@@ -1,9 +1,9 @@
-"""Looks at settings: simulations of an item at some load, and the highest load that keeps the limits."""
+"""Looks at settings: simulations of an item at some load."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,24 +13,19 @@ from tokopt.catalog import Catalog
 from tokopt.domain.plans import Plan
 from tokopt.domain.simulations import SimulationSettings
 from tokopt.simulation import world as w
-from tokopt.simulation.recording import BIN_LN, BINS, SHORTEST_LN
+from tokopt.simulation.recording import note
 from tokopt.simulation.replication import Outcome, Window
 from tokopt.simulation.statistics import mean, quantile
 from tokopt.units import MS
 
 from .simulated_fleet import SimulatedFleet, simulated_fleet
-from .simulation_runs import STRETCHES, Job, Runs, overload_of, run
+from .simulation_runs import STRETCHES, Job, Runs, conversation_s, overload_of, run
 from .tuning_knobs import Setup
 
 METRICS = {"ttft": w.TTFT, "tpot": w.TPOT, "e2e": w.E2E}
 PATIENCE = 4.0  # times the limit on first tokens that may queue up, before it is clear that the limit is missed
 PATIENCE_S = 60.0  # where there is no such limit
 SOME = 200  # requests more than that, which chance alone may bring
-LEAST_LOAD, MOST_LOAD = 0.02, 8.0  # of the planned rate, between which loads are tried
-FIRST_STEP = 1.12  # from the first load to the next; each further step is the last one's power
-FASTER = 1.9
-MOST_STEP = 2.5
-INSIDE = 0.15  # of a bracket's width: how far from its ends a load is tried at least
 LOOKS = 16  # at a run, until the end of what is measured
 
 Counts = NDArray[np.float64]
@@ -101,9 +96,7 @@ def _in_stretches(requests: float) -> int:
 
 
 def _window(fleet: SimulatedFleet, answer_s: float, length: Length) -> Window:
-    reuse = fleet.streams[0].workload.reuse
-    talk_s = 0.0 if reuse is None or reuse.turn_gap_s is None else reuse.turns * (reuse.turn_gap_s + answer_s)
-    start = max(length.warm_answers * answer_s, length.conversations * talk_s)
+    start = max(length.warm_answers * answer_s, length.conversations * conversation_s(fleet.streams[0]))
     measured = max(length.answers * answer_s, length.requests / fleet.requests_per_s)
     return Window(start_s=start, end_s=start + measured)
 
@@ -164,7 +157,7 @@ def _read(fleet: SimulatedFleet, done: Outcome, window: Window, load: float, *, 
     open_ = world.requests[_answering(world)]
     first = open_.first - open_.arrival
     each = (open_.last - open_.first) / np.maximum(open_.emitted - 1, 1)
-    told = {name: _with(world, METRICS[name], {"ttft": first, "tpot": each}.get(name)) for name in limit_s}
+    told = _with(world, {w.TTFT: first, w.TPOT: each})
     ratios = {name: (mean(*told[name]) if q is None else quantile(*told[name], q)) / limit_s[name] for name in limited}
     tails = {name: quantile(*told[name], 0.99) for name in limit_s}
     within = float(per_class.within) + float(((first <= limits.ttft_s) & (each <= limits.tpot_s)).sum())
@@ -182,15 +175,13 @@ def _read(fleet: SimulatedFleet, done: Outcome, window: Window, load: float, *, 
     )
 
 
-def _with(world: w.World, metric: int, more: NDArray[np.float64] | None) -> tuple[Counts, Counts]:
-    """Return a latency's histogram and sums, with requests that are not recorded yet."""
-    counts = world.histogram[0, metric].astype(float)
-    sums = world.sums[0, metric].copy()
-    if more is not None and more.size:
-        bins = np.clip(((np.log(np.maximum(more, 1e-7)) - SHORTEST_LN) / BIN_LN).astype(int), 0, BINS - 1)
-        np.add.at(counts, bins, 1.0)
-        np.add.at(sums, bins, more)
-    return counts, sums
+def _with(world: w.World, more: Mapping[int, NDArray[np.float64]]) -> dict[str, tuple[Counts, Counts]]:
+    """Return the histogram and the sums of each latency, with those of requests that are not recorded yet."""
+    told = world._replace(histogram=world.histogram.copy(), sums=world.sums.copy())
+    for metric, latencies in more.items():
+        for seconds in latencies:
+            note(told, 0, metric, float(seconds), 1)
+    return {name: (told.histogram[0, metric].astype(float), told.sums[0, metric]) for name, metric in METRICS.items()}
 
 
 def _joules(fleet: SimulatedFleet, done: Outcome, window: Window) -> float:
@@ -204,63 +195,3 @@ def _joules(fleet: SimulatedFleet, done: Outcome, window: Window) -> float:
     idle = part.kind.fields["idle_w"] * part.simulated * (b.time_s - a.time_s)
     tokens = b.delivered - a.delivered
     return (idle + extra) / tokens if tokens > 0 else math.nan
-
-
-def highest_load(look: Callable[[float], Look], start: float, tolerance: float) -> tuple[float, list[Look]]:
-    """Return the highest load that keeps the limits, to a relative tolerance, and all looks that it took.
-
-    Latencies grow with the load, steeply near the end: the logarithm of the worst over its limit is taken as a straight
-    line of the logarithm of the load between a load that keeps the limits and one that does not. 0 = none keeps them.
-
-    Args:
-        look: Looks at a load.
-        start: Where to begin.
-        tolerance: Width of the last bracket, relative.
-    """
-    kept: Look | None = None
-    missed: Look | None = None
-    seen: list[Look] = []
-    load, step = min(max(start, LEAST_LOAD), MOST_LOAD), min(FIRST_STEP, (1.0 + tolerance) ** 2)
-    while True:
-        found = look(load)
-        seen.append(found)
-        if found.worst <= 1.0:
-            kept = found
-        else:
-            missed = found
-        if kept is not None and missed is not None:
-            break
-        step = max(step, FIRST_STEP) if math.isinf(found.worst) else step
-        if kept is not None:
-            if load >= MOST_LOAD:
-                return load, seen
-            load = min(load * step, MOST_LOAD)
-        else:
-            if load <= LEAST_LOAD:
-                return 0.0, seen
-            load = max(load / step, LEAST_LOAD)
-        step = min(step**FASTER, MOST_STEP)
-    while missed.load / kept.load > 1.0 + tolerance:
-        found = look(_between(kept, missed))
-        seen.append(found)
-        if found.worst <= 1.0:
-            kept = found
-        else:
-            missed = found
-    return _crossing(kept, missed), seen
-
-
-def _between(kept: Look, missed: Look) -> float:
-    low, high = math.log(kept.load), math.log(missed.load)
-    at = math.log(_crossing(kept, missed)) if math.isfinite(missed.worst) else 0.5 * (low + high)
-    room = INSIDE * (high - low)
-    return math.exp(float(min(max(at, low + room), high - room)))
-
-
-def _crossing(kept: Look, missed: Look) -> float:
-    """Return where a straight line between two looks meets the limit."""
-    if not math.isfinite(missed.worst):
-        return kept.load
-    below, above = -math.log(max(kept.worst, 1e-9)), math.log(missed.worst)
-    share = below / (below + above) if below + above > 0.0 else 0.0
-    return float(kept.load * (missed.load / kept.load) ** share)

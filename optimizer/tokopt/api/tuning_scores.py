@@ -12,6 +12,7 @@ from tokopt.domain.simulations import Routing
 from tokopt.domain.tuning import Aim, KnobName, TuningSettings
 from tokopt.errors import InputError
 from tokopt.perf.power import board_watts
+from tokopt.search.highest_load import LEAST_LOAD, highest_load
 from tokopt.search.knobs import Settings
 from tokopt.search.racing import Goal, Race
 from tokopt.search.tuning import Scored
@@ -20,7 +21,7 @@ from tokopt.units import MS
 from .items import usd_per_million
 from .requests import workload_of
 from .tuning_knobs import ItemKnobs, Setup
-from .tuning_looks import LEAST_LOAD, Length, Look, Sight, highest_load
+from .tuning_looks import Length, Look, Sight
 
 # Looks of the search: how much of the requests of a test each measures.
 RUNGS = (
@@ -32,6 +33,7 @@ TEST = Length(requests=0, answers=6.0, warm_answers=4.0, conversations=1.0, tole
 RACE = Race(noise=(0.04, 0.02, 0.0))
 FEWEST_ROUTED, MOST_ROUTED = 2, 4  # replicas that are simulated where it matters which one requests are sent to
 HIGHEST = 100.0  # that a tail over its limit is counted as
+HIGHEST_JOULES = 1e6  # that an output token is counted as where no load keeps the limits, so that there is no figure
 AGREEMENT = 0.9  # of what the planned settings keep, that the closed-form model has to allow others at least
 TEST_SEED = 1_000_003  # added to the seed: no trial has seen the requests of a test
 
@@ -73,7 +75,7 @@ class Figures:
     """What settings do, of which a trial's figures are some."""
 
     load: float  # highest that keeps the limits, of the planned rate; 0 = none does
-    values: Mapping[Aim, float]
+    values: Mapping[Aim, float]  # not a number = not known, or there is none at any load that keeps the limits
     p99_ms: Mapping[str, float]  # at the planned rate; empty = overloaded there
     requests: int
     missed: str  # of the limits, at the lowest load that was looked at
@@ -88,7 +90,7 @@ class ItemFigures:
         routed = item.deployment.caching is not None or any(
             knob.name == KnobName.ROUTER.value for knob in knobs.knobs.knobs
         )
-        self.planned_rate = highest_rate(knobs)
+        self.planned_rate = item.busiest_requests_per_s
         self._replicas = 1
         if routed or knobs.router is not Routing.RANDOM:
             each = self.planned_rate * TEST.answers * item.e2e_ms.mean * MS  # requests in the least that is measured
@@ -142,7 +144,7 @@ class ItemFigures:
                 Aim.COST: cost,
                 Aim.GOODPUT: planned.goodput,
                 Aim.P99: min(planned.p99, HIGHEST),
-                Aim.ENERGY: top.joules,
+                Aim.ENERGY: top.joules if kept else math.nan,
             },
             p99_ms=planned.p99_ms,
             requests=sum(each.requests for each in looks),
@@ -154,14 +156,9 @@ class ItemFigures:
         return usd_per_million(self._usd, max(load, LEAST_LOAD) * self.planned_rate * self._tokens)
 
 
-def highest_rate(knobs: ItemKnobs) -> float:
-    """Return the planned rate of a replica, in the period that loads it most. [requests/s]"""
-    item = knobs.item
-    if not item.by_period:
-        return item.requests_per_s / item.replicas
-    most = max(each.units for each in item.by_period)
-    busiest = max((each for each in item.by_period if each.units), key=lambda each: each.load)
-    return busiest.requests_per_s / (item.replicas * busiest.units / most)
+def counted(aim: Aim, value: float) -> float:
+    """Return a figure as settings are compared by it: one that is not known is as bad as can be."""
+    return value if math.isfinite(value) else {Aim.GOODPUT: 0.0, Aim.ENERGY: HIGHEST_JOULES}.get(aim, HIGHEST)
 
 
 class ItemScorer:
@@ -191,7 +188,7 @@ class ItemScorer:
         found = self._figures(setup, rung, start, beat)
         broken = 1.0 / max(found.load, LEAST_LOAD) - 1.0 if self._fixed else float(not found.load)
         return Scored(
-            values=tuple(found.values[aim] for aim in self.context.settings.objectives),
+            values=tuple(counted(aim, found.values[aim]) for aim in self.context.settings.objectives),
             broken={"limits": broken},
             notes={
                 "load": found.load,

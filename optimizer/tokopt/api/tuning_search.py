@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 4  # of the planned settings, the best by the closed-form model, that are tried right after them
 LOOK_S = 0.5  # between two looks at what processes do
-_BROKEN = (
-    "a process that made trials was killed: is memory short? Finished trials are kept. With --jobs 1 (jobs=1) there "
+KILLED = (
+    "a process of the tuning was killed: is memory short? Finished trials are kept. With --jobs 1 (jobs=1) there "
     "are none; a script has to ask for more under if __name__ == '__main__':"
 )
 
@@ -166,7 +166,7 @@ def run_apart(search: Search, pool: Executor, jobs: int, progress: Progress) -> 
                         future.result()
                     teller.tell()
             except BrokenExecutor:
-                raise InputError(_BROKEN) from None
+                raise InputError(KILLED) from None
             wait_for_others(search.study, search.task.deadline, teller.wait)
             if not _goes_on(search):
                 return

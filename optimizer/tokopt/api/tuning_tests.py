@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokopt.domain.tuning import Aim, Sure, TestedSettings
+from tokopt.errors import InputError
+from tokopt.search.highest_load import LEAST_LOAD
 from tokopt.search.knobs import Settings
 from tokopt.simulation.statistics import half_width
 
 from .progress import Progress, silent
 from .tuning_knobs import ItemKnobs, Setup
-from .tuning_looks import LEAST_LOAD
-from .tuning_scores import TEST_SEED, Context, Figures, ItemFigures, test_length
+from .tuning_scores import TEST_SEED, Context, Figures, ItemFigures, counted, test_length
+from .tuning_search import KILLED
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -87,16 +89,26 @@ class Testing:
         return Tested(setup=setup, runs=tuple(runs))
 
     def _apart(self, settings: Settings, start: float, what: str, progress: Progress) -> list[Figures]:
+        """Return what settings do, of replications in processes.
+
+        Raises:
+            InputError: A process was killed.
+        """
         assert self._pool is not None
         count = self._context.settings.replications
-        futures: list[Future[Figures]] = [
-            self._pool.submit(one_run, self._context, dict(settings), n, start) for n in range(count)
-        ]
-        left = set(futures)
-        while left:
-            _, left = wait(left, timeout=LOOK_S)
-            progress(f"{what}: {count - len(left)} of {count} replications", 1.0 - len(left) / count)
-        return [future.result() for future in futures]
+        try:
+            futures: list[Future[Figures]] = [
+                self._pool.submit(one_run, self._context, dict(settings), n, start) for n in range(count)
+            ]
+            left = set(futures)
+            while left:
+                done, left = wait(left, timeout=LOOK_S)
+                for future in done:
+                    future.result()
+                progress(f"{what}: {count - len(left)} of {count} replications", 1.0 - len(left) / count)
+            return [future.result() for future in futures]
+        except BrokenExecutor:
+            raise InputError(KILLED) from None
 
 
 def _kept(run: Figures) -> dict[str, object]:
@@ -135,7 +147,7 @@ def gain(aim: Aim, planned: Tested, tuned: Tested) -> Sure:
 def _gain(aim: Aim, planned: Figures, tuned: Figures) -> float:
     if aim is Aim.COST:
         return max(tuned.load, LEAST_LOAD) / max(planned.load, LEAST_LOAD) - 1.0
-    before, after = planned.values[aim], tuned.values[aim]
+    before, after = counted(aim, planned.values[aim]), counted(aim, tuned.values[aim])
     if aim is Aim.GOODPUT:
         return after - before
     return 1.0 - after / before if before else 0.0

@@ -11,6 +11,7 @@ from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.plans import FleetItem, Plan, PlanRequest, Status
 from tokopt.domain.simulations import SimulatedClass, SimulatedMs, Simulation, SimulationSettings, Verdict
 from tokopt.domain.verifying import CapacityCut, Verification, VerificationRound, VerifiedItem
+from tokopt.domain.workloads import Limited
 from tokopt.search import SharedSearch
 from tokopt.simulation.replicas import Kind
 
@@ -33,12 +34,12 @@ MissedBy = tuple[str, str, ServingMode]
 def verified_plan(request: PlanRequest, catalog: Catalog, progress: Progress = silent, *, seed: int = 0) -> Plan:
     """Return the best plan whose limits hold in simulation, as far as a few rounds find one.
 
-    Each round solves the request, and simulates every item of the plan at its rate unless the same replicas have been
-    found to bear it. Where an item misses its limits, the highest rate of a few that keeps them is looked for by
-    halving, and becomes the capacity of its column; columns alike (accelerator, mode, class) that were not simulated
-    are cut by the least that any of them needed. Where not even a small rate keeps a limit, set-ups are searched anew
-    for a limit as much tighter as the simulated latency is longer than the planned one. All of it is part of the plan's
-    request: solving it again gives the same plan without simulating.
+    Each round solves the request, and simulates every item of the plan at its rate, in the period that loads it most,
+    unless the same replicas have been found to bear it. Where an item misses its limits, the highest rate of a few that
+    keeps them is looked for by halving, and becomes the capacity of its column; columns alike (accelerator, mode,
+    class) that were not simulated are cut by the least that any of them needed. Where not even a small rate keeps a
+    limit, set-ups are searched anew for a limit as much tighter as the simulated latency is longer than the planned
+    one. All of it is part of the plan's request: solving it again gives the same plan without simulating.
     """
     known = _Known(catalog, seed)
     search = SharedSearch()
@@ -82,10 +83,10 @@ class _Known:
 
     catalog: Catalog
     seed: int
-    kinds: dict[Deployment, Kind] = field(default_factory=dict)
+    kinds: dict[tuple[str, Deployment], Kind] = field(default_factory=dict)  # by class, too
     factors: dict[tuple[str, Deployment], float] = field(default_factory=dict)  # of the capacity
     looks: dict[tuple[str, Deployment], VerifiedItem] = field(default_factory=dict)
-    margins: dict[str, dict[str, float]] = field(default_factory=dict)  # class -> limit -> share of it
+    margins: dict[str, dict[Limited, float]] = field(default_factory=dict)  # class -> limit -> share of it
 
     def cuts(self) -> tuple[CapacityCut, ...]:
         """Return the cuts that follow: those of deployments that were simulated, and the least of each kind."""
@@ -108,8 +109,7 @@ class _Known:
         """Return what simulation says of every item of a plan."""
         found = []
         for number, item in enumerate(plan.fleet):
-            name = next(iter(item.share_of_traffic))
-            key, rate = (name, item.deployment), item.requests_per_s / item.replicas
+            key, rate = (item.of_class, item.deployment), item.busiest_requests_per_s
             before = self.looks.get(key)
             if before is None or before.factor < 1.0 or rate > before.requests_per_s * SAME_RATE:
                 progress(f"simulating {item.accelerator}", 0.5 + 0.5 * number / len(plan.fleet))
@@ -129,7 +129,8 @@ class _Known:
             simulated = look.simulated_ms.get(name, math.inf)
             if simulated > limit:
                 share = look.planned_ms[name] / simulated if math.isfinite(simulated) else UNKNOWN_MARGIN
-                own[name] = own.get(name, 1.0) * max(min(share, 1.0 - LEAST_MARGIN), TIGHTEST)
+                limited = Limited(name)
+                own[limited] = own.get(limited, 1.0) * max(min(share, 1.0 - LEAST_MARGIN), TIGHTEST)
         self.margins = {**self.margins, look.of_class: own}
 
     def _look(self, plan: Plan, item: FleetItem) -> VerifiedItem:
@@ -138,8 +139,9 @@ class _Known:
 
         def at(share: float) -> Simulation:
             settings = LOOK.model_copy(update={"load": share, "seed": self.seed})
-            if item.deployment not in self.kinds:
-                self.kinds[item.deployment] = simulated_fleet(self.catalog, alone, settings).parts[0].kind
+            key = (item.of_class, item.deployment)
+            if key not in self.kinds:
+                self.kinds[key] = simulated_fleet(self.catalog, alone, settings).parts[0].kind
             return simulate_plan(self.catalog, alone, settings, kinds=self.kinds)
 
         planned = at(1.0)
@@ -189,7 +191,7 @@ def _said(simulation: Simulation, item: FleetItem, factor: float) -> VerifiedIte
         accelerator=item.accelerator,
         mode=item.mode,
         replicas=item.replicas,
-        requests_per_s=item.requests_per_s / item.replicas,
+        requests_per_s=item.busiest_requests_per_s,
         statistic=each.statistic,
         limits_ms=each.limits_ms,
         planned_ms={name: each.planned_ms[name] for name in each.limits_ms},

@@ -21,7 +21,7 @@ from tokopt.domain.measurements import PowerMeter, PowerWork
 from tokopt.domain.platforms import Stage
 from tokopt.domain.power_settings import SettingBasis
 from tokopt.domain.speculators import Domain
-from tokopt.domain.workloads import Scenario, Statistic
+from tokopt.domain.workloads import Burstiness, Scenario, Statistic
 
 
 def _refuse_null(value: Any) -> Any:
@@ -309,7 +309,7 @@ class WorkloadRow(SourcedRow):
         default=None,
         description="What repeats, instead of prefix_share: the share that is found follows from the caches",
     )
-    arrival_cv2: NotNegative = Field(
+    arrival_cv2: Annotated[Burstiness, Field(strict=True)] = Field(
         default=1.0, description="Squared coefficient of variation of inter-arrival times; 1 = Poisson"
     )
     domain: Annotated[Domain | None, Given] = Field(

@@ -17,6 +17,7 @@ from tokopt.catalog.trace_files import open_trace
 from tokopt.catalog.trace_formats import COLUMNS
 from tokopt.domain.speculators import Domain
 from tokopt.domain.traces import joined
+from tokopt.domain.workloads import LEAST_BURSTINESS, MOST_BURSTINESS
 from tokopt.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class ClassRow(Row):
     output_cv: float | None = Field(default=None, ge=0, le=10)
     prefix_share: float | None = Field(default=None, ge=0, le=1)
     reuse: str | None = None  # as in --reuse
-    burstiness: float | None = Field(default=None, gt=0, le=1000)  # variation of times between arrivals, squared
+    burstiness: float | None = Field(  # variation of times between arrivals, squared
+        default=None, ge=LEAST_BURSTINESS, le=MOST_BURSTINESS
+    )
     domain: Domain | None = None  # what the texts are about
     histogram: str | tuple[HistogramRow, ...] | None = None
     trace: str | None = None

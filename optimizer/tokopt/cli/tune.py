@@ -66,7 +66,7 @@ def command(
     at which the plan's limits hold. What looks best is then tested beside the plan's own settings.
     """
     require_outputs(out, plots, "history.png")
-    kept = study or str(Path(plan_file).with_suffix(".tune.journal"))
+    kept = study or _journal(plan_file)
     seen = _Seen()
     try:
         with computing(quiet=quiet) as told:
@@ -88,6 +88,12 @@ def command(
         return ExitStatus.INTERRUPTED
     answer(found, as_json=as_json, quiet=quiet, report=lambda: _report(found), write=lambda: _write(found, out, plots))
     return ExitStatus.ANSWERED
+
+
+def _journal(plan_file: str) -> str:
+    """Return the file beside a plan that keeps its trials; of a path without a name, like `/`, it is never made."""
+    path = Path(plan_file)
+    return str(path.with_suffix(".tune.journal")) if path.name else f"{plan_file}.tune.journal"
 
 
 def _report(found: Tuning) -> Any:

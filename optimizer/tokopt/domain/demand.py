@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokopt.domain.caching import Reuse
 from tokopt.domain.deployments import Deployment
 from tokopt.domain.speculators import Domain
-from tokopt.domain.workloads import Sla
+from tokopt.domain.workloads import Burstiness, Sla
 
 _FROZEN = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
@@ -35,7 +35,7 @@ class WorkloadShape(BaseModel):
     output_cv: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
     prefix_share: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
     reuse: Reuse | None = None
-    arrival_cv2: float = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
+    arrival_cv2: Burstiness = 1.0
     domain: Domain | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum, unique
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +13,7 @@ from tokopt.domain.estimates import Interval, LatencyMs, MemoryGib, Record
 from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.features import Feature
 from tokopt.domain.verifying import CapacityCut, Verification
-from tokopt.domain.workloads import Sla
+from tokopt.domain.workloads import Limited, Sla
 
 
 @unique
@@ -108,7 +109,7 @@ class PlanRequest(BaseModel):
     change_usd_per_gpu: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of moving one accelerator, once
     change_over_hours: float = Field(default=720.0, gt=0, allow_inf_nan=False)  # that the cost is spread over
     capacity_cuts: tuple[CapacityCut, ...] = ()  # what simulation found to be too much
-    limit_margins: dict[str, dict[str, float]] = Field(
+    limit_margins: dict[str, dict[Limited, Annotated[float, Field(gt=0, le=1)]]] = Field(
         default_factory=dict
     )  # class -> limit -> share of it to plan for
     time_limit_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
@@ -238,6 +239,28 @@ class FleetItem(Record):
     price_as_of: str
     price_flags: tuple[str, ...] = ()  # doubts about the price
     parts: tuple[ItemPart, ...] = ()  # by offer, what decodes first; empty = all is of the offer above
+
+    @property
+    def of_class(self) -> str:
+        """Name of the class that it serves; empty where it names none."""
+        return next(iter(self.share_of_traffic), "")
+
+    @property
+    def busiest(self) -> ItemPeriod | None:
+        """The period that loads its replicas most; None where the plan has no periods."""
+        return max((each for each in self.by_period if each.units), key=lambda each: each.load, default=None)
+
+    @property
+    def busiest_requests_per_s(self) -> float:
+        """What one replica serves in that period: what its latencies and its load are of."""
+        busiest = self.busiest
+        if busiest is None:
+            return self.requests_per_s / self.replicas
+        return busiest.requests_per_s / self.replicas_with(busiest.units)
+
+    def replicas_with(self, units: int) -> int:
+        """Return how many replicas run on the units of a period; `replicas` is of the one with most of them."""
+        return round(self.replicas * units / max(each.units for each in self.by_period))
 
     @property
     def bought(self) -> tuple[ItemPart, ...]:

@@ -7,6 +7,7 @@ from enum import StrEnum, unique
 from pydantic import BaseModel, ConfigDict, Field
 
 from tokopt.domain.estimates import LatencyMs, Record
+from tokopt.domain.workloads import Burstiness
 
 
 @unique
@@ -55,9 +56,7 @@ class SimulationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
     arrivals: Arrivals = Arrivals.PLANNED
-    burstiness: float | None = Field(
-        default=None, ge=0, le=1000, allow_inf_nan=False
-    )  # of gamma arrivals: squared variation
+    burstiness: Burstiness | None = None  # of gamma arrivals: squared variation
     load: float = Field(default=1.0, gt=0, le=100, allow_inf_nan=False)  # of the plan's rates
     concurrency: int | None = Field(default=None, ge=1, le=10_000_000)  # of a closed loop, over the whole fleet
     trace: str | None = None
@@ -79,7 +78,7 @@ class SimulationSettings(BaseModel):
     autoscale_target: float | None = Field(default=None, gt=0, le=1)  # of the planned load; None = all run
     autoscale_least: int = Field(default=1, ge=1)  # replicas of an item
     autoscale_delay_s: float = Field(default=300.0, ge=0, allow_inf_nan=False)
-    autoscale_every_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    autoscale_every_s: float = Field(default=30.0, ge=0.1, allow_inf_nan=False)
 
 
 class SimulatedMs(Record):

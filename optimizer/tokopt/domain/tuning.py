@@ -32,7 +32,7 @@ class Aim(StrEnum):
     COST = "cost"  # USD per million output tokens at the highest rate that keeps the limits
     GOODPUT = "goodput"  # share of requests within all limits at the planned rate
     P99 = "p99"  # worst 99th percentile of a limited latency over its limit, at the planned rate
-    ENERGY = "energy"  # joules at the servers per output token, at the planned rate
+    ENERGY = "energy"  # joules at the servers per output token, at the highest rate that keeps the limits
 
     @property
     def maximised(self) -> bool:

@@ -32,7 +32,7 @@ class VerifiedItem(Record):
     accelerator: str
     mode: ServingMode
     replicas: int
-    requests_per_s: float  # of one replica
+    requests_per_s: float  # of one replica, in the period that loads it most
     statistic: str
     limits_ms: dict[str, float]
     planned_ms: dict[str, float]

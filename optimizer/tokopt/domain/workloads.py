@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from tokopt.domain.caching import Reuse
 from tokopt.domain.speculators import Domain
+
+LEAST_BURSTINESS = 1e-6  # squared variation of times between arrivals; what is less is as good as 0, an even pace
+MOST_BURSTINESS = 1000.0
+
+
+def _known(burstiness: float) -> float:
+    if burstiness and not LEAST_BURSTINESS <= burstiness <= MOST_BURSTINESS:
+        raise PydanticCustomError("burstiness", f"0, or from {LEAST_BURSTINESS:g} to {MOST_BURSTINESS:g}")
+    return burstiness
+
+
+# Times between arrivals that vary by less than the least are not drawn in any reasonable time.
+Burstiness = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_known)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +102,15 @@ class Benchmark:
     note: str = ""
 
 
+@unique
+class Limited(StrEnum):
+    """A latency that may have a limit."""
+
+    TTFT = "ttft"  # time to the first token
+    TPOT = "tpot"  # time between two tokens after it
+    E2E = "e2e"  # of the whole answer
+
+
 class Sla(BaseModel):
     """Latency limits, each on `statistic` over requests; None = no limit."""
 
@@ -96,3 +120,7 @@ class Sla(BaseModel):
     ttft_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     e2e_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     statistic: Statistic = Statistic.P99
+
+    def limit_ms(self, latency: Limited) -> float | None:
+        """Return the limit of a latency, None where it has none."""
+        return {Limited.TTFT: self.ttft_ms, Limited.TPOT: self.tpot_ms, Limited.E2E: self.e2e_ms}[latency]

@@ -36,7 +36,7 @@ def fleet_sections(plan: Plan) -> Iterator[RenderableType]:
 
 
 def _serves(item: FleetItem) -> str:
-    return next(iter(item.share_of_traffic))
+    return item.of_class
 
 
 def _for_class(plan: Plan, item: FleetItem) -> str:

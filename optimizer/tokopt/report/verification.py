@@ -106,12 +106,13 @@ def _said(plan: Plan, found: Verification) -> list[str]:
     ]
     lines += [
         f"set-ups for {name} were searched for "
-        + ", ".join(f"{k.upper()} {v:.0%} of its limit" for k, v in margins.items())
+        + ", ".join(f"{k.value.upper()} {v:.0%} of its limit" for k, v in margins.items())
         for name, margins in plan.request.limit_margins.items()
     ]
     asked = found.settings
+    when = " in the period with the highest load, and in no other" if plan.request.periods else ""
     lines.append(
-        f"each set-up by itself at its planned rate, then the whole fleet: {asked.replications} replications of "
+        f"each set-up by itself at its planned rate, then the whole fleet{when}: {asked.replications} replications of "
         f"{asked.requests:,} requests, seed {asked.seed}; ± is half the 95 % confidence interval"
     )
     return lines

@@ -68,6 +68,31 @@ def test_any_numbers_are_settings_or_one_line(written: dict[str, float]) -> None
     assert found is None or all(getattr(found, name) == value for name, value in written.items())
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"burstiness": 1e-310}, r"^--burstiness: 1e-310 must be 0, or from 1e-06 to 1000"),
+        ({"burstiness": -1.0}, r"^--burstiness: -1.0 must be 0, or from 1e-06 to 1000"),
+        ({"burstiness": float("nan")}, r"^--burstiness: nan must be a finite number"),
+        (
+            {"autoscale_target": 0.7, "autoscale_every": "0.001ms"},
+            r"^--autoscale: every: 1e-06 must be .* equal to 0\.1",
+        ),
+    ],
+)
+def test_numbers_that_a_run_would_not_end_with_are_refused(written: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        settings_of(**written)
+
+
+def test_the_least_burstiness_and_the_shortest_tick_are_simulated(chat_plan: Plan) -> None:
+    least: dict[str, Any] = {"burstiness": 1e-6, "autoscale_target": 0.9, "autoscale_every": "0.1s"}
+    found = tokopt.simulate(chat_plan, load=0.5, requests=200, replications=1, **least)
+    assert found.completed > 0
+    even = tokopt.simulate(chat_plan, load=0.5, requests=200, replications=1, burstiness=0.0)
+    assert even.settings.burstiness == 0.0 and even.completed > 0
+
+
 # --- interrupts ---
 
 

@@ -11,7 +11,6 @@ import pytest
 import tokopt
 from tokopt.api.tuned_plans import Tuned, tuned_plan
 from tokopt.api.tuning_knobs import ItemKnobs, Setup
-from tokopt.api.tuning_scores import highest_rate
 from tokopt.api.tuning_search import first_places
 from tokopt.catalog import Catalog
 from tokopt.domain.plans import Plan
@@ -114,7 +113,7 @@ def test_plans_with_other_settings_pass_the_check(catalog: Catalog, plans: Plans
     tried = 0
     for number in range(len(plan.fleet)):
         knobs = knobs_of(catalog, plan, number)
-        rate, fixed = highest_rate(knobs), knobs.asked.demand_requests_per_s is not None
+        rate, fixed = knobs.item.busiest_requests_per_s, knobs.asked.demand_requests_per_s is not None
         near = list(knobs.knobs.neighbours(knobs.knobs.place(knobs.planned)))
         for place in rng.sample(near, len(near)):
             setup = knobs.setup(knobs.knobs.at(place))
@@ -187,7 +186,11 @@ def test_a_power_cap_is_a_setting_that_the_tuned_plan_allows(catalog: Catalog, p
     setup = knobs.setup(knobs.planned | {"power_cap": cap})
     assert isinstance(setup, Setup)
     found = tuned_plan(
-        catalog, plan, [Tuned(number=0, setup=setup, load=1.0, planned_rate=highest_rate(knobs))], [], alone=False
+        catalog,
+        plan,
+        [Tuned(number=0, setup=setup, load=1.0, planned_rate=knobs.item.busiest_requests_per_s)],
+        [],
+        alone=False,
     )
     assert found.plan.fleet[0].accelerator == cap
     assert found.plan.drawn_power_kw is not None and plan.drawn_power_kw is not None
@@ -203,5 +206,5 @@ def test_the_router_of_a_tuned_plan_is_what_simulations_use(catalog: Catalog, pl
     setup = knobs.setup(knobs.planned | {"router": "least_loaded"})
     assert isinstance(setup, Setup)
     assert planned_router(plan).value == "random"
-    tuned = Tuned(number=0, setup=setup, load=1.0, planned_rate=highest_rate(knobs))
+    tuned = Tuned(number=0, setup=setup, load=1.0, planned_rate=knobs.item.busiest_requests_per_s)
     assert planned_router(tuned_plan(catalog, plan, [tuned], [], alone=False).plan).value == "least_loaded"

@@ -11,8 +11,10 @@ import tokopt
 from tokopt.api import verifying
 from tokopt.api.cuts import cut_of, limits_to_plan_for
 from tokopt.api.planning import solve_request
+from tokopt.api.simulated_fleet import simulated_fleet
 from tokopt.api.simulating import simulate_plan
 from tokopt.catalog import Catalog
+from tokopt.domain.demand import PlanPeriod
 from tokopt.domain.plans import FleetItem, Plan, Status
 from tokopt.domain.simulations import Simulation, SimulationSettings, Verdict
 from tokopt.domain.verifying import CapacityCut
@@ -166,14 +168,61 @@ def test_a_cut_of_its_own_comes_before_that_of_its_kind(plain: Plan) -> None:
     assert cut_of(plain.request, "chat", deployment) == 1.0
 
 
+def test_a_cut_is_of_the_rate_that_was_simulated_the_busiest_period_s(
+    catalog: Catalog, seen: Simulation, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicas bear nine tenths of the rate of the day, which is far above the mean of day and night."""
+    day = [{"name": "night", "hours": 12, "demand": 0.4}, {"name": "day", "hours": 12, "demand": 1.6}]
+    chat = {"model": "llama-3.1-8b", "workload": "chat", "demand": "60req/s", "sla": SLA}
+    plan = tokopt.plan(catalog=catalog, workloads={"workloads": {"chat": chat}, "periods": day}, gpus="h100_sxm")
+    pretending(monkeypatch, seen, lambda item, load: 0.5 if load <= 0.9 else 500.0)
+    known = verifying._Known(catalog, 0)
+    looks = known.looked_at(plan, lambda doing, done: None)
+    for item, look in zip(plan.fleet, looks, strict=True):
+        assert look.factor == 0.9
+        assert look.requests_per_s == item.busiest_requests_per_s
+        borne = 0.9 * item.busiest_requests_per_s / item.capacity_requests_per_s
+        assert known.factors["chat", item.deployment] == pytest.approx(borne)
+    assert any(
+        look.requests_per_s > 1.05 * i.requests_per_s / i.replicas for i, look in zip(plan.fleet, looks, strict=True)
+    )
+
+
+def test_replicas_alike_that_serve_another_class_are_simulated_by_tables_of_their_own(
+    catalog: Catalog, small: None
+) -> None:
+    service = {"model": "llama-3.1-8b", "sla": "tpot=60ms,ttft=2s"}
+    short = service | {"input_tokens": 100, "output_tokens": 50, "demand": "100req/s"}
+    long = service | {"input_tokens": 4000, "output_tokens": 800, "demand": "20req/s"}
+    plan = tokopt.plan(catalog=catalog, workloads={"workloads": {"short": short, "long": long}}, gpus="h100_sxm")
+    item = next(each for each in plan.fleet if each.of_class == "long")
+    same = plan.model_copy(update={"fleet": (item.model_copy(update={"share_of_traffic": {"short": 1.0}}), item)})
+    known = verifying._Known(catalog, 0)
+    known.looked_at(same, lambda doing, done: None)
+    of_their_own = simulated_fleet(catalog, same, SMALL)
+    used = simulated_fleet(catalog, same, SMALL, known.kinds)
+    tokens = [part.kind.most_tokens for part in of_their_own.parts]
+    held = [part.kind.fields for part in of_their_own.parts]
+    assert held[0] != held[1]
+    assert [part.kind.fields for part in used.parts] == held
+    assert [part.kind.most_tokens for part in used.parts] == tokens
+
+
 def test_the_report_shows_both(catalog: Catalog, plain: Plan, small: None) -> None:
     from rich.console import Console
 
+    from tokopt.report import verification
     from tokopt.report.plan import plan_report
 
     plan = tokopt.plan(sla=SLA, catalog=catalog, verify=True, **ASKED)
+    assert plan.verification is not None
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(plan_report(plan))
     text = console.export_text()
     assert "Simulated before it was recommended" in text
     assert "planned" in text and "simulated" in text and "Holds in simulation" in text
+    assert "in no other" not in text
+    night = PlanPeriod(name="night", hours=8)
+    asked = plan.request.model_copy(update={"periods": (night, night.model_copy(update={"name": "day"}))})
+    lines = verification._said(plan.model_copy(update={"request": asked}), plan.verification)
+    assert "then the whole fleet in the period with the highest load, and in no other" in lines[-1]
