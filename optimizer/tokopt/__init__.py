@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         check,
         check_prices,
         compare,
+        doctor,
         economics,
         estimate,
         estimate_many,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from tokopt.domain.auditing import Audit
     from tokopt.domain.calibrating import CalibrationReport
+    from tokopt.domain.checkup import Checkup
     from tokopt.domain.comparing import Comparison
     from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
     from tokopt.domain.explaining import Explanation
@@ -49,6 +51,7 @@ __all__ = [
     "Audit",
     "CalibrationReport",
     "CatalogError",
+    "Checkup",
     "Comparison",
     "Deployment",
     "Explanation",
@@ -75,6 +78,7 @@ __all__ = [
     "check",
     "check_prices",
     "compare",
+    "doctor",
     "economics",
     "estimate",
     "estimate_many",
@@ -97,6 +101,7 @@ __all__ = [
 _HOMES = {
     "tokopt.domain.auditing": ("Audit",),
     "tokopt.domain.calibrating": ("CalibrationReport",),
+    "tokopt.domain.checkup": ("Checkup",),
     "tokopt.domain.comparing": ("Comparison",),
     "tokopt.domain.deployments": ("Deployment", "Layout", "Pool", "ServingMode"),
     "tokopt.domain.explaining": ("Explanation",),

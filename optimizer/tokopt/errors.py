@@ -27,7 +27,8 @@ class InfeasibleError(TokoptError):
 def not_one_of(what: str, name: str, allowed: Iterable[str]) -> InputError:
     """Return the error for a value that a short list does not have: the nearest that it has, and the whole list."""
     names = list(allowed)
-    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.7)
+    plain = name.strip().lower().replace("-", "_").replace(" ", "_")
+    near = difflib.get_close_matches(plain, names, n=2, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return InputError(f"{what}: {name!r} is not one of {', '.join(names)}{hint}")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .checking import check, read_plan
     from .comparing import compare
     from .cost_sheet import economics
+    from .doctoring import doctor
     from .estimating import estimate
     from .explaining import explain
     from .frontiers import frontier
@@ -36,6 +37,7 @@ __all__ = [
     "check",
     "check_prices",
     "compare",
+    "doctor",
     "economics",
     "estimate",
     "estimate_many",
@@ -68,6 +70,7 @@ _HOMES = {
     "read_plan": "checking",
     "estimate": "estimating",
     "economics": "cost_sheet",
+    "doctor": "doctoring",
     "explain": "explaining",
     "frontier": "frontiers",
     "ownership_cost": "owning",

@@ -16,7 +16,7 @@ from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.offers import Market
 from tokopt.domain.plans import Objective, PlanRequest, PowerBasis, PowerMode, PowerSettings
 from tokopt.domain.workloads import Sla, Workload
-from tokopt.errors import InputError
+from tokopt.errors import InputError, not_one_of
 from tokopt.units import KW, POWER, parse_quantity
 
 from .expert_traffic import traffic_named
@@ -249,7 +249,7 @@ def _is_path(model: str) -> bool:
 
 def _choice(what: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
-        raise InputError(f"{what}: {value!r} is not one of {', '.join(allowed)}")
+        raise not_one_of(what, value, allowed)
     return value
 
 

@@ -182,6 +182,8 @@ class _Checked:
             return kg_per_hour(str(value))
         if key == "site_power" and isinstance(value, str):
             return power_of_sites(value)
+        if key == "current":
+            return value
         if key == "time_limit_s":
             return parse_duration(str(value), what="time-limit")
         if key == "inventory" and isinstance(value, str):

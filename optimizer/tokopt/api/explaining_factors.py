@@ -15,7 +15,7 @@ from tokopt.domain.demand import WorkloadClass
 from tokopt.domain.features import ON_BY_DEFAULT, SWITCHABLE, Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import Plan, PowerSettings
-from tokopt.errors import InputError
+from tokopt.errors import InputError, not_one_of
 
 from .columns import allowed_offers, hardware_of
 from .explaining_features import (
@@ -386,7 +386,7 @@ def chosen_factors(setting: Setting, wanted: Sequence[str]) -> tuple[FactorRow, 
     known = [row.name for row in rows]
     for name in wanted:
         if name not in known:
-            raise InputError(f"--factors: {name!r} is not one of {', '.join(known)}")
+            raise not_one_of("--factors", name, known)
     used = [row for row in rows if row.used(setting)]
     there = [row.name for row in used]
     for name in wanted:

@@ -15,7 +15,7 @@ from tokopt.domain.deployments import Deployment, ServingMode
 from tokopt.domain.expert_traffic import UNIFORM
 from tokopt.domain.speculators import Speculator
 from tokopt.domain.workloads import Sla, Statistic, Workload
-from tokopt.errors import InputError
+from tokopt.errors import InputError, not_one_of
 from tokopt.search import OperatingPoint, SearchSpace, find_frontier, longest_input, pareto
 from tokopt.units import MS
 
@@ -208,7 +208,7 @@ def _modes(modes: str | Sequence[str] | None) -> tuple[str, ...]:
     chosen = names(modes)
     for mode in chosen:
         if mode not in {m.value for m in ServingMode}:
-            raise InputError(f"--mode: {mode!r} is not one of agg, disagg")
+            raise not_one_of("--mode", mode, list(ServingMode))
     return chosen
 
 

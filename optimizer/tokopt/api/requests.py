@@ -191,7 +191,7 @@ def workload_of(shape: WorkloadShape) -> Workload:
 
 def _domain(name: str | None) -> Domain | None:
     if name is not None and name not in Domain.__members__.values():
-        raise InputError(f"domain: {name!r} is not one of {', '.join(Domain)}")
+        raise not_one_of("domain", name, list(Domain))
     return None if name is None else Domain(name)
 
 

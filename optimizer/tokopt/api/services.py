@@ -11,7 +11,7 @@ from tokopt.domain.accelerators import Accelerator
 from tokopt.domain.demand import Survive, WorkloadClass
 from tokopt.domain.offers import Offer, PriceList
 from tokopt.domain.plans import Objective, PlanRequest, PowerMode
-from tokopt.errors import InputError
+from tokopt.errors import InputError, unknown_name
 from tokopt.search import MixedReport, Search, SearchReport, SearchSpace, evaluated, find_candidates
 from tokopt.search.space import Fleet
 from tokopt.units import KW
@@ -289,8 +289,13 @@ def _no_offer(prices: PriceList, request: PlanRequest) -> str:
         "inventory": [f"{name}={most}" for name, most in request.inventory.items()],
     }
     asked = "; ".join(f"{what} {', '.join(values)}" for what, values in selections.items() if values)
+    lists = ", ".join(request.prices)
+    places = {offer.region for offer in prices.offers if offer.region}
+    strange = next((name for name in request.regions if name not in places), None)
+    if strange is not None and places:
+        return f"--region: {unknown_name('region', strange, places)} ({lists})"
     there = ", ".join(sorted({o.accelerator for o in prices.offers}))
-    return f"no offer in {', '.join(request.prices)} is left ({asked or 'none in stock'}); it has: {there or 'nothing'}"
+    return f"no offer in {lists} is left ({asked or 'none in stock'}); it has: {there or 'nothing'}"
 
 
 def _unusable(accelerator: Accelerator, request: PlanRequest, space: SearchSpace) -> str:

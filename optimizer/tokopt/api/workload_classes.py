@@ -20,7 +20,7 @@ from tokopt.catalog.workload_files import (
 from tokopt.domain.demand import PlanPeriod, TokenPrices, WorkloadClass
 from tokopt.domain.offers import Market
 from tokopt.domain.workloads import Sla, Workload
-from tokopt.errors import InputError
+from tokopt.errors import InputError, not_one_of
 from tokopt.units import MONEY, parse_quantity
 
 from .requests import parse_demand, parse_share, parse_sla, resolve_workload, shape_of, with_default_ttft
@@ -163,7 +163,7 @@ def _period(where: str, row: PeriodRow, names: set[str]) -> PlanPeriod:
     markets = [m.value for m in Market]
     strange = sorted(row.prices.keys() - set(markets))
     if strange:
-        raise InputError(f"{where}: periods: {row.name}: {strange[0]!r} is not one of {', '.join(markets)}")
+        raise not_one_of(f"{where}: periods: {row.name}", strange[0], markets)
     factors = [*by_class.values(), *row.prices.values(), *([] if by_class else [row.demand])]
     if any(not isinstance(f, (int, float)) or not 0.0 <= f < 1e6 for f in factors):
         raise InputError(f"{where}: periods: {row.name}: factors must be 0 or more")

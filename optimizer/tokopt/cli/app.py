@@ -26,6 +26,9 @@ COMMANDS = {
     "catalog": "tokopt.cli.catalog",
     "prices": "tokopt.cli.prices",
     "trace": "tokopt.cli.trace",
+    "init": "tokopt.cli.init",
+    "doctor": "tokopt.cli.doctor",
+    "completion": "tokopt.cli.completion",
 }
 EXAMPLES = """\b
 Examples:

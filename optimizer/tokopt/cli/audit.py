@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, lengths, rates, several
 from tokopt.cli.output import answer, require_outputs, write_out, write_pictures
 from tokopt.cli.shell import ExitStatus
@@ -26,7 +27,7 @@ Examples:
 Exit status 3: none of the accelerators serves the model at all; the page says why, and what is documented."""
 
 
-@click.command("audit", epilog=EXAMPLES)
+@click.command("audit", cls=Command, epilog=EXAMPLES)
 @several("--accelerator", "accelerators", help="Accelerators to audit, side by side.  [needed]")
 @several("--framework", "frameworks", help="Serving frameworks.  [default: all that one would deploy there]")
 @click.option("--model", metavar="NAME", help="Model, or path of a Hugging Face config.json.  [default: deepseek-r1]")

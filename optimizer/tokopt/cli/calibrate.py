@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing
 from tokopt.cli.output import console, print_json, print_report, require_writable, say
 from tokopt.cli.shell import ExitStatus
@@ -27,7 +28,7 @@ Needed columns: vendor_system, model, framework, isl, osl, and one of ttft_ms, t
 docs/accuracy.md lists the others. A row that cannot be used gets a reason, and the others are fitted."""
 
 
-@click.command("calibrate", epilog=EXAMPLES)
+@click.command("calibrate", cls=Command, epilog=EXAMPLES)
 @click.argument("table", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @click.option("--out", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write the constants, as YAML.")
 @click.option(

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing
 from tokopt.cli.output import print_json, print_report
 from tokopt.cli.shell import ExitStatus, LazyGroup, one_line
@@ -23,7 +24,7 @@ def command() -> None:
     """Show what is known, with sources."""
 
 
-@command.command("list", epilog="\b\nExample:\n  tokopt catalog list models")
+@command.command("list", cls=Command, epilog="\b\nExample:\n  tokopt catalog list models")
 @click.argument("table", required=False)
 @framing
 def list_command(table: str | None, as_json: bool, quiet: bool, catalog: str | None) -> int:
@@ -42,7 +43,9 @@ def list_command(table: str | None, as_json: bool, quiet: bool, catalog: str | N
     return ExitStatus.ANSWERED
 
 
-@command.command("show", epilog="\b\nExamples:\n  tokopt catalog show gb300_nvl72\n  tokopt catalog show aws")
+@command.command(
+    "show", cls=Command, epilog="\b\nExamples:\n  tokopt catalog show gb300_nvl72\n  tokopt catalog show aws"
+)
 @click.argument("name")
 @framing
 def show_command(name: str, as_json: bool, quiet: bool, catalog: str | None) -> int:
@@ -61,7 +64,7 @@ def show_command(name: str, as_json: bool, quiet: bool, catalog: str | None) -> 
     return ExitStatus.ANSWERED
 
 
-@command.command("check", epilog="\b\nExample:\n  tokopt catalog check --catalog my_catalogs/")
+@command.command("check", cls=Command, epilog="\b\nExample:\n  tokopt catalog check --catalog my_catalogs/")
 @framing
 def check_command(as_json: bool, quiet: bool, catalog: str | None) -> int:
     """Load everything and print what is wrong with it; exit status 2 if anything is."""

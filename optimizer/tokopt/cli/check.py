@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing
 from tokopt.cli.output import print_json
 from tokopt.cli.shell import ExitStatus, one_line
@@ -16,7 +17,7 @@ Example:
 Exit status 2: something is wrong with the plan; each fault is printed."""
 
 
-@click.command("check", epilog=EXAMPLES)
+@click.command("check", cls=Command, epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
 @framing
 def command(plan_file: str, as_json: bool, quiet: bool, catalog: str | None) -> int:

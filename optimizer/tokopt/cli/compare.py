@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, rates, several
 from tokopt.cli.output import console, print_json, print_report, require_outputs, say, write_pictures, write_whole
 from tokopt.cli.shell import ExitStatus
@@ -29,7 +30,7 @@ Exit status 3: nothing is feasible in any scenario under any list. 1: a cell fai
 process was killed; the others are answered."""
 
 
-@click.command("compare", epilog=EXAMPLES)
+@click.command("compare", cls=Command, epilog=EXAMPLES)
 @click.option("--scenarios", type=click.Path(path_type=Path), metavar="FILE", required=True, help="Scenario file.")
 @several("--prices", metavar="LIST,...", help="Price lists to compare; aws+gcp is both as one list.")
 @rates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing
 from tokopt.cli.output import print_json, print_report
 from tokopt.cli.shell import ExitStatus
@@ -15,7 +16,7 @@ Examples:
   tokopt economics --json"""
 
 
-@click.command("economics", epilog=EXAMPLES)
+@click.command("economics", cls=Command, epilog=EXAMPLES)
 @framing
 def command(as_json: bool, quiet: bool, catalog: str | None) -> int:
     """Set cost per GPU-hour and cost per token side by side.

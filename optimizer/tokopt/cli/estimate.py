@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import expert_traffic, framing, lengths, several
 from tokopt.cli.output import print_json, print_report, require_writable
 from tokopt.cli.shell import ExitStatus
@@ -26,7 +27,7 @@ A deployment that does not fit, or is overloaded, is an answer: exit status 0, a
 DEGREE = click.IntRange(min=1)
 
 
-@click.command("estimate", epilog=EXAMPLES)
+@click.command("estimate", cls=Command, epilog=EXAMPLES)
 @click.option("--model", metavar="NAME", help="Model, or path of a Hugging Face config.json.")
 @click.option("--gpu", metavar="NAME", help="Accelerator; pools may name others.")
 @click.option("--framework", metavar="NAME", help="Serving framework.  [default: the first that runs there]")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, several
 from tokopt.cli.output import answer, console, require_outputs, write_out, write_pictures
 from tokopt.cli.shell import ExitStatus
@@ -28,7 +29,7 @@ Examples:
 Exit status 2: the plan is infeasible, cannot be reproduced with this catalog, or nothing plain meets its request."""
 
 
-@click.command("explain", epilog=EXAMPLES)
+@click.command("explain", cls=Command, epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
 @click.option("--baseline", metavar="GPU", help="Accelerator to compare with.  [default: the slowest that will do]")
 @several("--factors", metavar="FACTOR,...", help="Which factors to explain.  [default: all that the plan uses]")

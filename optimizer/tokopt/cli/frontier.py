@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, lengths, rates, several, space
 from tokopt.cli.output import console, print_json, print_report, require_writable, say, write_whole
 from tokopt.cli.shell import ExitStatus
@@ -19,7 +20,7 @@ Examples:
 POINTS_ON_A_TERMINAL = 20
 
 
-@click.command("frontier", epilog=EXAMPLES)
+@click.command("frontier", cls=Command, epilog=EXAMPLES)
 @click.option("--model", metavar="NAME", help="Model, or path of a Hugging Face config.json.  [default: deepseek-r1]")
 @several("--gpu", "gpus", help="Accelerators to compare.  [default: all that have a price]")
 @click.option("--workload", metavar="NAME", help="What users send; see: tokopt catalog list.  [default: agentic]")

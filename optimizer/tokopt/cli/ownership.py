@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, several
 from tokopt.cli.output import console, print_json, print_report, say
 from tokopt.cli.shell import ExitStatus, LazyGroup
@@ -26,7 +27,7 @@ def command() -> None:
     """Take the cost of an owned accelerator-hour apart."""
 
 
-@command.command("show", epilog=EXAMPLES)
+@command.command("show", cls=Command, epilog=EXAMPLES)
 @click.argument("profile", required=False)
 @several("--gpu", "gpus", help="Accelerators to show.  [default: all of the profile]")
 @click.option("--site", metavar="NAME", help="Where they stand, instead of where the profile says.")

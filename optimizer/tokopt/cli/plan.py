@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokopt.cli.fleet_options import api_keywords, demands, terms
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, lengths, rates, seconds, several, space, stock, usd_per_hour
 from tokopt.cli.output import answer, json_text, require_writable, write_whole
 from tokopt.cli.shell import ExitStatus
@@ -36,7 +37,7 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
 }
 
 
-@click.command("plan", epilog=EXAMPLES)
+@click.command("plan", cls=Command, epilog=EXAMPLES)
 @click.option("--power", metavar="POWER", help="Most power, like 10MW or 500kW.")
 @click.option(
     "--sla",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, rates, several
 from tokopt.cli.output import console, print_json, print_report, require_writable, say, write_whole
 from tokopt.cli.shell import ExitStatus, LazyGroup
@@ -27,7 +28,9 @@ def command() -> None:
     """Check price lists, and see who sells an accelerator for how much."""
 
 
-@command.command("check", epilog="\b\nExample:\n  tokopt prices check vms.csv mine.csv --list --rate EUR=1.08")
+@command.command(
+    "check", cls=Command, epilog="\b\nExample:\n  tokopt prices check vms.csv mine.csv --list --rate EUR=1.08"
+)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--list", "list_rejected", is_flag=True, help="List every rejected row with file and line.")
 @rates
@@ -58,7 +61,9 @@ def check_command(
 
 
 @command.command(
-    "show", epilog="\b\nExample:\n  tokopt prices show --gpu h200 --market on_demand,spot --region us-east-1"
+    "show",
+    cls=Command,
+    epilog="\b\nExample:\n  tokopt prices show --gpu h200 --market on_demand,spot --region us-east-1",
 )
 @several("--gpu", "gpus", help="Accelerators.")
 @several("--prices", metavar="LIST,...", help="Price lists, files or directories.  [default: all]")

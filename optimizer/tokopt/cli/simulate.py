@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing
 from tokopt.cli.output import answer, console, require_outputs, write_out, write_pictures
 from tokopt.cli.shell import ExitStatus
@@ -38,7 +39,7 @@ AUTOSCALE = {
 }
 
 
-@click.command("simulate", epilog=EXAMPLES)
+@click.command("simulate", cls=Command, epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
 @click.option("--trace", metavar="FILE", help="Replay the requests of this file; see: tokopt trace --help.")
 @click.option(

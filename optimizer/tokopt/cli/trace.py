@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, output, several
 from tokopt.cli.output import (
     answer,
@@ -45,7 +46,7 @@ def command() -> None:
     """See what a trace of requests looks like, make a workload of it, or make one up."""
 
 
-@command.command("summary", epilog="\b\nExample:\n  tokopt trace summary trace.csv --plots pictures/")
+@command.command("summary", cls=Command, epilog="\b\nExample:\n  tokopt trace summary trace.csv --plots pictures/")
 @click.argument("file", metavar="FILE")
 @click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="Also draw pictures there.")
 @unsorted
@@ -81,7 +82,9 @@ def _draw(found: TraceSummary, plots: Path | None) -> list[str]:
 
 
 @command.command(
-    "fit", epilog="\b\nExample:\n  tokopt trace fit trace.csv --model qwen3-32b --sla 50ms --out workloads.yaml"
+    "fit",
+    cls=Command,
+    epilog="\b\nExample:\n  tokopt trace fit trace.csv --model qwen3-32b --sla 50ms --out workloads.yaml",
 )
 @click.argument("file", metavar="FILE")
 @several("--model", metavar="NAME|CLASS=NAME,...", help="Model, or one for each class.  [default: deepseek-r1]")
@@ -143,6 +146,7 @@ def _models(text: str | None) -> str | dict[str, str] | None:
 
 @command.command(
     "make",
+    cls=Command,
     epilog="\b\nExamples:\n"
     "  tokopt trace make --workload chat --rate 10req/s --duration 1h --burstiness 4 --out trace.csv\n"
     "  tokopt trace make --rate 2req/s --duration 3d --daily swing=0.6,peak=14h --out trace.csv.gz\n"

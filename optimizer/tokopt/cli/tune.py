@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, several
 from tokopt.cli.output import answer, require_outputs, say, write_out, write_pictures
 from tokopt.cli.shell import ExitStatus
@@ -29,7 +30,7 @@ else names the same study, at the same time and on other machines: --trials coun
 The answer is the plan's own settings unless others are better beyond chance, on requests that no trial has seen."""
 
 
-@click.command("tune", epilog=EXAMPLES)
+@click.command("tune", cls=Command, epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
 @click.option("--trials", type=int, default=40, metavar="N", help="Of the study in all, of each item.  [default: 40]")
 @click.option("--time-limit", metavar="TIME", help="For the search, like 10min.  [default: none]")

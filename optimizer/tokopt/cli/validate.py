@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, several
 from tokopt.cli.output import console, print_json, print_report, require_writable, say
 from tokopt.cli.shell import ExitStatus
@@ -22,7 +23,7 @@ Needed columns: vendor_system, model, framework, isl, osl, and one of ttft_ms, t
 docs/accuracy.md lists the others. A row that cannot be used gets a reason, and the others are answered."""
 
 
-@click.command("validate", epilog=EXAMPLES)
+@click.command("validate", cls=Command, epilog=EXAMPLES)
 @click.argument("table", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table with predictions.")
 @several("--by", metavar="COLUMN,...", help="Group by these columns.  [default: system to serving mode]")
