@@ -284,7 +284,7 @@ def resolved_item(catalog: Catalog, plan: Plan, item: FleetItem) -> Resolved:
     asked = class_of(plan, item)
     found = resolve(
         catalog,
-        llm=catalog.llm(deployment.llm),
+        llm=catalog.llm(asked.llm),  # which may be the path of a config
         gpu=deployment.accelerator,
         framework=deployment.framework,
         precision=deployment.precision,

@@ -177,3 +177,16 @@ def test_answers_of_one_token_keep_a_limit_on_the_time_between_tokens(
 def test_waiting_for_a_step_to_end_is_no_wait_for_a_slot(catalog: Catalog, plan: Plan) -> None:
     waits = simulated(catalog, plan, load=0.1).classes[0].waits_ms
     assert "for a slot" not in waits and waits["for the step in progress to end"] > 0.0
+
+
+def test_plans_of_a_model_that_was_named_by_its_config_are_simulated(catalog: Catalog, tmp_path: Path) -> None:
+    config = {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288,
+        "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "vocab_size": 151936, "max_position_embeddings": 40960, "torch_dtype": "bfloat16",
+        "tie_word_embeddings": False,
+    }  # fmt: skip
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    found = simulated(catalog, planned(catalog, model=str(path)), load=0.5)
+    assert not found.overloaded and found.goodput == pytest.approx(1.0, abs=0.01)
