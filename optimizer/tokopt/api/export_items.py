@@ -10,7 +10,7 @@ from tokopt.catalog import Catalog
 from tokopt.domain.accelerators import Accelerator, Framework, Precision
 from tokopt.domain.caching import Offload, Router
 from tokopt.domain.demand import WorkloadClass
-from tokopt.domain.deployments import Deployment, Layout, ServingMode
+from tokopt.domain.deployments import Deployment, Pool, ServingMode
 from tokopt.domain.exporting import Drafting, Placed, Role, ServingItem, ServingWorker
 from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
@@ -154,20 +154,21 @@ def _workers(catalog: Catalog, item: FleetItem, llm: Llm) -> tuple[ServingWorker
     if deployment.mode is ServingMode.AGG:
         assert deployment.layout is not None
         machine = catalog.accelerator(deployment.accelerator)
-        return (_worker(deployment, machine, llm, Role.SERVE, 1, deployment.layout, cap),)
+        return (_worker(item, machine, llm, Role.SERVE, Pool(workers=1, layout=deployment.layout), cap),)
     assert deployment.prefill is not None and deployment.decode is not None
-    first, last = deployment.prefill, deployment.decode
     prefills = catalog.accelerator(deployment.prefill_accelerator)
     decodes = catalog.accelerator(deployment.accelerator)
     return (
-        _worker(deployment, prefills, llm, Role.PREFILL, first.workers, first.layout, None),
-        _worker(deployment, decodes, llm, Role.DECODE, last.workers, last.layout, cap),
+        _worker(item, prefills, llm, Role.PREFILL, deployment.prefill, None),
+        _worker(item, decodes, llm, Role.DECODE, deployment.decode, cap),
     )
 
 
 def _worker(
-    deployment: Deployment, machine: Accelerator, llm: Llm, role: Role, workers: int, layout: Layout, cap: int | None
+    item: FleetItem, machine: Accelerator, llm: Llm, role: Role, pool: Pool, cap: int | None
 ) -> ServingWorker:
+    deployment, workers, layout = item.deployment, pool.workers, pool.layout
+    a_unit = next((part.gpus_per_unit for part in item.parts if part.pool == role.value), item.gpus_per_unit)
     rank_cap = None if cap is None else math.ceil(cap / (workers * layout.dp))
     decoding = (rank_cap or 0) * (1 + deployment.speculation_depth)
     chunk = deployment.chunk_tokens
@@ -178,7 +179,7 @@ def _worker(
         workers=workers,
         accelerator=machine.title,
         vendor=machine.vendor,
-        per_node=machine.accelerators_per_node,
+        per_node=min(machine.accelerators_per_node, a_unit),
         tp=layout.tp,
         pp=layout.pp,
         dp=layout.dp,

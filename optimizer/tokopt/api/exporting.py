@@ -93,7 +93,9 @@ def _asked(catalog: Catalog, plan: Plan, number: int, target: Target) -> Serving
             f"--to {target.value}: {title} is not known to run on {item.accelerator}, which item {number} is on; "
             f"--to {_named(item.framework)} is what the plan runs"
         )
-    if target in (Target.BENCHMARK, Target.SKYPILOT, Target.TERRAFORM):
+    if engine is not None:
+        item = replace(item, memory_fraction=catalog.framework(engine).memory_fraction)
+    if target in (Target.BENCHMARK, Target.TERRAFORM):
         return replace(item, point=operating_point(plan, plan.fleet[number - 1], item.context_tokens))
     return item
 

@@ -28,7 +28,7 @@ class Engine:
     version: str
     worker: Callable[[ServingItem, ServingWorker], list[tuple[object, ...]]]  # words of the command, in groups
     environment: Callable[[ServingItem, ServingWorker], list[str]]  # lines before it
-    router: Callable[[ServingItem], list[tuple[object, ...]]]  # words before the workers' addresses
+    router: Callable[[ServingItem], list[tuple[object, ...]]] | None  # words before the workers' addresses
     together: str  # flag before the addresses of workers that do both
     bootstrap: bool  # whether a prefill worker's address is followed by the port that caches are asked for at
 
@@ -36,7 +36,9 @@ class Engine:
 def launch_files(item: ServingItem, engine: Engine, prefix: str) -> tuple[ExportFile, ...]:
     """Return the scripts of an item."""
     files = [_worker_file(item, worker, engine, prefix) for worker in item.workers]
-    files += [_group_file(item, engine, prefix), _router_file(item, engine, prefix)]
+    files.append(_group_file(item, engine, prefix))
+    if engine.router is not None:
+        files.append(_router_file(item, engine, engine.router(item), prefix))
     return tuple(files)
 
 
@@ -68,10 +70,10 @@ def _group_file(item: ServingItem, engine: Engine, prefix: str) -> ExportFile:
     several = item.group_nodes > 1
     groups = -(-item.replicas // item.group_replicas)
     held = f"{item.group_replicas} of {item.replicas} replicas"
-    nodes = f"{item.group_nodes} nodes" if several else "a node"
+    nodes = f"{item.group_nodes} nodes hold" if several else "a node holds"
     lines = [
         remark(f"{engine.title} {engine.version}: starts the workers of one node, in the background."),
-        remark(f"Item {item.number}: {nodes} hold {held}; {groups} such groups are planned."),
+        remark(f"Item {item.number}: {nodes} {held}; {groups} of these are planned."),
     ]
     if several:
         lines.append(remark("NODE is the place of this node in its group, HOSTS are the addresses of all, in order."))
@@ -127,31 +129,18 @@ def _side_port(placed: Placed) -> int:
     return SIDE_PORTS[placed.role] + SIDE_STEP * placed.number
 
 
-def _router_file(item: ServingItem, engine: Engine, prefix: str) -> ExportFile:
+def _router_file(
+    item: ServingItem, engine: Engine, router: Sequence[Sequence[object]], prefix: str
+) -> ExportFile:
     pools = "prefill and decode workers" if item.apart else "all replicas"
     lines = [
         remark(f"{engine.title}: a router before {pools} of item {item.number}, on port 8000."),
-        remark(f"HOSTS are the addresses of all nodes, {item.group_nodes} a group, in the order of the groups."),
-        "set -euo pipefail",
-        'read -r -a hosts <<< "${HOSTS:-127.0.0.1}"',
-        f"if (( ${{#hosts[@]}} % {item.group_nodes} )); then",
-        f'  echo "HOSTS: a multiple of {item.group_nodes} addresses is needed" >&2; exit 2',
-        "fi",
-        "workers=()",
-        f"for ((first = 0; first < ${{#hosts[@]}}; first += {item.group_nodes})); do",
+        *gathered(item, f"--{Role.PREFILL.value}", f"--{Role.DECODE.value}", bootstrap=engine.bootstrap),
     ]
-    for placed in sorted(item.group, key=lambda p: (p.role is Role.DECODE, p.number)):
-        url = f'"http://${{hosts[first + {placed.node}]}}:{_port(placed)}"'
-        if placed.role is Role.SERVE:
-            lines.append(f"  workers+=({url})")
-        else:
-            boot = f" {_side_port(placed)}" if engine.bootstrap and placed.role is Role.PREFILL else ""
-            lines.append(f"  workers+=(--{placed.role.value} {url}{boot})")
-    lines.append("done")
     addresses = [] if item.apart else [(engine.together, Raw('"${workers[@]}"'))]
     last = [(Raw('"${workers[@]}"'),)] if item.apart else []
     groups: Sequence[Sequence[object]] = [
-        *engine.router(item), ("--host", "0.0.0.0"), ("--port", Raw('"${PORT:-8000}"')), *addresses, *last,
+        *router, ("--host", "0.0.0.0"), ("--port", Raw('"${PORT:-8000}"')), *addresses, *last,
     ]  # fmt: skip
     return ExportFile(
         name=f"{prefix}router.sh",
@@ -159,6 +148,35 @@ def _router_file(item: ServingItem, engine: Engine, prefix: str) -> ExportFile:
         executable=True,
         what=f"routes requests to {pools}",
     )
+
+
+def gathered(item: ServingItem, prefill: str, decode: str, *, bootstrap: bool = False) -> list[str]:
+    """Return lines that gather the addresses of all workers in the array `workers`.
+
+    Args:
+        item: The item.
+        prefill: What stands before the address of a prefill worker.
+        decode: The same of a decode worker.
+        bootstrap: Whether a prefill worker's address is followed by the port that caches are asked for at.
+    """
+    lines = [
+        remark(f"HOSTS are the addresses of all nodes, {item.group_nodes} a group, in the order of the groups."),
+        "set -euo pipefail",
+        'read -r -a hosts <<< "${HOSTS:-127.0.0.1}"',
+    ]
+    if item.group_nodes > 1:
+        lines += [
+            f"if (( ${{#hosts[@]}} % {item.group_nodes} )); then",
+            f'  echo "HOSTS: a multiple of {item.group_nodes} addresses is needed" >&2; exit 2',
+            "fi",
+        ]
+    lines += ["workers=()", f"for ((first = 0; first < ${{#hosts[@]}}; first += {item.group_nodes})); do"]
+    before = {Role.SERVE: "", Role.PREFILL: f"{prefill} ", Role.DECODE: f"{decode} "}
+    for placed in sorted(item.group, key=lambda p: (p.role is Role.DECODE, p.number)):
+        boot = f" {_side_port(placed)}" if bootstrap and placed.role is Role.PREFILL else ""
+        address = f'"http://${{hosts[first + {placed.node}]}}:{_port(placed)}"'
+        lines.append(f"  workers+=({before[placed.role]}{address}{boot})")
+    return [*lines, "done"]
 
 
 def prefix_of(item: ServingItem, items: Sequence[ServingItem]) -> str:

@@ -16,9 +16,10 @@ KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
 QUANTISED_ON_LOAD = {"fp8": "fp8"}  # precision -> method that brings a wider checkpoint to it
 ALGORITHMS = {None: "EAGLE", Method.EAGLE3: "EAGLE3", Method.DRAFT_MODEL: "STANDALONE", Method.NGRAM: "NGRAM"}
 POLICIES = {"random": "random", "round_robin": "round_robin", "least_loaded": "power_of_two", "kv_aware": "cache_aware"}
-TRANSFERS = "nixl"
+TRANSFERS = {"amd": "mori"}  # vendor -> how caches move from prefill to decode
 DIST_PORT = 20000  # that the nodes of one worker meet at
-EXCHANGES = {True: "deepep"}  # whether experts are spread over data-parallel ranks -> how tokens travel
+EXCHANGES = {"amd": "mori"}  # vendor -> how tokens travel to experts that are spread over data-parallel ranks
+TRANSFER, EXCHANGE = "nixl", "deepep"  # of all others
 
 SETTINGS: tuple[Setting, ...] = (
     ("--quantization", lambda item, _: QUANTISED_ON_LOAD.get(item.quantised_on_load or "")),
@@ -31,7 +32,7 @@ SETTINGS: tuple[Setting, ...] = (
     ("--enable-prefill-cp", lambda _, worker: worker.cp > 1),
     ("--dcp-size", lambda _, worker: above_one(worker.dcp)),
     ("--ep-size", lambda _, worker: above_one(worker.ep) if worker.experts else None),
-    ("--moe-a2a-backend", lambda _, worker: EXCHANGES.get(worker.experts and worker.ep > 1 and worker.dp > 1)),
+    ("--moe-a2a-backend", lambda _, worker: _exchange(worker)),
     ("--ep-num-redundant-experts", lambda _, worker: worker.redundant_experts or None),
     ("--enable-eplb", lambda _, worker: worker.redundant_experts > 0),
     ("--enable-two-batch-overlap", lambda _, worker: worker.two_batch_overlap),
@@ -67,13 +68,18 @@ def engine_flags(item: ServingItem, worker: ServingWorker) -> list[tuple[object,
         groups.append(("--speculative-draft-model-path", drafter))
     if item.apart:
         mode = {Role.PREFILL: "prefill", Role.DECODE: "decode"}[worker.role]
-        groups += [("--disaggregation-mode", mode), ("--disaggregation-transfer-backend", TRANSFERS)]
+        groups += [("--disaggregation-mode", mode), ("--disaggregation-transfer-backend", TRANSFERS.get(worker.vendor, TRANSFER))]
     return groups
 
 
 def _chained(item: ServingItem) -> bool:
     """Whether drafts come one after another, rather than from a look-up."""
     return item.drafting is not None and item.drafting.method is not Method.NGRAM
+
+
+def _exchange(worker: ServingWorker) -> str | None:
+    spread = worker.experts and worker.ep > 1 and worker.dp > 1
+    return EXCHANGES.get(worker.vendor, EXCHANGE) if spread else None
 
 
 def _offloads(item: ServingItem, worker: ServingWorker) -> bool:
@@ -110,10 +116,11 @@ def _router(item: ServingItem) -> list[tuple[object, ...]]:
 def not_said(item: ServingItem) -> list[str]:
     """Return what of an item SGLang's settings do not say, and what was taken for granted."""
     said = [f"the router is the package sglang-router ({ROUTER_VERSION}): pip install sglang-router"]
-    if any(worker.experts and worker.ep > 1 and worker.dp > 1 for worker in item.workers):
-        said.append("tokens travel to their experts by DeepEP, which has to be installed")
+    for way in sorted({_exchange(worker) for worker in item.workers} - {None}, key=str):
+        said.append(f"tokens travel to their experts by {way}, which has to be installed")
     if item.apart:
-        said.append("caches move by NIXL, which has to be installed; prefill and decode workers draft alike")
+        way = TRANSFERS.get(item.workers[0].vendor, TRANSFER)
+        said.append(f"caches move by {way}, which has to be installed; prefill and decode workers draft alike")
     if item.offload == "ssd":
         said.append("caches continue in host memory only: storage behind it takes --hicache-storage-backend")
     return said
