@@ -18,8 +18,8 @@ from tokopt.report.exports.kubernetes import (
     unset_notes,
 )
 from tokopt.report.exports.launching import prefix_of
+from tokopt.report.exports.manifests import as_yaml
 from tokopt.report.exports.shell import remark
-from tokopt.report.exports.trtllm import as_yaml
 
 VERSION = "1.6.1"
 API = "nvidia.com/v1beta1"

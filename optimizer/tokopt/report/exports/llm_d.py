@@ -17,8 +17,8 @@ from tokopt.report.exports.kubernetes import (
     unset_notes,
 )
 from tokopt.report.exports.launching import prefix_of
+from tokopt.report.exports.manifests import as_yaml
 from tokopt.report.exports.shell import remark, script, word
-from tokopt.report.exports.trtllm import as_yaml
 
 VERSION = "0.5.0"  # of llm-d and its scheduler; values of the charts llm-d-modelservice and inferencepool
 IMAGES = {"nvidia": "llm-d-cuda", "amd": "llm-d-rocm", "intel": "llm-d-xpu"}
@@ -121,6 +121,7 @@ def _pods(item: ServingItem, known: ServingItem, worker: ServingWorker) -> dict[
         *vllm.engine_flags(known, worker),
         *_over_nodes(worker),
     ]
+    variables = [*([side] if item.apart else []), *asked_variables(item)]
     probe = {"path": "/health", "port": port}
     container: dict[str, Any] = {
         "name": "vllm",
@@ -128,7 +129,7 @@ def _pods(item: ServingItem, known: ServingItem, worker: ServingWorker) -> dict[
         "modelCommand": "custom",
         "command": ["vllm"],
         "args": arguments(args),
-        "env": [*([side] if item.apart else []), *asked_variables(item)],
+        **({"env": variables} if variables else {}),
         "ports": [{"containerPort": port, "name": "http"}, {"containerPort": SIDE_PORT, "name": "nixl"}],
         "resources": {"limits": resource, "requests": resource},
         "mountModelVolume": True,

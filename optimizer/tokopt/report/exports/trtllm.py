@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from tokopt.domain.exporting import ExportFile, Rendered, Role, ServingItem, ServingWorker
 from tokopt.domain.speculators import Method
 from tokopt.report.exports.launching import MODEL, Engine, gathered, launch_files, prefix_of
+from tokopt.report.exports.manifests import as_yaml
 from tokopt.report.exports.settings import in_words
 from tokopt.report.exports.shell import Raw, remark, script
 
@@ -93,11 +92,6 @@ def _speculation(item: ServingItem) -> dict[str, Any]:
     if method is not None and method.needs_checkpoint:
         said["speculative_model"] = item.drafting.checkpoint or DRAFTER
     return said
-
-
-def as_yaml(document: Any) -> str:
-    """Return a document as YAML in the order of its keys."""
-    return str(yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=False))
 
 
 def _options_file(item: ServingItem, worker: ServingWorker, prefix: str) -> ExportFile:
