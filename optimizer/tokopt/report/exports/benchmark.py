@@ -18,6 +18,7 @@ NUMBERS = {  # arrivals: squared variation of the times between them -> what AIP
     1.0: ("poisson", None),
 }
 MS_PER_S = 1000.0
+UNMEASURED = 0.1  # share of requests at each end of a run that GuideLLM leaves out
 
 
 def render(items: Sequence[ServingItem], tool: BenchmarkTool = BenchmarkTool.AIPERF) -> Rendered:
@@ -176,8 +177,8 @@ def _guidellm(item: ServingItem, point: OperatingPoint, prefix: str) -> list[Exp
 
 _FILL = (
     "import json, sys; source, target, url, tokenizer, data, out = sys.argv[1:]; s = json.load(open(source)); "
-    "spec = s['spec']; spec['backend']['target'] = url; spec['tokenizer']['source'] = tokenizer; "
-    "spec['data'][0]['source']['path'] = data; spec['output'][0]['path'] = out; json.dump(s, open(target, 'w'))"
+    "spec = s['spec']; spec['backend']['target'] = url; spec['tokenizer']['model'] = tokenizer; "
+    "spec['data'][0]['source']['path'] = data; spec['outputs'][0]['path'] = out; json.dump(s, open(target, 'w'))"
 )
 
 
@@ -200,12 +201,17 @@ def guidellm_scenario(item: ServingItem, point: OperatingPoint, prefix: str) -> 
                 "request_format": "/v1/chat/completions",
                 "extras": {"body": {"ignore_eos": True}},
             },
-            "profile": {"kind": "replay", "schedule_turn": "timestamp"},
-            "tokenizer": {"kind": "huggingface_auto", "source": item.checkpoint or item.llm},
+            "profile": {
+                "kind": "replay",
+                "schedule_turn": "timestamp",
+                "warmup": {"percent": UNMEASURED, "mode": "prefer_requests"},
+                "cooldown": {"percent": UNMEASURED, "mode": "prefer_requests"},
+            },
+            "tokenizer": {"kind": "huggingface_auto", "model": item.checkpoint or item.llm},
             "data": [data],
             "seed": {"kind": "static", "value": point.seed},
             "constraints": [{"kind": "max_requests", "count": len(point.requests)}],
-            "output": [{"kind": "json", "path": f"{prefix}benchmarks.json"}],
+            "outputs": [{"kind": "json", "path": f"{prefix}benchmarks.json"}],
         },
     }
 
@@ -224,16 +230,19 @@ def _notes(item: ServingItem, point: OperatingPoint, tool: BenchmarkTool) -> lis
     said = [
         f"item {item.number}: one replica gets {point.requests_per_s:.4g} requests/s, {point.mean_in_flight:,.0f} in "
         f"flight on average; lengths vary as planned (variation {point.input_cv:g} in, {point.output_cv:g} out)",
-        "the run starts empty and ends empty: its throughput is below the planned one by what that takes, latencies are "
-        "not; import leaves such throughput out",
         "outputs have their planned lengths by ignore_eos, which vLLM, SGLang and TensorRT LLM take",
     ]
     if item.apart:
         said.append("prefill and decode pools are measured together, at the address of the replica's router")
     if point.prefix_share > 0.0 and not _follows_times(point):
         said.append(f"{point.prefix_share:.0%} of each prompt, in whole blocks, is the same in all: caches find it")
-    if tool is BenchmarkTool.GUIDELLM:
-        said.append("GuideLLM replays the times of the requests: there is no warm-up apart from them")
+    if tool is BenchmarkTool.AIPERF:
+        said.append(
+            "the run starts and ends empty, so that its throughput is below the planned one; latencies are not, and "
+            "tokopt import leaves such throughput out"
+        )
+    else:
+        said.append(f"GuideLLM replays the times of the requests; the first and last {UNMEASURED:.0%} are not measured")
     return said
 
 
