@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from .cost_sheet import economics
     from .estimating import estimate
     from .explaining import explain
+    from .exporting import export_plan
     from .frontiers import frontier
+    from .importing import import_results
     from .owning import ownership_cost
     from .prices import check_prices, show_prices
     from .simulating import simulate
@@ -41,8 +43,10 @@ __all__ = [
     "estimate_many",
     "estimate_table",
     "explain",
+    "export_plan",
     "fit_trace",
     "frontier",
+    "import_results",
     "load_catalog",
     "make_request",
     "make_trace",
@@ -69,6 +73,8 @@ _HOMES = {
     "estimate": "estimating",
     "economics": "cost_sheet",
     "explain": "explaining",
+    "export_plan": "exporting",
+    "import_results": "importing",
     "frontier": "frontiers",
     "ownership_cost": "owning",
     "check_prices": "prices",

@@ -60,9 +60,7 @@ def serving_item(catalog: Catalog, plan: Plan, number: int) -> ServingItem:
         accelerator=accelerator.name,
         accelerator_names=(accelerator.hardware, *accelerator.aliases),
         supported=tuple(
-            name
-            for name, each in catalog.frameworks.items()
-            if all(owner.hardware in each.support for owner in owners)
+            name for name, each in catalog.frameworks.items() if all(owner.hardware in each.support for owner in owners)
         ),
         context_tokens=context_tokens(plan, item, llm, workers),
         memory_fraction=framework.memory_fraction,
@@ -140,9 +138,7 @@ def drafting_of(catalog: Catalog, deployment: Deployment) -> Drafting | None:
     if found.method is Method.DRAFT_MODEL and found.drafter is not None:
         names = (*found.aliases, *found.drafter.aliases)
     repository = next((name for name in names if name.count("/") == 1), None)
-    return Drafting(
-        method=found.method, depth=deployment.speculation_depth, name=found.name, checkpoint=repository
-    )
+    return Drafting(method=found.method, depth=deployment.speculation_depth, name=found.name, checkpoint=repository)
 
 
 # --- workers ---
@@ -164,9 +160,7 @@ def _workers(catalog: Catalog, item: FleetItem, llm: Llm) -> tuple[ServingWorker
     )
 
 
-def _worker(
-    item: FleetItem, machine: Accelerator, llm: Llm, role: Role, pool: Pool, cap: int | None
-) -> ServingWorker:
+def _worker(item: FleetItem, machine: Accelerator, llm: Llm, role: Role, pool: Pool, cap: int | None) -> ServingWorker:
     deployment, workers, layout = item.deployment, pool.workers, pool.layout
     a_unit = next((part.gpus_per_unit for part in item.parts if part.pool == role.value), item.gpus_per_unit)
     rank_cap = None if cap is None else math.ceil(cap / (workers * layout.dp))

@@ -117,7 +117,9 @@ def _notes(item: ServingItem, target: Target) -> list[str]:
     elif item.quantised_on_load:
         said.append(f"{item.checkpoint} is brought to {item.quantised_on_load} while it is loaded")
     else:
-        said.append(f"weights in {item.precision}: {item.checkpoint}, whose own settings decide how they are multiplied")
+        said.append(
+            f"weights in {item.precision}: {item.checkpoint}, whose own settings decide how they are multiplied"
+        )
     drafts = item.drafting
     if drafts is not None and drafts.method is not None and drafts.method.needs_checkpoint and not drafts.checkpoint:
         said.append(f"no repository of the drafter {drafts.name} is known: set DRAFT_MODEL to one")

@@ -12,7 +12,7 @@ from tokopt.report.exports import sglang, vllm
 RESOURCES = {"amd": "amd.com/gpu", "intel": "habana.ai/gaudi"}  # vendor -> resource of a pod
 EVERYONE_ELSE = "nvidia.com/gpu"
 MODEL, DRAFT_MODEL = "MODEL", "DRAFT_MODEL"
-TOKEN_SECRET = "hf-token-secret"  # noqa: S105 - the name of a secret, not one
+TOKEN_SECRET = "hf-token-secret"  # the name of a secret, not one
 ENGINE_FLAGS = {"vllm": vllm.engine_flags, "sglang": sglang.engine_flags}
 
 

@@ -129,9 +129,7 @@ def _side_port(placed: Placed) -> int:
     return SIDE_PORTS[placed.role] + SIDE_STEP * placed.number
 
 
-def _router_file(
-    item: ServingItem, engine: Engine, router: Sequence[Sequence[object]], prefix: str
-) -> ExportFile:
+def _router_file(item: ServingItem, engine: Engine, router: Sequence[Sequence[object]], prefix: str) -> ExportFile:
     pools = "prefill and decode workers" if item.apart else "all replicas"
     lines = [
         remark(f"{engine.title}: a router before {pools} of item {item.number}, on port 8000."),

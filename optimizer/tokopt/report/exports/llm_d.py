@@ -41,7 +41,9 @@ def render(items: Sequence[ServingItem]) -> Rendered:
     notes: list[str] = []
     for item in items:
         if item.framework != "vllm":
-            notes.append(f"item {item.number} is left out: llm-d serves vLLM, and it was planned for {item.framework_title}")
+            notes.append(
+                f"item {item.number} is left out: llm-d serves vLLM, and it was planned for {item.framework_title}"
+            )
             continue
         prefix = prefix_of(item, items)
         files += _files(item, prefix)

@@ -68,7 +68,10 @@ def engine_flags(item: ServingItem, worker: ServingWorker) -> list[tuple[object,
         groups.append(("--speculative-draft-model-path", drafter))
     if item.apart:
         mode = {Role.PREFILL: "prefill", Role.DECODE: "decode"}[worker.role]
-        groups += [("--disaggregation-mode", mode), ("--disaggregation-transfer-backend", TRANSFERS.get(worker.vendor, TRANSFER))]
+        groups += [
+            ("--disaggregation-mode", mode),
+            ("--disaggregation-transfer-backend", TRANSFERS.get(worker.vendor, TRANSFER)),
+        ]
     return groups
 
 

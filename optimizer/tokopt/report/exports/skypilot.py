@@ -50,7 +50,9 @@ def render(items: Sequence[ServingItem]) -> Rendered:
         prefix = prefix_of(item, items)
         engine = ENGINES[item.framework].render((item,))
         scripts = [file.model_copy(update={"name": f"{prefix}{file.name}"}) for file in engine.files]
-        scripts = [file.model_copy(update={"content": _renamed(file.content, engine.files, prefix)}) for file in scripts]
+        scripts = [
+            file.model_copy(update={"content": _renamed(file.content, engine.files, prefix)}) for file in scripts
+        ]
         routed = any(file.name == f"{prefix}router.sh" for file in scripts)
         files.append(_task_file(item, prefix, routed=routed))
         files += scripts
@@ -91,7 +93,8 @@ def accelerator_of(item: ServingItem) -> str:
         if name.lower() in known:
             return known[name.lower()]
     raise InputError(
-        f"--to skypilot: item {item.number}: SkyPilot {VERSION} has no {item.accelerator}; it has {', '.join(ACCELERATORS)}"
+        f"--to skypilot: item {item.number}: SkyPilot {VERSION} has no {item.accelerator}; "
+        f"it has {', '.join(ACCELERATORS)}"
     )
 
 
@@ -131,7 +134,7 @@ def task(item: ServingItem, prefix: str = "", *, routed: bool = True) -> dict[st
         run.append(f'if [ "$NODE" = 0 ]; then ./{prefix}router.sh > router.log 2>&1 & fi')
         run.append(f"./{prefix}node.sh")
     else:
-        run.append(f'PORT={PORT} exec ./{prefix}serve.sh')
+        run.append(f"PORT={PORT} exec ./{prefix}serve.sh")
     return {
         "name": item.name,
         "workdir": ".",
@@ -163,7 +166,9 @@ def _notes(item: ServingItem, *, routed: bool) -> list[str]:
     if not routed:
         said[0] = f"a replica of the service is a node that runs one of the plan's {item.replicas} replicas"
         if item.group_replicas > 1:
-            said.append(f"{item.group_replicas} replicas fit on a node, of which the task starts one: there is no router")
+            said.append(
+                f"{item.group_replicas} replicas fit on a node, of which the task starts one: there is no router"
+            )
     if item.market in RESERVED:
         said.append("capacity that is reserved is stated in SkyPilot's configuration, not in a task")
     if "instance_type" not in task(item, routed=routed)["resources"] and item.instance_type:

@@ -128,10 +128,10 @@ def _router_file(item: ServingItem, prefix: str) -> ExportFile:
         "done",
         'config="$(mktemp --suffix=.yaml)"',
         "{",
-        '  printf \'hostname: 0.0.0.0\\nport: %s\\nbackend: pytorch\\n\' "${PORT:-8000}"',
-        '  printf \'context_servers:\\n  num_instances: %s\\n  urls:\\n\' "${#prefill[@]}"',
+        "  printf 'hostname: 0.0.0.0\\nport: %s\\nbackend: pytorch\\n' \"${PORT:-8000}\"",
+        "  printf 'context_servers:\\n  num_instances: %s\\n  urls:\\n' \"${#prefill[@]}\"",
         '  printf \'    - "%s"\\n\' "${prefill[@]}"',
-        '  printf \'generation_servers:\\n  num_instances: %s\\n  urls:\\n\' "${#decode[@]}"',
+        "  printf 'generation_servers:\\n  num_instances: %s\\n  urls:\\n' \"${#decode[@]}\"",
         '  printf \'    - "%s"\\n\' "${decode[@]}"',
         '} > "$config"',
         'exec trtllm-serve disaggregated -c "$config"',
@@ -156,14 +156,18 @@ def not_said(item: ServingItem) -> list[str]:
         if worker.two_batch_overlap:
             said.append("two-batch overlap is not a setting of TensorRT LLM")
         if worker.redundant_experts:
-            said.append("copies of experts take a load balancer's file (moe_config.load_balancer), which is not written")
+            said.append(
+                "copies of experts take a load balancer's file (moe_config.load_balancer), which is not written"
+            )
         if worker.nodes > 1:
-            said.append("workers of several nodes are started by srun or mpirun: trtllm-llmapi-launch needs their ranks")
-    if item.apart:
+            said.append(
+                "workers of several nodes are started by srun or mpirun: trtllm-llmapi-launch needs their ranks"
+            )
+    if item.apart and item.drafting is not None:
         said.append("drafts are made by decode workers only, as TensorRT LLM has it")
-    elif item.replicas > 1:
+    if not item.apart and item.replicas > 1:
         said.append("TensorRT LLM has no router before whole replicas: put any HTTP load balancer before their ports")
-    if item.drafting is not None and item.drafting.method and item.drafting.method.needs_checkpoint:
-        if not item.drafting.checkpoint:
-            said.append(f"{DRAFTER} in the options stands for the drafter's repository or folder")
+    drafting = item.drafting
+    if drafting and drafting.method and drafting.method.needs_checkpoint and not drafting.checkpoint:
+        said.append(f"{DRAFTER} in the options stands for the drafter's repository or folder")
     return said

@@ -149,7 +149,9 @@ def not_said(item: ServingItem) -> list[str]:
     for worker in item.workers:
         spread = worker.tp * worker.dp * worker.cp
         if worker.experts and 1 < worker.ep < spread:
-            said.append(f"vLLM spreads experts over all {spread} ranks of a {worker.role.value} worker, not {worker.ep}")
+            said.append(
+                f"vLLM spreads experts over all {spread} ranks of a {worker.role.value} worker, not {worker.ep}"
+            )
         if worker.step_tokens > worker.chunk_tokens:
             said.append(
                 f"a step takes {worker.step_tokens:,} tokens, where chunks of {worker.chunk_tokens:,} were planned: "
