@@ -65,7 +65,7 @@ def serving_item(catalog: Catalog, plan: Plan, number: int) -> ServingItem:
         context_tokens=context_tokens(plan, item, llm, workers),
         memory_fraction=framework.memory_fraction,
         drafting=drafting_of(catalog, deployment),
-        prefix_caching=_caches(plan, deployment, accelerator, framework),
+        prefix_caching=_caches(plan, accelerator, framework),
         router=(deployment.caching.router if deployment.caching else Router.RANDOM).value,
         offload=(deployment.caching.offload if deployment.caching else Offload.NONE).value,
         host_gib=accelerator.host_bytes / GIB if accelerator.host_bytes else None,
@@ -250,7 +250,7 @@ def class_of(plan: Plan, item: FleetItem) -> WorkloadClass:
     return found
 
 
-def _caches(plan: Plan, deployment: Deployment, accelerator: Accelerator, framework: Framework) -> bool:
+def _caches(plan: Plan, accelerator: Accelerator, framework: Framework) -> bool:
     support = framework.support.get(accelerator.hardware)
     able = support is not None and Feature.PREFIX_CACHING in support.features
     return able and Feature.PREFIX_CACHING not in plan.request.disabled_features

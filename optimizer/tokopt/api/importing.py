@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -286,7 +286,7 @@ def _canonical(catalog: Catalog, run: MeasuredRun, row: dict[str, Any]) -> None:
     Raises:
         InputError: It does not have one.
     """
-    find = {
+    find: Mapping[str, Callable[[str], str]] = {
         "vendor_system": lambda name: catalog.accelerator(name).name,
         "model": lambda name: catalog.llm(name).name,
         "framework": lambda name: catalog.framework(name).name,

@@ -39,11 +39,9 @@ def _head(item: ServingItem, point: OperatingPoint, tool: str) -> list[str]:
     tpot = ", ".join(f"{name} {value:,.2f}" for name, value in point.tpot_ms.items())
     return [
         remark(
-            f"{tool} {VERSIONS[tool]}: one replica of item {item.number} of the plan, {item.title} on {item.accelerator}."
+            f"{tool} {VERSIONS[tool]}: a replica of item {item.number} of the plan, {item.title} on {item.accelerator}."
         ),
-        remark(
-            f"Load: {point.requests_per_s:.4g} requests/s of workload {point.workload}; {len(point.requests):,} requests."
-        ),
+        remark(f"Load: {point.requests_per_s:.4g} requests/s of {point.workload}; {len(point.requests):,} requests."),
         remark(f"Promised: TTFT {ttft} ms; TPOT {tpot} ms; {point.output_tokens_per_s:,.0f} output tokens/s."),
         remark("URL is the address of one replica, TOKENIZER a repository or folder with its tokenizer."),
         "set -euo pipefail",
