@@ -9,15 +9,16 @@ from pathlib import Path
 
 from tokopt.domain.exporting import ExportFile
 
+END = "<end of a call>"
 PROGRAMS = ("vllm", "vllm-router", "python3", "trtllm-serve", "aiperf", "guidellm", "helm")
-STUB = '#!/bin/sh\nprintf \'%s\\0\' "$(basename "$0")" "$@" >> "$CALLS"\nprintf \'\\1\\0\' >> "$CALLS"\n'
+STUB = '#!/bin/sh\nprintf \'%s\\0\' "$(basename "$0")" "$@" >> "$CALLS"\nprintf \'<end of a call>\\0\' >> "$CALLS"\n'
 
 
 def written(files: Sequence[ExportFile], folder: Path) -> Path:
     """Write files into a folder as the command does."""
     for file in files:
         path = folder / file.name
-        path.write_text(file.content, encoding="utf-8")
+        path.write_bytes(file.content.encode("utf-8"))
         if file.executable:
             path.chmod(0o755)
     return folder
@@ -37,10 +38,10 @@ def calls(folder: Path, script: str, **environment: str) -> list[list[str]]:
         ["bash", str(folder / script)], env=own, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    words = record.read_text(encoding="utf-8").split("\0")
+    words = record.read_bytes().decode("utf-8").split("\0")
     found: list[list[str]] = [[]]
     for each in words[:-1]:
-        if each == "\1":
+        if each == END:
             found.append([])
         else:
             found[-1].append(each)
