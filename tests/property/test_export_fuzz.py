@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from export_scripts import calls, flags, written
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import tokopt
+from export_scripts import calls, flags, written
 from tokopt.api.export_items import serving_item
 from tokopt.api.export_points import operating_point
 from tokopt.domain.exporting import BenchmarkTool, ServingItem
