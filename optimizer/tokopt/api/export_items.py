@@ -15,6 +15,7 @@ from tokopt.domain.exporting import Drafting, Placed, Role, ServingItem, Serving
 from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import FleetItem, Plan
+from tokopt.domain.power_settings import SEPARATOR
 from tokopt.domain.speculators import Method
 from tokopt.errors import InputError
 from tokopt.units import GIB
@@ -39,7 +40,7 @@ def serving_item(catalog: Catalog, plan: Plan, number: int) -> ServingItem:
     """
     item = plan.fleet[number - 1]
     deployment = item.deployment
-    llm = catalog.llm(deployment.llm)
+    llm = catalog.llm(class_of(plan, item).llm)  # by its path, where it was named by one
     accelerator = catalog.accelerator(deployment.accelerator)
     framework = catalog.framework(deployment.framework)
     workers = _workers(catalog, item, llm)
@@ -59,6 +60,7 @@ def serving_item(catalog: Catalog, plan: Plan, number: int) -> ServingItem:
         kv_precision=deployment.kv_precision,
         accelerator=accelerator.name,
         accelerator_names=(accelerator.hardware, *accelerator.aliases),
+        power_setting=accelerator.name.partition(SEPARATOR)[2],
         supported=tuple(
             name for name, each in catalog.frameworks.items() if all(owner.hardware in each.support for owner in owners)
         ),

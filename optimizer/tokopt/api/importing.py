@@ -192,6 +192,7 @@ def _item(plan: Plan, number: int | None) -> FleetItem:
 def _planned(catalog: Catalog, plan: Plan, item: FleetItem) -> tuple[dict[str, Any], list[str]]:
     """Return the columns of one replica of an item, and what they leave out."""
     deployment, notes = item.deployment, []
+    asked = plan.request.class_named(next(iter(item.share_of_traffic), ""))
     columns: dict[str, Any] = {
         "vendor_system": catalog.accelerator(item.accelerator).name,
         "model": item.model,
@@ -215,7 +216,8 @@ def _planned(catalog: Catalog, plan: Plan, item: FleetItem) -> tuple[dict[str, A
             columns["mtp_depth"] = deployment.speculation_depth
         else:
             notes.append(f"rows name {deployment.speculator}, but predictions of rows know no drafts but MTP's")
-    asked = plan.request.class_named(next(iter(item.share_of_traffic), ""))
+    if asked is not None:
+        columns["model"] = asked.llm
     if deployment.caching is not None:
         columns["prefix_share"] = deployment.caching.hit_share
     elif asked is not None and asked.workload.prefix_share:
@@ -288,7 +290,7 @@ def _canonical(catalog: Catalog, run: MeasuredRun, row: dict[str, Any]) -> None:
     """
     find: Mapping[str, Callable[[str], str]] = {
         "vendor_system": lambda name: catalog.accelerator(name).name,
-        "model": lambda name: catalog.llm(name).name,
+        "model": lambda name: _llm_name(catalog, name),
         "framework": lambda name: catalog.framework(name).name,
         "weight_precision": lambda name: catalog.precision(name).name,
         "kv_precision": lambda name: catalog.kv_precision(name).name,
@@ -300,6 +302,16 @@ def _canonical(catalog: Catalog, run: MeasuredRun, row: dict[str, Any]) -> None:
             except InputError as error:
                 option = OPTIONS.get(column, f"--{column.removeprefix('weight_').replace('_', '-')}")
                 raise InputError(f"{run.where}: {column}: {error} (or give {option})") from None
+
+
+def _llm_name(catalog: Catalog, name: str) -> str:
+    """Return the catalog's name of a model; one that was named by its configuration's path keeps that.
+
+    Raises:
+        InputError: There is no such model.
+    """
+    found = catalog.llm(name).name
+    return name if Path(name).suffix == ".json" else found
 
 
 def _accelerators(row: Mapping[str, Any]) -> int:

@@ -170,6 +170,7 @@ class ServingItem:
     kv_precision: str
     accelerator: str
     accelerator_names: tuple[str, ...]  # that price lists and people use
+    power_setting: str  # that accelerators are set to, like 500w; empty = their own limit
     supported: tuple[str, ...]  # frameworks that the catalog knows to run on all of its accelerators
     context_tokens: int
     memory_fraction: float
