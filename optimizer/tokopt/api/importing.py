@@ -265,6 +265,8 @@ def _row(
     notes = _load(run, row, asked)
     _measured(run, row, stat, notes)
     row |= {"id": row_id, "source": Path(run.where.split(": ")[0]).name, "stat": stat, "measured_date": run.measured_on}
+    if run.cut_short:
+        notes.append(f"{run.where}: the run was cut short")
     if run.failed:
         notes.append(f"{run.where}: {run.failed:,} of {run.failed + (run.requests or 0):,} requests failed")
     return row, notes

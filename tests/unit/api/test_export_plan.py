@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import yaml
 
 import tokopt
 from export_scripts import calls, flags, written
-from tokopt.domain.exporting import Export, Target
+from tokopt.api.export_items import serving_item
+from tokopt.domain.exporting import Export, Placed, ServingItem, Target
 from tokopt.domain.plans import Plan
+from tokopt.report.exports import benchmark, dynamo, sglang, trtllm, vllm
 
 KNOWN = yaml.safe_load((Path(__file__).parents[2] / "reference" / "exports" / "known_flags.yaml").read_text())
 
@@ -129,6 +132,75 @@ def test_every_accelerator_of_a_replica_starts_one_worker(tmp_path: Path) -> Non
     assert len(taken) == len(set(taken)) == item.gpus_per_replica
     ports = [line.split()[4:6] for line in script.splitlines() if line.split()[:1] == ["start"] and "{" not in line]
     assert len({port for port, _ in ports}) == len(ports) == len({side for _, side in ports})
+
+
+def spread_over_nodes(plan: Plan) -> ServingItem:
+    """An item with workers of two nodes: 16 pieces of every layer to prefill, 16 attention ranks to decode."""
+    found = serving_item(tokopt.load_catalog(), plan, 1)
+    degrees = {"prefill": {"tp": 16, "dp": 1, "ep": 1}, "decode": {"tp": 1, "dp": 16, "ep": 16}}
+    workers = tuple(replace(w, workers=1, per_node=8, pp=1, **degrees[w.role.value]) for w in found.workers)
+    group = tuple(
+        Placed(role=worker.role, number=0, node=2 * n, first=0, worker=worker) for n, worker in enumerate(workers)
+    )
+    return replace(found, workers=workers, group=group, group_nodes=4, group_replicas=1)
+
+
+def test_workers_of_several_nodes_find_one_another(tmp_path: Path) -> None:
+    item = spread_over_nodes(made("vllm"))
+    where = {"NODE_RANK": "1", "HEAD_ADDRESS": "10.0.0.7"}
+    folder = written(vllm.render((item,)).files, tmp_path)
+    (words,) = calls(folder, "prefill.sh", **where)
+    said = flags(words)
+    known("vllm", said)
+    assert (said["--nnodes"], said["--node-rank"], said["--master-addr"]) == ("2", "1", "10.0.0.7")
+    assert "--headless" in words
+    (words,) = calls(folder, "decode.sh", **where)
+    said = flags(words)
+    known("vllm", said)
+    assert said["--data-parallel-size"] == "16" and said["--data-parallel-size-local"] == "8"
+    assert said["--data-parallel-start-rank"] == "8" and said["--data-parallel-address"] == "10.0.0.7"
+    (words,) = calls(folder, "decode.sh", **where | {"NODE_RANK": "0"})
+    assert "--headless" not in words and flags(words)["--data-parallel-start-rank"] == "0"
+    folder = written(sglang.render((item,)).files, tmp_path)
+    (words,) = calls(folder, "decode.sh", **where)
+    said = flags(words)
+    known("sglang", said)
+    assert (said["--nnodes"], said["--node-rank"], said["--dist-init-addr"]) == ("2", "1", "10.0.0.7:20000")
+    script = (folder / "node.sh").read_text()
+    assert script.count("start decode-0") == script.count("start prefill-0") == 2
+
+
+def test_what_is_switched_off_is_switched_off_in_the_engine(tmp_path: Path) -> None:
+    off = "cuda_graphs,overlap_scheduling,chunked_prefill,prefix_caching"
+    plan = tokopt.plan(model="qwen3-8b", gpus="h100_sxm", power="50kW", sla="60ms", workload="chat", disable=off)
+    (words,) = calls(written(tokopt.export_plan(plan, to="vllm").files, tmp_path), "serve.sh")
+    assert {
+        "--enforce-eager",
+        "--no-async-scheduling",
+        "--no-enable-chunked-prefill",
+        "--no-enable-prefix-caching",
+    } <= {*words}
+    assert int(flags(words)["--max-num-batched-tokens"] or 0) >= int(flags(words)["--max-model-len"] or 0)
+    (words,) = calls(written(tokopt.export_plan(plan, to="sglang").files, tmp_path), "serve.sh")
+    assert {"--disable-overlap-schedule", "--disable-radix-cache"} <= {*words}
+    said = flags(words)
+    assert said["--cuda-graph-backend-decode"] == said["--cuda-graph-backend-prefill"] == "disabled"
+    assert said["--chunked-prefill-size"] == "-1"
+    options = yaml.safe_load(named(tokopt.export_plan(plan, to="trtllm"), "serve.yaml"))
+    assert options["disable_overlap_scheduler"] is True and options["enable_chunked_prefill"] is False
+    assert options["cuda_graph_config"] is None and options["kv_cache_config"]["enable_block_reuse"] is False
+
+
+@pytest.mark.parametrize(("tool", "module"), [("vllm", vllm), ("sglang", sglang)])
+def test_every_row_of_settings_is_a_flag_of_the_release(tool: str, module: Any) -> None:
+    known(tool, {flag for flag, _ in module.SETTINGS})
+    assert KNOWN[tool]["version"] == module.VERSION
+    assert KNOWN[f"{tool}-router"]["version"] == module.ROUTER_VERSION
+
+
+def test_versions_are_those_of_the_flags() -> None:
+    assert KNOWN["dynamo"]["version"] == dynamo.VERSION and KNOWN["tensorrt-llm"]["version"] == trtllm.VERSION
+    assert {tool: KNOWN[tool]["version"] for tool in benchmark.VERSIONS} == benchmark.VERSIONS
 
 
 def test_trtllm_options_are_known_and_those_of_the_plan() -> None:

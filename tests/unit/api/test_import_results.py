@@ -111,6 +111,13 @@ def test_aiperf_is_read_as_csv_and_as_records_too(tmp_path: Path) -> None:
     assert any("1 of 641 requests failed" in note for note in found.notes)
 
 
+def test_a_run_that_was_cut_short_or_failed_in_part_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "profile_export_aiperf.json"
+    path.write_text(json.dumps(aiperf(Measured(failed=7)) | {"is_complete": False}))
+    notes = tokopt.import_results("aiperf", path, **SAID).notes
+    assert any("was cut short" in note for note in notes) and any("7 of 647 requests failed" in note for note in notes)
+
+
 def test_guidellm_is_read_as_yaml_with_a_row_a_load(tmp_path: Path) -> None:
     path = tmp_path / "benchmarks.yaml"
     path.write_text(yaml.safe_dump(guidellm(RUN, Measured(concurrency=64, tpot_ms=14.0))))

@@ -106,7 +106,7 @@ def _over_nodes(worker: ServingWorker) -> list[tuple[object, ...]]:
     if worker.nodes == 1:
         return []
     if worker.dp > 1:
-        local = worker.dp // worker.nodes
+        local = max(1, worker.dp // worker.nodes)
         return [
             ("--data-parallel-size-local", local),
             ("--data-parallel-start-rank", Raw(f'"$(( NODE_RANK * {local} ))"')),
