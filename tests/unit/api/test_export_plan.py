@@ -170,6 +170,28 @@ def test_workers_of_several_nodes_find_one_another(tmp_path: Path) -> None:
     assert script.count("start decode-0") == script.count("start prefill-0") == 2
 
 
+PRICES = """\
+provider,region,instance_type,accelerator,accelerator_count,market,usd_per_hour
+acme,north,h100x8,h100_sxm,8,on_demand,16.0
+acme,north,h200x8,h200_sxm,8,on_demand,20.0
+"""
+
+
+def test_pools_on_two_accelerators_have_nodes_of_their_own(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.csv"
+    prices.write_text(PRICES, encoding="utf-8")
+    asked = {"model": "llama-3.1-70b", "demand": "60req/s", "frameworks": "vllm", "precisions": "fp8"}
+    plan = tokopt.plan(prices=str(prices), mixed_pools=True, **asked)
+    number = next(n for n, item in enumerate(plan.fleet, 1) if item.deployment.mixed)
+    item = serving_item(tokopt.load_catalog(), plan, number)
+    on = {placed.node: set[str]() for placed in item.group}
+    for placed in item.group:
+        on[placed.node].add(placed.worker.accelerator)
+    assert all(len(machines) == 1 for machines in on.values()) and len(set.union(*on.values())) == 2
+    with pytest.raises(tokopt.InputError, match="acme, which SkyPilot"):
+        tokopt.export_plan(plan, to="skypilot", item=number)
+
+
 def test_what_is_switched_off_is_switched_off_in_the_engine(tmp_path: Path) -> None:
     off = "cuda_graphs,overlap_scheduling,chunked_prefill,prefix_caching"
     plan = tokopt.plan(model="qwen3-8b", gpus="h100_sxm", power="50kW", sla="60ms", workload="chat", disable=off)
