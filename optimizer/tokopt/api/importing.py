@@ -40,6 +40,7 @@ class Stated:
 
     columns: Mapping[str, Any]  # of options
     planned: Mapping[str, Any]  # of the plan
+    rate: float | None = None  # planned requests/s of one replica
     notes: tuple[str, ...]
 
 
@@ -176,7 +177,7 @@ def _stated(
     if any(name in given or f"decode_{name}" in given for name in DEGREES):
         layout = {f"{pool}{name}" for pool in ("", "prefill_", "decode_") for name in (*DEGREES, "workers")}
         planned = {name: value for name, value in planned.items() if name not in {*layout, "n_gpus", "serving_mode"}}
-    return Stated(columns=given, planned=planned, notes=tuple(notes))
+    return Stated(columns=given, planned=planned, rate=item.requests_per_s / item.replicas, notes=tuple(notes))
 
 
 def _item(plan: Plan, number: int | None) -> FleetItem:
@@ -262,7 +263,7 @@ def _row(
     _canonical(catalog, run, row)
     row["n_gpus"] = row.get("n_gpus") or _accelerators(row)
     row.setdefault("serving_mode", "agg")
-    notes = _load(run, row, asked)
+    notes = _load(run, row, asked, stated.rate)
     _measured(run, row, stat, notes)
     row |= {"id": row_id, "source": Path(run.where.split(": ")[0]).name, "stat": stat, "measured_date": run.measured_on}
     if run.cut_short:
@@ -330,13 +331,17 @@ def _accelerators(row: Mapping[str, Any]) -> int:
     return worker("")
 
 
-def _load(run: MeasuredRun, row: dict[str, Any], asked: tuple[float | None, float | None]) -> list[str]:
+def _load(
+    run: MeasuredRun, row: dict[str, Any], asked: tuple[float | None, float | None], planned: float | None
+) -> list[str]:
     """Fill in what loaded the deployment: requests in flight, and the rate that was sent where there was one.
 
     Raises:
         InputError: The file does not say, and nor does anybody else.
     """
     concurrency, rate = asked[0] or run.concurrency, asked[1] or run.rate
+    if not (concurrency or rate or run.in_flight):
+        rate = planned  # requests that came at stated times came at the plan's
     row["request_rate"] = rate
     row["scenario"] = CLOSED if rate is None else OPEN
     if concurrency and rate is None:

@@ -176,6 +176,15 @@ def test_a_plan_says_what_its_replica_was(chat_plan: Plan, tmp_path: Path) -> No
     assert other["n_gpus"] == 4 and other["tp"] == 2
 
 
+def test_requests_at_stated_times_came_at_the_planned_rate(chat_plan: Plan, tmp_path: Path) -> None:
+    document = aiperf(Measured(concurrency=None, rate=1.0, requests_per_s=1.0))
+    document["input_config"]["phases"] = [{"name": "profiling", "kind": "profiling", "type": "fixed_schedule"}]
+    path = tmp_path / "profile_export_aiperf.json"
+    path.write_text(json.dumps(document))
+    (row,) = tokopt.import_results("aiperf", path, plan=chat_plan).rows
+    assert row["request_rate"] == chat_plan.fleet[0].requests_per_s / chat_plan.fleet[0].replicas
+
+
 def test_a_plan_of_two_pools_says_both(tmp_path: Path) -> None:
     plan = tokopt.plan(power="2MW", sla="50ms", frameworks="vllm", modes="disagg")
     item = plan.fleet[0]
