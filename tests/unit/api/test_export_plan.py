@@ -344,6 +344,20 @@ def test_an_engine_that_does_not_run_there_is_refused() -> None:
         tokopt.export_plan(plan, to="trtllm")
 
 
+def test_a_framework_that_a_tool_does_not_serve_is_refused() -> None:
+    with pytest.raises(tokopt.InputError, match="--to llm-d: nothing can be written: item 1 is left out"):
+        tokopt.export_plan(made("tensorrt-llm"), to="llm-d")
+
+
+def test_spot_capacity_is_asked_for_as_such() -> None:
+    plan = tokopt.plan(
+        model="llama-3.1-8b", demand="5req/s", workload="chat", sla="tpot=40ms", prices="aws,gcp", markets="spot"
+    )
+    assert {item.market for item in plan.fleet} == {"spot"}
+    task = yaml.safe_load(named(tokopt.export_plan(plan, to="skypilot", item=1), "skypilot.yaml"))
+    assert task["resources"]["use_spot"] is True
+
+
 def test_providers_that_skypilot_has_not_are_refused() -> None:
     plan = tokopt.plan(model="llama-3.1-8b", demand="5req/s", workload="chat", sla="tpot=40ms", prices="coreweave")
     with pytest.raises(tokopt.InputError, match=r"coreweave, which SkyPilot [0-9.]+ does not have; it has aws"):
