@@ -32,8 +32,8 @@ ENGINES = {Target.VLLM: "vllm", Target.SGLANG: "sglang", Target.TRTLLM: "tensorr
 
 def export_plan(
     plan: Plan | str | Path | Mapping[str, Any],
-    *,
     to: str,
+    *,
     item: int | None = None,
     tool: str = BenchmarkTool.AIPERF.value,
     catalog: str | Catalog | None = None,

@@ -92,7 +92,9 @@ def test_two_pools_have_their_workers_transfers_and_a_router(framework: str, tmp
         layout = pool.layout
         ranks = decode.workers * decode.layout.dp
         if framework == "vllm":
-            assert json.loads(said["--kv-transfer-config"] or "")["kv_connector"] == "NixlConnector"
+            transfer = json.loads(said["--kv-transfer-config"] or "")
+            assert transfer["kv_connector"] == "NixlConnector"
+            assert set(transfer) <= set(KNOWN["vllm"]["keys"]["--kv-transfer-config"])
             assert said["--tensor-parallel-size"] == str(layout.tp)
             assert said.get("--data-parallel-size") == (str(layout.dp) if layout.dp > 1 else None)
             assert ("--enable-expert-parallel" in said) is (layout.ep > 1)
