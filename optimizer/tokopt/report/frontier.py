@@ -158,6 +158,18 @@ def _reach_table(reach: Sequence[Reach]) -> RenderableType:
     return columns(headings, rows, left=(0, 2, 5))
 
 
+def frontier_notes(frontier: Frontier) -> list[str]:
+    """Return what the points of a frontier take for granted, for where all of them are shown."""
+    return _assumptions(frontier, frontier.points)
+
+
+def frontier_bars(frontier: Frontier, *, columns_wide: int, lines_high: int) -> RenderableType:
+    """Return the plot of a frontier as text, nothing where it has no points."""
+    if not frontier.points:
+        return Text("")
+    return frontier_plot(_grouped(frontier.points), columns_wide=columns_wide, lines_high=lines_high)
+
+
 def _assumptions(frontier: Frontier, shown: Sequence[FrontierPoint]) -> list[str]:
     lines = [
         "/user, /GPU and /MW are output tokens a second for each user, GPU and MW of all-in utility power; $/M out is "
