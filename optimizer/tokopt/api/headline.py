@@ -63,7 +63,9 @@ def _times(ratio: float, interval: Interval) -> Interval:
     return Interval(low=interval.low * ratio, high=interval.high * ratio)
 
 
-def _profit(plan: Plan, value: float, output: Interval | None, usd: Interval | None) -> tuple[Certainty, Interval | None]:
+def _profit(
+    plan: Plan, value: float, output: Interval | None, usd: Interval | None
+) -> tuple[Certainty, Interval | None]:
     """Return the range of the profit: earnings in that of the output, or costs in theirs."""
     cost = plan.usd_per_hour or 0.0
     earned = value + cost

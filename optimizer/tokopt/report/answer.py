@@ -37,7 +37,9 @@ def answer_sentence(report: BoardReport) -> str:
     plan = report.plan
     task = _task(plan, report.titles)
     if plan.status is Status.INFEASIBLE:
-        nearest = "; ".join(f"{n.constraint} {n.nearest} instead of {n.requested}" for n in plan.nearest_feasible[:MANY])
+        nearest = "; ".join(
+            f"{n.constraint} {n.nearest} instead of {n.requested}" for n in plan.nearest_feasible[:MANY]
+        )
         would = f"; what would do, each alone: {nearest}" if nearest else ""
         return f"No fleet serves {task} within the limits: that is proven{would}."
     cost = plan.usd_per_million_output_tokens

@@ -79,7 +79,11 @@ def power_section(found: PowerBreakdown, plan: Plan) -> Section:
     rows = [(name, power(kw), power(total), share(kw / whole)) for name, kw, total in power_rows(found)]
     of = "the limit" if found.limit_kw else "all"
     each = [
-        (a.accelerator, f"{a.gpus:,}", *(UNKNOWN if w is None else f"{w:,.0f} W" for w in (a.board_w, a.server_w, a.all_in_w)))
+        (
+            a.accelerator,
+            f"{a.gpus:,}",
+            *(UNKNOWN if w is None else f"{w:,.0f} W" for w in (a.board_w, a.server_w, a.all_in_w)),
+        )
         for a in found.accelerators
     ]
     return section(

@@ -158,4 +158,3 @@ def apart(wanted: Sequence[float], least: float) -> list[float]:
 
 def _half(upper: Sequence[Any], lower: Sequence[Any]) -> float:
     return (len(upper[0]) + len(lower[0])) / 2.0
-
