@@ -127,7 +127,7 @@ def _notes(plan: Plan, sums: dict[str, float]) -> list[str]:
     notes = []
     if plan.power_mode is PowerMode.PROVISIONED and plan.power_basis is PowerBasis.UTILITY:
         notes.append(
-            f"all-in planning figures divided: cooling and distribution as at a PUE of {ALL_IN_PUE:g}, which they contain"
+            f"all-in planning figures divided: cooling and distribution as at the PUE of {ALL_IN_PUE:g} in them"
         )
     if sums.get(SERVERS_AND_IT) or sums.get(UNDIVIDED):
         notes.append("the nameplate of some servers is not known: what stands behind their boards is one part")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .progress import Progress, silent
 from .requests import names, workload_of
 
 MOST_FRONTIERS = 4  # classes of requests whose frontiers are drawn, those with the most output first
+MOST_WINNERS = 10  # accelerators that are set side by side
 MOST_S = 10.0  # of the solver, for one price list
 QUICK = (ReportPart.FRONTIER, ReportPart.COST, ReportPart.POWER)  # what takes a second or two
 OWNERSHIP = "ownership-"
@@ -126,10 +128,9 @@ def board_report(
         ReportPart.FRONTIER: ("frontiers", lambda told: _frontiers(read, loaded, told)),
         ReportPart.COST: ("cost", lambda _: cost_breakdown(read, loaded)),
         ReportPart.POWER: ("power", lambda _: power_breakdown(read, loaded)),
-        ReportPart.PRICE_LISTS: ("comparison", lambda told: _comparison(read, loaded, jobs, told)),
+        ReportPart.PRICE_LISTS: ("comparison", lambda told: _compared(read, loaded, jobs, told)),
         ReportPart.EXPLANATION: ("explanation", lambda told: _explained(read, loaded, jobs, told)),
     }
-    uncompared: dict[str, str] = {}
     ends = [*(begin for begin in BEGINS.values() if begin), DRAWING]
     for part, (field, make) in makers.items():
         if part not in wanted:
@@ -140,17 +141,16 @@ def board_report(
         except TokoptError as error:
             left_out[part] = str(error)
             continue
-        if part is ReportPart.PRICE_LISTS:
-            answer, uncompared = answer
         if answer is None:
             left_out[part] = _nothing(read, part)
+        elif isinstance(answer, _Compared):
+            found |= {name: getattr(answer, name) for name in ("comparison", "by_accelerator", "uncompared")}
         else:
             found[field] = answer
     return BoardReport(
         plan=read,
         titles=_titles(read, loaded, found.get("frontiers", ())),
         headline=headline_of(read),
-        uncompared=uncompared,
         sources=_sources(read, loaded),
         left_out=left_out,
         **found,
@@ -249,16 +249,22 @@ def _point(place: int, item: FleetItem) -> PlanPoint:
 # --- price lists ---
 
 
-def _comparison(
-    plan: Plan, catalog: Catalog, jobs: int, progress: Progress
-) -> tuple[Comparison | None, dict[str, str]]:
-    """Return the plan's request under every price list of the catalog and its own, and why lists are not in it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """A plan's request under price lists: of all accelerators, and of single ones; and the lists that are not there."""
+
+    comparison: Comparison
+    by_accelerator: Comparison | None
+    uncompared: dict[str, str]
+
+
+def _compared(plan: Plan, catalog: Catalog, jobs: int, progress: Progress) -> _Compared:
+    """Return the plan's request under its own price list and every one of the catalog."""
     request = plan.request
-    own = _own_group(request, catalog)
-    groups, why = [own], {}
+    groups, why = [_own_group(request, catalog)], {}
     shipped = [*(f"{OWNERSHIP}{name}" for name in catalog.ownership), *catalog.price_list_names]
     for name in shipped:
-        if (name,) == own.request_names:
+        if (name,) == request.prices:
             continue
         try:
             groups += price_groups(catalog, [name], request.rates)
@@ -267,7 +273,24 @@ def _comparison(
     if len(groups) < 2:
         raise InputError("there is no other price list to compare with")
     asked = request.model_copy(update={"time_limit_s": min(request.time_limit_s, MOST_S)})
-    scenarios = (Scenario(name=AS_ASKED, request=asked),)
+    first = _solved(catalog, {AS_ASKED: asked}, groups, jobs, _between(progress, 0.0, 0.5))
+    winners = dict.fromkeys(row.accelerator for row in first.rows if row.accelerator)
+    if not request.classes and not request.periods and len(winners) > 1:
+        planned = {row.price_list for row in first.rows if row.accelerator}
+        alone = {
+            name: asked.model_copy(update={"accelerators": (name,), "excluded_accelerators": ()})
+            for name in list(winners)[:MOST_WINNERS]
+        }
+        some = [group for group in groups if group.name in planned]
+        second = _solved(catalog, alone, some, jobs, _between(progress, 0.5, 1.0))
+        return _Compared(comparison=first, by_accelerator=second, uncompared=why)
+    return _Compared(comparison=first, by_accelerator=None, uncompared=why)
+
+
+def _solved(
+    catalog: Catalog, requests: Mapping[str, PlanRequest], groups: Sequence[PriceGroup], jobs: int, progress: Progress
+) -> Comparison:
+    scenarios = tuple(Scenario(name=name, request=request) for name, request in requests.items())
     prepared = Prepared(
         catalog=catalog,
         scenarios=scenarios,
@@ -275,11 +298,13 @@ def _comparison(
         cells=cells_of(catalog, scenarios, groups),
         searches=1,
     )
-    programs = request.demand_requests_per_s is not None or bool(request.classes)
-    told = _between(progress, 0.0, 1.0)
+    some = next(iter(requests.values()))
+    programs = some.demand_requests_per_s is not None or bool(some.classes)  # otherwise cells are a matter of moments
     return run_comparison(
-        prepared, jobs=jobs if programs else 1, progress=lambda doing, done: told(f"price lists: {doing}", done)
-    ), why
+        prepared,
+        jobs=jobs if programs else 1,
+        progress=lambda doing, done: progress(f"price lists: {doing}", done),
+    )
 
 
 def _own_group(request: PlanRequest, catalog: Catalog) -> PriceGroup:

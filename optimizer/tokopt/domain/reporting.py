@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum, unique
 
+from pydantic import Field
+
 from tokopt.domain.comparing import Comparison
 from tokopt.domain.comparisons import Frontier
 from tokopt.domain.deployments import Deployment
@@ -147,6 +149,7 @@ class BoardReport(Record):
     power: PowerBreakdown | None = None
     explanation: Explanation | None = None
     comparison: Comparison | None = None
-    uncompared: dict[str, str]  # price list -> why it is not in the comparison
+    by_accelerator: Comparison | None = None  # the same lists, one scenario an accelerator that wins under any of them
+    uncompared: dict[str, str] = Field(default_factory=dict)  # price list -> why it is not in the comparison
     sources: dict[str, SourceTitle]  # by the key that the provenance names
     left_out: dict[ReportPart, str]  # part -> why there is none

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from tokopt.domain.plans import Plan, Status
 from tokopt.domain.reporting import BoardReport, Certainty, HeadlineFigure
 from tokopt.domain.workloads import Sla
-from tokopt.report.figures import milliseconds, number, power, rate, share, spread, usd, usd_range
+from tokopt.report.figures import number, power, rate, share, spread, usd, usd_range
 from tokopt.report.plan import proof_text
 
 MANY = 3  # kinds of machines or requests that the sentence names
@@ -87,8 +87,12 @@ def _machines(plan: Plan, titles: Mapping[str, str]) -> str:
 
 def _kept(sla: Sla) -> str:
     limits = (("a token", sla.tpot_ms), ("the first token", sla.ttft_ms), ("the whole request", sla.e2e_ms))
-    kept = [f"{milliseconds(value)} ms for {name}" for name, value in limits if value is not None]
+    kept = [f"{_time(value)} for {name}" for name, value in limits if value is not None]
     return f", within {' and '.join(kept)} at {sla.statistic.value}" if kept else ""
+
+
+def _time(ms: float) -> str:
+    return f"{number(ms / 1e3)} s" if ms >= 1e3 else f"{ms:g} ms"
 
 
 def _proof(plan: Plan) -> str:

@@ -46,6 +46,7 @@ class SectionText:
     lead: str
     content: tuple[RenderableType, ...]
     missing: str = ""
+    opening: tuple[RenderableType, ...] = ()  # what stands before charts and content
     bars: tuple[RenderableType, ...] = ()  # what a terminal shows where a page has a chart
 
 
@@ -59,7 +60,7 @@ def board_report(report: BoardReport, *, columns_wide: int, lines_high: int) -> 
         parts += [Text(""), Text(each.title, style="bold underline")]
         if each.missing:
             parts += [Text(f"not in this report: {each.missing}", style="dim")]
-        parts += [*each.bars, *each.content]
+        parts += [*each.opening, *each.bars, *each.content]
     return Group(*parts)
 
 
@@ -76,8 +77,8 @@ def board_sections(report: BoardReport, *, columns_wide: int = 100, lines_high: 
         )  # fmt: skip
     yield _some(
         report, ReportPart.FRONTIER, "frontier", "Speed against throughput",
-        "Each curve is an accelerator: set-ups that none of its others beats, from the fastest for a single user to the "
-        "most tokens a GPU, as means in a steady state. Stars are the plan's set-ups, which keep their limits at their "
+        "Each curve is an accelerator: the set-ups that no other of it beats, from the most tokens a GPU to the "
+        "fastest for a single user, as means in a steady state. Stars are the plan's set-ups, which keep their limits at their "
         "percentile.",
         [bullets(frontier_notes(each.frontier)) for each in report.frontiers],
         [frontier_bars(each.frontier, columns_wide=columns_wide, lines_high=lines_high) for each in report.frontiers],
@@ -88,8 +89,9 @@ def board_sections(report: BoardReport, *, columns_wide: int = 100, lines_high: 
     yield _some(
         report, ReportPart.PRICE_LISTS, "price-lists", "The same request under other price lists",
         "The best plan of the same request when it is bought from each price list that tokopt ships.",
-        [] if compared is None else [one_request_answer(compared), *without_a_plan(compared, report.uncompared)],
+        [] if compared is None else without_a_plan(compared, report.uncompared),
         [] if compared is None else [one_request_table(compared)],
+        [] if compared is None else [one_request_answer(compared)],
     )  # fmt: skip
     yield from _rest(report)
 
@@ -113,12 +115,12 @@ def _why(report: BoardReport, columns_wide: int) -> Iterator[SectionText]:
     found = report.explanation
     content: list[RenderableType] = []
     if found is not None:
-        content = [*warning_section(found), explanation_answer(found), *factors_section(found)]
-        content.append(explanation_assumptions(found))
+        content = [*factors_section(found), explanation_assumptions(found)]
     yield _some(
         report, ReportPart.EXPLANATION, "waterfall", "Why it costs that",
         "From a plain baseline to the plan: what each factor contributes, as its Shapley value.",
         content, [] if found is None else waterfall_bars(found, columns_wide=columns_wide),
+        [] if found is None else [*warning_section(found), explanation_answer(found)],
     )  # fmt: skip
     if found is not None and found.what_if:
         yield _always(
@@ -166,9 +168,14 @@ def _sources(report: BoardReport) -> list[tuple[str, RenderableType]]:
 
 
 def _always(
-    id_: str, title: str, lead: str, content: Iterable[RenderableType], bars: Iterable[RenderableType] = ()
+    id_: str,
+    title: str,
+    lead: str,
+    content: Iterable[RenderableType],
+    bars: Iterable[RenderableType] = (),
+    opening: Iterable[RenderableType] = (),
 ) -> SectionText:
-    return SectionText(id_, title, lead, tuple(content), bars=tuple(bars))
+    return SectionText(id_, title, lead, tuple(content), opening=tuple(opening), bars=tuple(bars))
 
 
 def _some(
@@ -179,9 +186,10 @@ def _some(
     lead: str,
     content: Iterable[RenderableType],
     bars: Iterable[RenderableType] = (),
+    opening: Iterable[RenderableType] = (),
 ) -> SectionText:
     """Return a section of a part that may have been left out."""
     missing = report.left_out.get(part, "")
     if missing:
         return SectionText(id_, title, lead, (), missing)
-    return _always(id_, title, lead, content, bars)
+    return _always(id_, title, lead, content, bars, opening)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tokopt.domain.reporting import BoardReport
+from tokopt.report.comparing_files import accelerator_map
 from tokopt.report.explaining_plots import charts as explaining_charts
 from tokopt.report.frontier_plots import frontier_chart
 from tokopt.report.ownership_plot import cost_chart
@@ -42,6 +43,10 @@ def price_list_charts(report: BoardReport) -> Iterator[Chart]:
     """Yield the cost under each price list."""
     if report.comparison is not None:
         chart = price_list_chart(report.comparison)
+        if chart is not None:
+            yield chart
+    if report.by_accelerator is not None:
+        chart = accelerator_map(report.by_accelerator)
         if chart is not None:
             yield chart
 

@@ -121,7 +121,7 @@ def _lists(lists: Sequence[PriceListWins]) -> RenderableType:
 
 
 def one_request_answer(found: Comparison) -> Text:
-    """Return in a sentence which list is best for the first scenario of a comparison, and where its first list stands."""
+    """Return in a sentence which list is best for the first scenario, and where the first list stands."""
     winner, own = found.winners[0], found.rows[0]
     if winner.price_list is None:
         return Text(f"Under none of {plural(len(found.price_lists), 'price list')} is there a plan.")

@@ -96,7 +96,7 @@ def _waterfall(axes: Any, found: Explanation, figure: str) -> dict[str, tuple[st
         told = f"{factor.title}: {words} {unit}; {factor.baseline} → {factor.plan}"
         bars.append((step.before, step.after, BETTER if better else WORSE, words, told))
     bars.append((0.0, end, TOTAL, f"{said(end)}  ({times(end / start)})", f"the plan: {said(end)} {unit}"))
-    marks = {}
+    marks: dict[str, tuple[str, ...]] = {}
     for place, (low, high, look, words, told) in enumerate(bars):
         left, width = min(low, high), abs(high - low)
         mark = f"waterfall-{'usd' if figure == USD else 'mw'}-{place}"
@@ -198,8 +198,8 @@ def _cases(axes: Any, place: int, asked: WhatIf, plan: float, reach: float) -> d
 def _figure(wide: float, high: float, panels: int, *, stacked: bool = False) -> tuple[Any, Sequence[Any]]:
     figure = blank_figure(wide, high)
     if stacked:
-        return figure, figure.subplots(panels, 1, squeeze=False)[:, 0]
-    return figure, figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+        return figure, list(figure.subplots(panels, 1, squeeze=False)[:, 0])
+    return figure, list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
 
 
 def _bare(axes: Any) -> None:

@@ -159,8 +159,9 @@ def _reach_table(reach: Sequence[Reach]) -> RenderableType:
 
 
 def frontier_notes(frontier: Frontier) -> list[str]:
-    """Return what the points of a frontier take for granted, for where all of them are shown."""
-    return _assumptions(frontier, frontier.points)
+    """Return what the points of a frontier take for granted, for where they are drawn."""
+    priced = "costs are at the lowest price of each accelerator in the price lists"
+    return [*frontier.assumptions, priced, *_how_sure(frontier, frontier.points)]
 
 
 def frontier_bars(frontier: Frontier, *, columns_wide: int, lines_high: int) -> RenderableType:
@@ -182,13 +183,17 @@ def _assumptions(frontier: Frontier, shown: Sequence[FrontierPoint]) -> list[str
             "longest input: one prompt alone with the workload's output; the model's own context ends it, unless "
             "memory is named"
         )
+    return [*lines, *_how_sure(frontier, shown)]
+
+
+def _how_sure(frontier: Frontier, shown: Sequence[FrontierPoint]) -> Iterator[str]:
+    """Yield the range of throughput, and what the words of layouts mean."""
     around = frontier.interval.get("output_tokens_per_s_per_gpu")
     if around is not None:
-        lines.append(f"80 % range of throughput: {_multipliers(around)} the figure shown, and of cost the other way")
+        yield f"80 % range of throughput: {_multipliers(around)} the figure shown, and of cost the other way"
     if frontier.extrapolated:
-        lines.append("predictions rest on constants that were not fitted to measurements of these set-ups")
-    lines.append(f"in layouts: {letters_used(p.deployment for p in shown)}")
-    return lines
+        yield "predictions rest on constants that were not fitted to measurements of these set-ups"
+    yield f"in layouts: {letters_used(p.deployment for p in shown)}"
 
 
 def _multipliers(around: Interval) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,12 +10,19 @@ from typing import Any
 from tokopt.domain.comparisons import FrontierPoint
 from tokopt.domain.plans import Plan
 from tokopt.domain.reporting import PlannedFrontier, PlanPoint
-from tokopt.report.deployments import full_text
+from tokopt.report.deployments import full_text, short_text
 from tokopt.report.figures import milliseconds, number, short, usd
-from tokopt.report.plots import Chart, apart, bare, blank_figure, lines_of
+from tokopt.report.plots import Chart, bare, blank_figure, lines_of
 
 WIDE, HIGH = 8.2, 5.6  # inches
-LABEL_HEIGHT = 0.034  # of the axes, between two labels
+LETTER, LINE = 0.0112, 0.036  # of the axes, that a letter and a line of names take
+BETWEEN = 6  # places on a curve from one point to the next, which names keep clear of
+# Where a name may stand beside the end of its curve: to the right, in its own widths, in lines up.
+NEAR = tuple(
+    (right, shift, up)
+    for right, shift in ((0.012, 0.0), (0.0, -0.5), (-0.012, -1.0))
+    for up in (0.0, -1.0, 1.0, -1.6, 1.6, -2.4, 2.4)
+)
 STAR = "*"
 
 
@@ -28,21 +36,23 @@ def frontier_chart(found: PlannedFrontier, plan: Plan, titles: Mapping[str, str]
     name = f"frontier-{_slug(found.of_class)}" if several else "frontier"
     figure = blank_figure(WIDE, HIGH)
     axes = figure.add_subplot()
+    axes.set_xscale("log")
     axes.set_yscale("log")
-    looks = lines_of(groups)
+    bought = {point.accelerator for point in found.points}
+    looks = lines_of(sorted(groups, key=lambda accelerator: accelerator not in bought))
     marks: dict[str, tuple[str, ...]] = {}
     for number_of, (accelerator, points) in enumerate(groups.items()):
         colour, marker, dashes = looks[accelerator]
         mark = f"{name}-{number_of}"
         axes.plot(
             [p.tokens_per_s_per_user for p in points], [p.output_tokens_per_s_per_gpu for p in points],
-            color=colour, marker=marker, linestyle=dashes, markersize=4.5, linewidth=1.2, markeredgecolor="white",
-            markeredgewidth=0.4, gid=mark, label=titles.get(accelerator, accelerator),
+            color=colour, marker=marker, linestyle=dashes, markersize=4.5, linewidth=2.2 if accelerator in bought else 1.2,
+            markeredgecolor="white", markeredgewidth=0.4, gid=mark, label=titles.get(accelerator, accelerator),
         )  # fmt: skip
         marks[mark] = tuple(point_text(p, titles) for p in points)
     marks |= dict(_stars(axes, name, found, titles))
     _finish(axes, found, plan, groups, looks)
-    rows = [*_plan_rows(found, titles), *(_row(p, titles) for p in curve.points)]
+    rows = [*_plan_rows(found), *(_row(p) for p in curve.points)]
     whose = f" for {found.of_class}" if several else ""
     return Chart(
         name=name,
@@ -110,15 +120,12 @@ def _finish(
     groups: Mapping[str, Sequence[FrontierPoint]],
     looks: Mapping[str, tuple[str, str, Any]],
 ) -> None:
-    """Set limits and labels: names stand at the fast ends of the curves, moved apart where they would collide."""
+    """Set limits and labels."""
     every = [p for points in groups.values() for p in points]
     xs = [p.tokens_per_s_per_user for p in every] + [p.tokens_per_s_per_user for p in found.points]
     ys = [p.output_tokens_per_s_per_gpu for p in every] + [p.output_tokens_per_s_per_gpu for p in found.points]
-    low, high = math.log10(min(ys)), math.log10(max(ys))
-    room = max((high - low) * 0.06, 0.06)
-    low, high = low - room, high + room
-    axes.set_ylim(10.0**low, 10.0**high)
-    axes.set_xlim(0.0, max(xs) * 1.03)
+    axes.set_ylim(*_widened(ys, 0.06, 0.06))
+    axes.set_xlim(*_widened(xs, 0.03, 0.16))  # on the right, room for names
     limit = plan.request.sla.tpot_ms if not plan.request.classes else _limit(plan, found.of_class)
     if limit is not None and 1e3 / limit < max(xs):
         axes.axvline(1e3 / limit, color="black", linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
@@ -126,24 +133,69 @@ def _finish(
             f"limit: {number(1e3 / limit)} tok/s/user", (1e3 / limit, 1.0), xycoords=("data", "axes fraction"),
             xytext=(0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=8.5,
         )  # fmt: skip
-    ends = {name: (points[-1].tokens_per_s_per_user, points[-1].output_tokens_per_s_per_gpu)
-            for name, points in groups.items()}  # fmt: skip
-    wanted = [(math.log10(y) - low) / (high - low) for _, y in ends.values()]
-    for (name, end), place in zip(ends.items(), apart(wanted, LABEL_HEIGHT), strict=True):
-        colour, marker, _ = looks[name]
-        axes.annotate(
-            name, end, xytext=(1.02, place), textcoords="axes fraction", fontsize=8.5, va="center", color=_ink(colour),
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkB": 3},
-            annotation_clip=False,
-        )  # fmt: skip
-        axes.plot([1.012], [place], marker=marker, color=colour, markersize=4.5, transform=axes.transAxes,
-                  clip_on=False)  # fmt: skip
+    _name_curves(axes, groups, looks, found.points)
     axes.set_xlabel("output tokens/s for each user (mean)")
     axes.set_ylabel("output tokens/s for each GPU")
-    axes.yaxis.set_major_formatter(lambda value, _: short(value))
-    axes.grid(visible=True, which="major", color="0.9")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        axis.set_minor_formatter(lambda value, _: f"{value:,.10g}" if f"{value:e}"[0] in "25" else "")
+    axes.grid(visible=True, which="major", color="0.85")
+    axes.grid(visible=True, which="minor", color="0.94", linewidth=0.6)
     axes.set_axisbelow(True)
     bare(axes)
+    axes.tick_params(which="minor", labelsize=8.5)
+
+
+def _widened(values: Sequence[float], below: float, above: float) -> tuple[float, float]:
+    """Return ends of a logarithmic axis with room on both sides, as shares of what lies between."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    reach = max(high - low, 0.3)
+    return 10.0 ** (low - below * reach), 10.0 ** (high + above * reach)
+
+
+def _name_curves(
+    axes: Any,
+    groups: Mapping[str, Sequence[FrontierPoint]],
+    looks: Mapping[str, tuple[str, str, Any]],
+    stars: Sequence[PlanPoint],
+) -> None:
+    """Write each curve's name near its fast end, where the least of curves and other names is in the way."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return tuple(to_axes.transform((x, y)))
+
+    taken = [place(p.tokens_per_s_per_user, p.output_tokens_per_s_per_gpu) for p in stars]
+    for points in groups.values():
+        spots = [place(p.tokens_per_s_per_user, p.output_tokens_per_s_per_gpu) for p in points]
+        for (x, y), (further, lower) in itertools.pairwise([*spots, spots[-1]]):
+            taken += [(x + (further - x) * n / BETWEEN, y + (lower - y) * n / BETWEEN) for n in range(BETWEEN)]
+    boxes: list[tuple[float, float, float, float]] = []
+    for name, points in sorted(groups.items(), key=lambda pair: -pair[1][-1].tokens_per_s_per_user):
+        x, y = place(points[-1].tokens_per_s_per_user, points[-1].output_tokens_per_s_per_gpu)
+        wide = LETTER * len(name)
+        choices = [(x + right + wide * shift, y + up * LINE) for right, shift, up in NEAR]
+        found = min(choices, key=lambda at: (_crowded(at, wide, taken, boxes), choices.index(at)))
+        boxes.append((*found, wide, LINE))
+        axes.annotate(
+            name, found, xycoords="axes fraction", fontsize=8.5, va="center", ha="left", color=_ink(looks[name][0]),
+            fontweight="bold" if any(star.accelerator == name for star in stars) else "normal",
+        )  # fmt: skip
+
+
+def _crowded(
+    at: tuple[float, float],
+    wide: float,
+    taken: Sequence[tuple[float, float]],
+    boxes: Sequence[tuple[float, float, float, float]],
+) -> int:
+    """Return how much a name would cover: places of curves, names that stand already, the edges."""
+    left, middle = at
+    low, high = middle - 0.5 * LINE, middle + 0.5 * LINE
+    covered = sum(left <= x <= left + wide and low <= y <= high for x, y in taken)
+    met = sum(left < x + w and x < left + wide and abs(y - middle) < h for x, y, w, h in boxes)
+    outside = max(left + wide - 1.06, 0.0) + max(-low, 0.0) + max(high - 1.0, 0.0) + max(0.0 - left, 0.0)
+    return covered + 100 * met + int(1000 * outside)
 
 
 def _limit(plan: Plan, of_class: str) -> float | None:
@@ -165,23 +217,23 @@ def _slug(name: str) -> str:
     return "-".join(part for part in kept.split("-") if part)[:40] or "class"
 
 
-def _row(point: FrontierPoint, titles: Mapping[str, str]) -> tuple[str, ...]:
+def _row(point: FrontierPoint) -> tuple[str, ...]:
     cost, efficiency = point.usd_per_million_output_tokens, point.tokens_per_s_per_mw
     return (
-        titles.get(point.accelerator, point.accelerator),
+        point.accelerator,
         number(point.tokens_per_s_per_user),
         number(point.output_tokens_per_s_per_gpu),
         "-" if cost is None else usd(cost),
         "-" if efficiency is None else short(efficiency),
-        full_text(point.deployment),
+        f"{short_text(point.deployment)}, at most {point.deployment.max_running_requests or 0:,} running",
     )
 
 
-def _plan_rows(found: PlannedFrontier, titles: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+def _plan_rows(found: PlannedFrontier) -> Iterator[tuple[str, ...]]:
     for point in found.points:
         cost = point.usd_per_million_output_tokens
         yield (
-            f"plan, item {point.item}: {titles.get(point.accelerator, point.accelerator)}",
+            f"plan, item {point.item}: {point.accelerator}",
             number(point.tokens_per_s_per_user),
             number(point.output_tokens_per_s_per_gpu),
             "-" if cost is None else usd(cost),

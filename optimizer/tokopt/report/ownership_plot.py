@@ -86,7 +86,7 @@ def _stack(figure: Figure, name: str, bars: Sequence[Bar], used: Sequence[str]) 
     most = max(totals)
     places = range(len(bars))
     left = [0.0] * len(bars)
-    marks = {}
+    marks: dict[str, tuple[str, ...]] = {}
     for part in used:
         _, colour, hatch = LOOKS[part]
         for place, (text, parts) in enumerate(bars):

@@ -136,25 +136,3 @@ def _turned(values: Sequence[str], each: int) -> Iterator[str]:
     """Yield values in a cycle that is moved on by one after each round of `each`."""
     for number in itertools.count():
         yield values[(number + number // each) % len(values)]
-
-
-def apart(wanted: Sequence[float], least: float) -> list[float]:
-    """Return places near those wanted, in their order, no two of them closer than `least`."""
-    order = sorted(range(len(wanted)), key=lambda k: (wanted[k], k))
-    groups: list[list[Any]] = []  # of a group: its members, and the mean of what they want
-    for k in order:
-        groups.append([[k], wanted[k]])
-        while len(groups) > 1 and groups[-1][1] - groups[-2][1] < _half(groups[-1], groups[-2]) * least - 1e-12:
-            upper, lower = groups.pop(), groups.pop()
-            members = lower[0] + upper[0]
-            centre = (lower[1] * len(lower[0]) + upper[1] * len(upper[0])) / len(members)
-            groups.append([members, centre])
-    places = [0.0] * len(wanted)
-    for members, centre in groups:
-        for n, k in enumerate(members):
-            places[k] = centre + (n - (len(members) - 1) / 2.0) * least
-    return places
-
-
-def _half(upper: Sequence[Any], lower: Sequence[Any]) -> float:
-    return (len(upper[0]) + len(lower[0])) / 2.0

@@ -35,7 +35,10 @@ def power_chart(found: PowerBreakdown, plan: Plan) -> Chart:
         )
         words = f"{power(kw)} ({share(kw / whole)})"
         marks[mark] = (f"{name}: {words}",)
-        axes.text((left + kw + most * 0.01) / scale, place, words, va="center", fontsize=8.5)
+        axes.text(
+            (left + kw + most * 0.012) / scale, place, words, va="center", fontsize=8.5, zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+        )  # fmt: skip
         if place + 1 < len(bars):
             edge = (left + kw) / scale
             axes.plot([edge, edge], [place - 0.33, place + 1.33], color="0.4", linewidth=0.7, linestyle=":", zorder=0)

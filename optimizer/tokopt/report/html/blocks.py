@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +31,14 @@ class Cell:
     spans: tuple[Span, ...]
     number: bool = False  # aligned to the right
 
+    @property
+    def text(self) -> str:
+        """All letters, without looks."""
+        return "".join(span.text for span in self.spans)
+
     def __bool__(self) -> bool:
         """Whether anything is in it."""
-        return any(span.text.strip() for span in self.spans)
+        return bool(self.text.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ def cell(content: Any, *, number: bool = False) -> Cell:
         raise TypeError(f"a cell has no place for {type(content).__name__}")
     edges = sorted({0, len(content), *(edge for span in content.spans for edge in (span.start, span.end))})
     spans = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         styles = [content.style, *(span.style for span in content.spans if span.start <= start and end <= span.end)]
         spans.append(Span(content.plain[start:end], " ".join(dict.fromkeys(_looks(styles)))))
     return Cell(tuple(spans), number)

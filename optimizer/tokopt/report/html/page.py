@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 
+from rich.console import RenderableType
+
 from tokopt.domain.plans import Status
 from tokopt.domain.reporting import BoardReport
 from tokopt.errors import InputError
@@ -32,6 +34,7 @@ class PageSection:
     title: str
     lead: str
     figures: tuple[Figure, ...]
+    opening: tuple[Block, ...]
     blocks: tuple[Block, ...]
     missing: str  # why there is nothing, where there is nothing
 
@@ -105,6 +108,13 @@ def _section(
         title=text.title,
         lead=text.lead,
         figures=tuple(figure_of(chart, marks) for chart in drawn),
-        blocks=tuple(block for part in text.content for block in blocks_of(part)),
+        opening=_blocks(text.opening, text.title),
+        blocks=_blocks(text.content, text.title),
         missing=text.missing,
     )
+
+
+def _blocks(parts: Iterable[RenderableType], title: str) -> tuple[Block, ...]:
+    """Return parts as blocks, without headings that say what the section's title has said."""
+    blocks = (block for part in parts for block in blocks_of(part))
+    return tuple(b for b in blocks if b.kind != "heading" or b.cells[0].text != title)
