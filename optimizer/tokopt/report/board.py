@@ -78,8 +78,8 @@ def board_sections(report: BoardReport, *, columns_wide: int = 100, lines_high: 
     yield _some(
         report, ReportPart.FRONTIER, "frontier", "Speed against throughput",
         "Each curve is an accelerator: the set-ups that no other of it beats, from the most tokens a GPU to the "
-        "fastest for a single user, as means in a steady state. Stars are the plan's set-ups, which keep their limits at their "
-        "percentile.",
+        "fastest for a single user, as means in a steady state. Stars are the plan's set-ups, which keep their limits "
+        "at their percentile.",
         [bullets(frontier_notes(each.frontier)) for each in report.frontiers],
         [frontier_bars(each.frontier, columns_wide=columns_wide, lines_high=lines_high) for each in report.frontiers],
     )  # fmt: skip

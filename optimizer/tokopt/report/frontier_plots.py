@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,17 +11,10 @@ from tokopt.domain.plans import Plan
 from tokopt.domain.reporting import PlannedFrontier, PlanPoint
 from tokopt.report.deployments import full_text, short_text
 from tokopt.report.figures import milliseconds, number, short, usd
-from tokopt.report.plots import Chart, bare, blank_figure, lines_of
+from tokopt.report.plots import Chart, apart, bare, blank_figure, lines_of
 
 WIDE, HIGH = 8.2, 5.6  # inches
-LETTER, LINE = 0.0112, 0.036  # of the axes, that a letter and a line of names take
-BETWEEN = 6  # places on a curve from one point to the next, which names keep clear of
-# Where a name may stand beside the end of its curve: to the right, in its own widths, in lines up.
-NEAR = tuple(
-    (right, shift, up)
-    for right, shift in ((0.012, 0.0), (0.0, -0.5), (-0.012, -1.0))
-    for up in (0.0, -1.0, 1.0, -1.6, 1.6, -2.4, 2.4)
-)
+LINE = 0.036  # of the axes, that a line of names takes
 STAR = "*"
 
 
@@ -46,8 +38,8 @@ def frontier_chart(found: PlannedFrontier, plan: Plan, titles: Mapping[str, str]
         mark = f"{name}-{number_of}"
         axes.plot(
             [p.tokens_per_s_per_user for p in points], [p.output_tokens_per_s_per_gpu for p in points],
-            color=colour, marker=marker, linestyle=dashes, markersize=4.5, linewidth=2.2 if accelerator in bought else 1.2,
-            markeredgecolor="white", markeredgewidth=0.4, gid=mark, label=titles.get(accelerator, accelerator),
+            color=colour, marker=marker, linestyle=dashes, markersize=4.5,
+            linewidth=2.2 if accelerator in bought else 1.2, markeredgecolor="white", markeredgewidth=0.4, gid=mark, label=titles.get(accelerator, accelerator),
         )  # fmt: skip
         marks[mark] = tuple(point_text(p, titles) for p in points)
     marks |= dict(_stars(axes, name, found, titles))
@@ -125,7 +117,7 @@ def _finish(
     xs = [p.tokens_per_s_per_user for p in every] + [p.tokens_per_s_per_user for p in found.points]
     ys = [p.output_tokens_per_s_per_gpu for p in every] + [p.output_tokens_per_s_per_gpu for p in found.points]
     axes.set_ylim(*_widened(ys, 0.06, 0.06))
-    axes.set_xlim(*_widened(xs, 0.03, 0.16))  # on the right, room for names
+    axes.set_xlim(*_widened(xs, 0.03, 0.03))
     limit = plan.request.sla.tpot_ms if not plan.request.classes else _limit(plan, found.of_class)
     if limit is not None and 1e3 / limit < max(xs):
         axes.axvline(1e3 / limit, color="black", linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
@@ -159,43 +151,22 @@ def _name_curves(
     looks: Mapping[str, tuple[str, str, Any]],
     stars: Sequence[PlanPoint],
 ) -> None:
-    """Write each curve's name near its fast end, where the least of curves and other names is in the way."""
+    """Write names and markers on the right, in the order of the curves' fast ends, with a line to each."""
     to_axes = axes.transData + axes.transAxes.inverted()
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return tuple(to_axes.transform((x, y)))
-
-    taken = [place(p.tokens_per_s_per_user, p.output_tokens_per_s_per_gpu) for p in stars]
-    for points in groups.values():
-        spots = [place(p.tokens_per_s_per_user, p.output_tokens_per_s_per_gpu) for p in points]
-        for (x, y), (further, lower) in itertools.pairwise([*spots, spots[-1]]):
-            taken += [(x + (further - x) * n / BETWEEN, y + (lower - y) * n / BETWEEN) for n in range(BETWEEN)]
-    boxes: list[tuple[float, float, float, float]] = []
-    for name, points in sorted(groups.items(), key=lambda pair: -pair[1][-1].tokens_per_s_per_user):
-        x, y = place(points[-1].tokens_per_s_per_user, points[-1].output_tokens_per_s_per_gpu)
-        wide = LETTER * len(name)
-        choices = [(x + right + wide * shift, y + up * LINE) for right, shift, up in NEAR]
-        found = min(choices, key=lambda at: (_crowded(at, wide, taken, boxes), choices.index(at)))
-        boxes.append((*found, wide, LINE))
+    bought = {star.accelerator for star in stars}
+    ends = {name: (p[-1].tokens_per_s_per_user, p[-1].output_tokens_per_s_per_gpu) for name, p in groups.items()}
+    wanted = [float(to_axes.transform(end)[1]) for end in ends.values()]
+    for (name, end), place in zip(ends.items(), apart(wanted, LINE), strict=True):
+        colour, marker, _ = looks[name]
         axes.annotate(
-            name, found, xycoords="axes fraction", fontsize=8.5, va="center", ha="left", color=_ink(looks[name][0]),
-            fontweight="bold" if any(star.accelerator == name for star in stars) else "normal",
+            name, end, xytext=(1.025, place), textcoords="axes fraction", fontsize=8.5, va="center",
+            color=_ink(colour), fontweight="bold" if name in bought else "normal",
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.7, "shrinkB": 3},
+            annotation_clip=False,
         )  # fmt: skip
-
-
-def _crowded(
-    at: tuple[float, float],
-    wide: float,
-    taken: Sequence[tuple[float, float]],
-    boxes: Sequence[tuple[float, float, float, float]],
-) -> int:
-    """Return how much a name would cover: places of curves, names that stand already, the edges."""
-    left, middle = at
-    low, high = middle - 0.5 * LINE, middle + 0.5 * LINE
-    covered = sum(left <= x <= left + wide and low <= y <= high for x, y in taken)
-    met = sum(left < x + w and x < left + wide and abs(y - middle) < h for x, y, w, h in boxes)
-    outside = max(left + wide - 1.06, 0.0) + max(-low, 0.0) + max(high - 1.0, 0.0) + max(0.0 - left, 0.0)
-    return covered + 100 * met + int(1000 * outside)
+        axes.plot(
+            [1.014], [place], marker=marker, color=colour, markersize=4.5, transform=axes.transAxes, clip_on=False
+        )
 
 
 def _limit(plan: Plan, of_class: str) -> float | None:

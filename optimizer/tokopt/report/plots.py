@@ -136,3 +136,21 @@ def _turned(values: Sequence[str], each: int) -> Iterator[str]:
     """Yield values in a cycle that is moved on by one after each round of `each`."""
     for number in itertools.count():
         yield values[(number + number // each) % len(values)]
+
+
+def apart(wanted: Sequence[float], least: float) -> list[float]:
+    """Return places as near as may be to those wanted, in their order, no two of them closer than `least`."""
+    order = sorted(range(len(wanted)), key=lambda k: (wanted[k], k))
+    groups: list[tuple[list[int], float]] = []  # neighbours that stand as close as they may, and their middle
+    for k in order:
+        members, middle = [k], wanted[k]
+        while groups and middle - groups[-1][1] < (len(members) + len(groups[-1][0])) / 2.0 * least:
+            others, centre = groups.pop()
+            middle = (centre * len(others) + middle * len(members)) / (len(others) + len(members))
+            members = others + members
+        groups.append((members, middle))
+    places = [0.0] * len(wanted)
+    for members, middle in groups:
+        for n, k in enumerate(members):
+            places[k] = middle + (n - (len(members) - 1) / 2.0) * least
+    return places
