@@ -9,6 +9,7 @@ from tokopt.version import __version__ as __version__
 if TYPE_CHECKING:
     from tokopt.api import (
         audit,
+        board_report,
         calibrate,
         check,
         check_prices,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         make_trace,
         ownership_cost,
         plan,
+        plots,
+        report_html,
         show_prices,
         simulate,
         solve_request,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from tokopt.domain.explaining import Explanation
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
+    from tokopt.domain.reporting import BoardReport
     from tokopt.domain.simulations import Simulation, SimulationSettings
     from tokopt.domain.trace_summaries import MadeTrace, TraceFit, TraceSummary
     from tokopt.domain.tuning import Tuning
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit",
+    "BoardReport",
     "CalibrationReport",
     "CatalogError",
     "Checkup",
@@ -74,6 +79,7 @@ __all__ = [
     "Validation",
     "Workload",
     "audit",
+    "board_report",
     "calibrate",
     "check",
     "check_prices",
@@ -89,6 +95,8 @@ __all__ = [
     "make_trace",
     "ownership_cost",
     "plan",
+    "plots",
+    "report_html",
     "show_prices",
     "simulate",
     "solve_request",
@@ -107,6 +115,7 @@ _HOMES = {
     "tokopt.domain.explaining": ("Explanation",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
+    "tokopt.domain.reporting": ("BoardReport",),
     "tokopt.domain.simulations": ("Simulation", "SimulationSettings"),
     "tokopt.domain.trace_summaries": ("MadeTrace", "TraceFit", "TraceSummary"),
     "tokopt.domain.tuning": ("Tuning",),
