@@ -19,8 +19,10 @@ if TYPE_CHECKING:
         estimate,
         estimate_many,
         explain,
+        export_plan,
         fit_trace,
         frontier,
+        import_results,
         load_catalog,
         make_trace,
         ownership_cost,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from tokopt.domain.comparing import Comparison
     from tokopt.domain.deployments import Deployment, Layout, Pool, ServingMode
     from tokopt.domain.explaining import Explanation
+    from tokopt.domain.exporting import Export
+    from tokopt.domain.importing import ImportedResults
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
     from tokopt.domain.reporting import BoardReport
@@ -60,6 +64,8 @@ __all__ = [
     "Comparison",
     "Deployment",
     "Explanation",
+    "Export",
+    "ImportedResults",
     "InfeasibleError",
     "InputError",
     "Layout",
@@ -89,8 +95,10 @@ __all__ = [
     "estimate",
     "estimate_many",
     "explain",
+    "export_plan",
     "fit_trace",
     "frontier",
+    "import_results",
     "load_catalog",
     "make_trace",
     "ownership_cost",
@@ -113,6 +121,8 @@ _HOMES = {
     "tokopt.domain.comparing": ("Comparison",),
     "tokopt.domain.deployments": ("Deployment", "Layout", "Pool", "ServingMode"),
     "tokopt.domain.explaining": ("Explanation",),
+    "tokopt.domain.exporting": ("Export",),
+    "tokopt.domain.importing": ("ImportedResults",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
     "tokopt.domain.reporting": ("BoardReport",),

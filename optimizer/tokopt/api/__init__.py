@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .doctoring import doctor
     from .estimating import estimate
     from .explaining import explain
+    from .exporting import export_plan
     from .frontiers import frontier
+    from .importing import import_results
     from .owning import ownership_cost
     from .prices import check_prices, show_prices
     from .reporting import board_report, plots, report_html
@@ -45,8 +47,10 @@ __all__ = [
     "estimate_many",
     "estimate_table",
     "explain",
+    "export_plan",
     "fit_trace",
     "frontier",
+    "import_results",
     "load_catalog",
     "make_request",
     "make_trace",
@@ -76,6 +80,8 @@ _HOMES = {
     "economics": "cost_sheet",
     "doctor": "doctoring",
     "explain": "explaining",
+    "export_plan": "exporting",
+    "import_results": "importing",
     "frontier": "frontiers",
     "ownership_cost": "owning",
     "check_prices": "prices",

@@ -24,6 +24,8 @@ COMMANDS = {
     "validate": "tokopt.cli.validate",
     "calibrate": "tokopt.cli.calibrate",
     "check": "tokopt.cli.check",
+    "export": "tokopt.cli.export",
+    "import": "tokopt.cli.importing",
     "catalog": "tokopt.cli.catalog",
     "prices": "tokopt.cli.prices",
     "trace": "tokopt.cli.trace",

@@ -26,6 +26,11 @@ class Method(StrEnum):
         return False
 
     @property
+    def needs_checkpoint(self) -> bool:
+        """Whether what drafts is a checkpoint of its own."""
+        return self is not Method.NGRAM
+
+    @property
     def ranks(self) -> bool:
         """Whether it goes with attention data parallelism: SGLang's documentation says no of n-grams."""
         return self is not Method.NGRAM
