@@ -214,7 +214,7 @@ def _frontiers(plan: Plan, catalog: Catalog, progress: Progress) -> tuple[Planne
             progress=_between(progress, number / len(chosen), (number + 1) / len(chosen)),
         )
         points = tuple(
-            _point(place, item)
+            plan_point(place, item)
             for place, item in enumerate(plan.fleet, start=1)
             if asked.name in item.share_of_traffic and item.gpus and item.tpot_ms.mean > 0.0
         )
@@ -230,7 +230,8 @@ def _searched(request: PlanRequest, catalog: Catalog) -> tuple[str, ...]:
     return tuple(name for name in lowest if name not in request.excluded_accelerators)
 
 
-def _point(place: int, item: FleetItem) -> PlanPoint:
+def plan_point(place: int, item: FleetItem) -> PlanPoint:
+    """Return where an item of a fleet, the `place`-th from 1, lies on the axes of a frontier."""
     each = item.output_tokens_per_s / item.gpus
     return PlanPoint(
         item=place,

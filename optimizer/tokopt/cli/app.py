@@ -30,6 +30,7 @@ COMMANDS = {
     "prices": "tokopt.cli.prices",
     "trace": "tokopt.cli.trace",
     "init": "tokopt.cli.init",
+    "serve": "tokopt.cli.serve",
     "doctor": "tokopt.cli.doctor",
     "completion": "tokopt.cli.completion",
 }
