@@ -26,6 +26,7 @@ from tokopt.domain.workloads import Statistic
 from tokopt.perf.counts import parameter_counts
 from tokopt.report.answer import NAMES, answer_sentence, figure_text, range_text
 from tokopt.report.deployments import short_text
+from tokopt.report.plan import worth_of
 from tokopt.version import __version__
 
 from .asking import DEFAULT_LLM, DEFAULT_PRICES, DEFAULT_WORKLOAD
@@ -64,6 +65,7 @@ def view_plan(plan: Plan, catalog: Catalog) -> PlanView:
             for figure in report.headline
         ),
         setups=tuple(short_text(item.deployment) for item in plan.fleet),
+        worth=tuple(line for line in map(worth_of, plan.marginal) if line is not None),
         points=tuple(
             plan_point(place, item)
             for place, item in enumerate(plan.fleet, start=1)

@@ -27,6 +27,7 @@ class PlanView(Record):
     sentence: str
     headline: tuple[ShownFigure, ...]  # none where the plan is infeasible
     setups: tuple[str, ...]  # of the fleet's items, each in one line
+    worth: tuple[tuple[str, str], ...]  # one more unit of a limit, and what it would bring
     points: tuple[PlanPoint, ...]  # of the items that can be placed on a frontier
     titles: dict[str, str]  # accelerators and models by their names -> as people call them
 

@@ -154,7 +154,7 @@ def margin_sections(plan: Plan) -> Iterator[RenderableType]:
     """Yield what holds a plan back, what a little more would be worth, and the second best."""
     if plan.binding:
         yield section("What holds it back", pairs((b.constraint, b.detail) for b in plan.binding))
-    worth = [line for line in map(_worth, plan.marginal) if line is not None]
+    worth = [line for line in map(worth_of, plan.marginal) if line is not None]
     if worth:
         yield section("What a little more would be worth", pairs(worth))
     second = plan.runner_up
@@ -170,7 +170,8 @@ def margin_sections(plan: Plan) -> Iterator[RenderableType]:
         )
 
 
-def _worth(margin: Marginal) -> tuple[str, str] | None:
+def worth_of(margin: Marginal) -> tuple[str, str] | None:
+    """Return what one more unit of a limit is worth, name and figures; None where nothing is known of it."""
     said = []
     if margin.output_tokens_per_s is not None:
         said.append(f"{_signed(margin.output_tokens_per_s)}{rate(abs(margin.output_tokens_per_s), 'tok/s')} of output")
