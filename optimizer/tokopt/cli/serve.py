@@ -93,6 +93,7 @@ def command(
         names=names,
         token=_token(host, token),
         catalog=catalog,
+        warm=True,
         most_solves=max_solves,
         longest_solve_s=limit_s,
         most_upload_bytes=max_upload_mib * MIB,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -36,9 +37,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         office = Office(kept)
         app.state.office = office
         office.workers.begin()
+        warming = asyncio.create_task(office.warm_up()) if kept.warm else None
         try:
             yield
         finally:
+            if warming is not None:
+                warming.cancel()
             office.close()
 
     app = FastAPI(

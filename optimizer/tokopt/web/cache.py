@@ -16,6 +16,9 @@ class Answers:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._kept
+
     def get(self, key: str) -> bytes | None:
         """Return an answer, or None where it is not here (any more)."""
         if key not in self._kept:

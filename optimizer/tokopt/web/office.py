@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import shutil
@@ -21,7 +22,13 @@ from .uploads import Uploaded, UploadKind, Uploads, named_by_content, shown_name
 from .workers import Work, Workers
 
 # What a search depends on; questions that agree in it share one where the same process answers them.
-SEARCHED = ("model", "workload", "prices", "gpus", "frameworks", "precisions", "kv_precisions", "modes", "isl", "osl")
+SEARCHED = (
+    *("model", "workload", "isl", "osl", "prefix_share", "sla", "prices", "gpus", "exclude", "markets", "regions"),
+    *("frameworks", "precisions", "kv_precisions", "modes", "disable", "robust", "mixed_pools"),
+)
+
+# What the page asks when it is opened without a link.
+FIRST = PlanQuestion(sla="tpot=50ms,p99", power="10MW")
 
 
 class Office:
@@ -47,6 +54,12 @@ class Office:
         self.answered = 0
         self._running: dict[str, asyncio.Task[bytes]] = {}
 
+    async def warm_up(self) -> None:
+        """Answer what the page asks first; whatever is wrong with it is said when it is asked."""
+        with contextlib.suppress(Problem):
+            await self.choices()
+            await asyncio.gather(self.plan(FIRST), self.frontier(FrontierQuestion()))
+
     def close(self) -> None:
         """End the processes and remove what was uploaded."""
         self.workers.close()
@@ -54,10 +67,20 @@ class Office:
 
     # --- plans and frontiers ---
 
-    async def plan(self, question: PlanQuestion) -> tuple[str, bytes]:
-        """Return the key of a question's plan, and its view as JSON."""
+    async def plan(self, question: PlanQuestion, *, ahead: bool = False) -> tuple[str, bytes]:
+        """Return the key of a question's plan, and its view as JSON.
+
+        Args:
+            question: The question.
+            ahead: Nobody waits for it yet: it is answered only if that keeps no process from what may come next.
+
+        Raises:
+            Problem: Bad input, too long, too busy.
+        """
         asked = self._checked(question) | {"time_limit_s": self.settings.solver_s}
         key = key_of("plan", asked)
+        if ahead and key not in self.answers and not self.workers.at_leisure:
+            raise Problem(503, "not ahead of time now", retry_after_s=1)
         return key, await self._answer(key, "plan", asked)
 
     async def request(self, request: PlanRequest) -> tuple[str, bytes]:
@@ -135,10 +158,12 @@ class Office:
             if not known:
                 self.uploads.drop(upload.file)
             if isinstance(error, Problem) and error.status in (422, 500):
-                said = error.detail.replace(f"{upload.file}: ", "").replace(upload.file, shown_name(name))
-                raise Problem(422, said, field="upload") from None
+                why = error.detail.replace(f"{upload.file}: ", "").replace(upload.file, shown_name(name))
+                raise Problem(422, why, field="upload") from None
             raise
-        return Uploaded(upload=upload.file, kind=kind, name=shown_name(name), bytes=len(content), check=check)
+        said = Uploaded(upload=upload.file, kind=kind, name=shown_name(name), bytes=len(content), check=check)
+        self.uploads.note(said)
+        return said
 
     # --- how ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -95,10 +96,13 @@ def one_line(text: str) -> str:
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…"
 
 
-def of_input(message: str) -> Problem:
+def of_input(message: str, price_lists: Sequence[str] = ()) -> Problem:
     """Return the problem of bad input: options of the command line become fields of the question."""
+    message = one_line(message)
     field = next((name for begin, name in ABOUT if message.startswith(begin)), None)
     option = re.match(r"--([a-z][a-z-]*)", message)
     if option:
         field = OPTIONS.get(option[1], option[1].replace("-", "_"))
+    if field is None and any(message.startswith(f"{name}: ") for name in price_lists):
+        field = "prices"
     return Problem(422, re.sub(r"--([a-z][a-z-]*)", r"\1", message), field=field)

@@ -99,6 +99,12 @@ class TwoQuestions(BaseModel):
     second: PlanQuestion
 
 
+class WholeRequest(PlanRequest):
+    """Everything that decides a plan, as plan files hold it in `request`."""
+
+    model_config = ConfigDict(defer_build=False)  # described as soon as routes are
+
+
 def named_files(request: PlanRequest) -> Iterator[tuple[str, str]]:
     """Yield every name in a request that a reader of files might get to see, with its field."""
     yield from (("prices", name) for name in request.prices)

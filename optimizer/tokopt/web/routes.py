@@ -10,11 +10,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from tokopt.domain.exporting import Export, Target
 from tokopt.domain.plan_views import Choices, FrontierView, PlansCompared, PlanView
-from tokopt.domain.plans import Plan, PlanRequest
+from tokopt.domain.plans import Plan
 
 from .office import Office
 from .problems import Problem
-from .questions import FrontierQuestion, PlanQuestion, TwoQuestions
+from .questions import FrontierQuestion, PlanQuestion, TwoQuestions, WholeRequest
 from .settings import Settings
 from .uploads import Uploaded, UploadKind
 
@@ -54,14 +54,17 @@ async def limits(request: Request) -> dict[str, float]:
 
 
 @router.post("/plan", response_model=PlanView)
-async def plan(request: Request, question: PlanQuestion) -> Response:
-    """Find the fleet with the lowest cost per token, as `tokopt plan` does. Infeasible is an answer, too."""
-    key, view = await _office(request).plan(question)
+async def plan(request: Request, question: PlanQuestion, ahead: bool = False) -> Response:
+    """Find the fleet with the lowest cost per token, as `tokopt plan` does. Infeasible is an answer, too.
+
+    With `ahead`, only where the answer is known or nothing else is to do: for what may be asked next.
+    """
+    key, view = await _office(request).plan(question, ahead=ahead)
     return _json(view, **{"Plan-Key": key})
 
 
 @router.post("/solve", response_model=PlanView)
-async def solve(request: Request, asked: PlanRequest) -> Response:
+async def solve(request: Request, asked: WholeRequest) -> Response:
     """Solve a whole request, such as that of a plan file."""
     key, view = await _office(request).request(asked)
     return _json(view, **{"Plan-Key": key})
@@ -99,6 +102,14 @@ async def upload(
     Questions name it by the answer's `upload`, among `prices` or as `model`, until newer ones have taken its place.
     """
     return await _office(request).upload(await request.body(), kind, name)
+
+
+@router.get("/uploads/{upload}", response_model=Uploaded)
+async def uploaded(
+    request: Request, upload: Annotated[str, Path(pattern=r"^upload-[0-9a-f]{16}\.(json|csv|parquet)$")]
+) -> Uploaded:
+    """Say what an uploaded file holds, as long as it is kept."""
+    return _office(request).uploads.said_of(upload)
 
 
 @router.get("/plans/{key}", response_model=Plan)

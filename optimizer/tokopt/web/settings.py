@@ -18,6 +18,7 @@ class Settings:
     names: tuple[str, ...] = ()  # further host names by which it is asked
     token: str | None = None  # None = whoever reaches it may ask
     catalog: str | None = None  # overlay directory
+    warm: bool = False  # have the page's first question answered before anyone asks
     most_solves: int = 2  # at a time, a process each
     most_waiting: int = 64  # questions that wait for a process; further ones are told to come back
     longest_wait_s: float = 20.0

@@ -81,6 +81,7 @@ class Uploads:
         self.most = most
         self.most_bytes = most_bytes
         self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._said: dict[str, Uploaded] = {}
 
     def __contains__(self, file: str) -> bool:
         return file in self._sizes
@@ -106,7 +107,22 @@ class Uploads:
         while len(self._sizes) > self.most or sum(self._sizes.values()) > self.most_bytes:
             self.drop(next(iter(self._sizes)))
 
+    def note(self, said: Uploaded) -> None:
+        """Keep what was said of a file, for whoever follows a link that names it."""
+        self._said[said.upload] = said
+
+    def said_of(self, file: str) -> Uploaded:
+        """Return what was said of a file.
+
+        Raises:
+            Problem: It is not here (any more).
+        """
+        if file not in self._said:
+            raise Problem(404, f"{file} is not here any more: drop the file in again", field="upload")
+        return self._said[file]
+
     def drop(self, file: str) -> None:
         """Remove a file."""
         self._sizes.pop(file, None)
+        self._said.pop(file, None)
         (self.folder / file).unlink(missing_ok=True)

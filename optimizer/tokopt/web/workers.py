@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import sys
 import traceback
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -21,6 +22,7 @@ from .problems import Problem, of_input
 
 CONTEXT = multiprocessing.get_context("spawn")
 ENDING_S = 2.0  # that a process gets to end by itself
+SUBJECTS = 2  # whose searches a process remembers, as `SharedSearch` does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class Worker:
         self._start = folder, catalog, most_bytes
         self._process: Any = None
         self._line: Connection | None = None
-        self.about = ""
+        self.about: deque[str] = deque(maxlen=SUBJECTS)
         self.started = 0  # how often a process was started
 
     def begin(self) -> None:
@@ -74,7 +76,7 @@ class Worker:
             self.end()
             raise Problem(500, "the process that worked on this ended: it may have run out of memory") from None
         if outcome == "input":
-            raise of_input(answer)
+            raise of_input(answer, work.asked.get("prices", ()))
         if outcome == "defect":
             raise Problem(500, f"internal error: {answer}")
         assert isinstance(answer, bytes)
@@ -116,7 +118,8 @@ class Workers:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, worker.ask, work)
             finally:
-                worker.about = work.about or worker.about
+                if work.about and work.about not in worker.about:
+                    worker.about.append(work.about)
                 self._idle.append(worker)
         finally:
             self._free.release()
@@ -132,9 +135,14 @@ class Workers:
         finally:
             self.waiting -= 1
 
+    @property
+    def at_leisure(self) -> bool:
+        """Whether all processes are idle, and one would still be if another question came."""
+        return len(self._idle) == len(self._all) > 1
+
     def _choose(self, about: str) -> Worker:
         """Take the idle process that knows a subject, or else the one that was idle longest."""
-        known = next((worker for worker in self._idle if about and worker.about == about), self._idle[0])
+        known = next((worker for worker in self._idle if about in worker.about), self._idle[0])
         self._idle.remove(known)
         return known
 

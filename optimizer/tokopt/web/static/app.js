@@ -8,6 +8,7 @@ const API = "/api/v1";
 const WAIT_MS = 90; // after the last change
 const SLOW_MS = 200; // before "working" is said
 const RETRIES = 4;
+const AHEAD_MS = 250; // after an answer
 const KEPT = 12; // frontiers
 
 const chart = new FrontierChart(byId("chart"), (point, said) => { byId("point").textContent = said; });
@@ -74,6 +75,7 @@ async function askFrontier(asked) {
 
 function later() {
   clearTimeout(timer);
+  busy(true);
   form.follow();
   const state = form.read();
   chart.move(form.limitSpeed(state), chart.moving.plan, chart.moving.pinned); // at once: the answer follows
@@ -85,13 +87,15 @@ async function update() {
   turn += 1;
   const mine = turn;
   const state = form.read();
+  busy(true);
   remember(state);
   clearFaults();
   let asked;
   try {
     asked = form.question(state);
   } catch (error) {
-    return refuse(error);
+    refuse(error);
+    return busy(false);
   }
   const start = performance.now();
   const slow = setTimeout(() => mine === turn && say("Working…"), SLOW_MS);
@@ -105,10 +109,12 @@ async function update() {
     say(`Answered in ${((performance.now() - start) / 1000).toFixed(2)} s: ${brief(found)}`);
     await drawn;
     if (current()) await showComparison();
+    if (current()) ahead(state, mine);
   } catch (error) {
     if (current()) refuse(error);
   } finally {
     clearTimeout(slow);
+    if (current()) busy(false);
   }
   return undefined;
 }
@@ -118,6 +124,19 @@ function brief(found) {
   if (found.plan.status === "infeasible") return "nothing meets these limits.";
   const gpus = found.plan.fleet.reduce((sum, item) => sum + item.gpus, 0);
   return `${cost === null ? "" : `${usd(cost)} per million output tokens, `}${gpus.toLocaleString("en-US")} GPUs.`;
+}
+
+const busy = (is) => byId("results").setAttribute("aria-busy", String(is));
+// Has the answers next to the slider made while nobody asks, so that they are there when it moves.
+async function ahead(state, mine) {
+  await new Promise((done) => { setTimeout(done, AHEAD_MS); });
+  for (const beside of form.besideLimit(state)) {
+    if (mine !== turn) return;
+    const answer = await fetch(`${API}/plan?ahead=true`, {
+      method: "POST", body: JSON.stringify(form.question(beside)), headers: { "Content-Type": "application/json" },
+    }).catch(() => null);
+    if (!answer?.ok) return;
+  }
 }
 
 const say = (text) => { byId("status").textContent = text; };
@@ -257,14 +276,29 @@ function remember(state) {
   byId("link-note").textContent = own ? "A link does not hold uploaded files: whoever opens it has to drop them in, too." : "";
 }
 
-function restore() {
+// Files that a link names are described by the server, as long as it keeps them.
+async function learn(text) {
+  for (const name of new Set(decodeURIComponent(text).match(/upload-[0-9a-f]{16}\.\w+/g) || [])) {
+    if (form.uploads.has(name)) continue;
+    const answer = await send(`/uploads/${name}`).catch(() => null);
+    if (answer) form.uploads.set(name, await answer.json());
+  }
+  form.fillUploads();
+}
+
+async function restore() {
   const text = location.hash.slice(1);
+  await learn(text);
   const pinned = new URLSearchParams(text).get("pin");
   pin(pinned ? form.fromLink(pinned) : null);
   const state = form.fromLink(text);
   const faults = form.unknown(state);
   const usual = form.fresh();
-  for (const [, , name] of faults) if (name) state[name] = usual[name];
+  for (const [name, , , value] of faults) {
+    if (Array.isArray(state[name])) state[name] = state[name].filter((each) => each !== value);
+    else for (const each of Object.keys(usual)) if (state[each] === value) state[each] = usual[each];
+  }
+  if (!state.prices.length) state.prices = usual.prices;
   form.write(state);
   return faults;
 }
@@ -299,6 +333,7 @@ async function upload(file) {
   clearFaults();
   const kind = /\.json$/i.test(file.name) ? "model" : "prices";
   if (file.size > largest) return showFault("upload", `${file.name} has more than ${number(largest / 2 ** 20, 2)} MiB`);
+  busy(true);
   say(`Reading ${file.name}…`);
   try {
     const answer = await send(`/uploads?kind=${kind}&name=${encodeURIComponent(file.name)}`, { raw: file });
@@ -311,6 +346,7 @@ async function upload(file) {
     form.write(state);
     later();
   } catch (error) {
+    busy(false);
     showFault("upload", `${file.name}: ${error.message}`);
     say(`${file.name}: ${error.message}`);
   }
@@ -318,6 +354,12 @@ async function upload(file) {
 }
 
 // --- beginning ---
+
+async function begin() {
+  const faults = await restore();
+  await update();
+  for (const [field, said] of faults) showFault(field, said);
+}
 
 function listen() {
   const asked = byId("question");
@@ -349,17 +391,15 @@ function listen() {
   addEventListener("dragover", (event) => over(event, true));
   addEventListener("dragleave", (event) => over(event, false));
   addEventListener("drop", (event) => { over(event, false); for (const file of event.dataTransfer.files) upload(file); });
-  addEventListener("hashchange", () => { const faults = restore(); update().then(() => faults.forEach(([field, said]) => showFault(field, said))); });
+  addEventListener("hashchange", begin);
 }
 
 try {
   const [{ found: choices }, limits] = await Promise.all([ask("/options"), send("/limits").then((answer) => answer.json())]);
   largest = limits.most_upload_bytes;
   form.prepare(choices);
-  const faults = restore();
   listen();
-  await update();
-  for (const [field, said] of faults) showFault(field, said);
+  await begin();
 } catch (error) {
   console.error(error);
   byId("fault").textContent = error.message;

@@ -25,7 +25,7 @@ export function styleOf(place) {
   return {
     colour: `c${place % COLOURS}`,
     marker: MARKERS[(place + Math.floor(place / COLOURS)) % MARKERS.length],
-    dash: DASHES[place % DASHES.length],
+    dash: DASHES[(place + Math.floor(place / COLOURS)) % DASHES.length],
   };
 }
 

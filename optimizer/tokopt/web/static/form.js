@@ -62,7 +62,8 @@ export function fillUploads() {
   const group = (label, list) => element("optgroup", { label }, list.map((each) => element("option", { value: each.name }, each.title)));
   const models = own("model");
   byId("model").replaceChildren(...(models.length ? [group("Yours", models)] : []), group("Catalog", choices.models));
-  const owned = choices.price_lists.filter((each) => each.name.startsWith(OWNERSHIP));
+  const usual = (each) => (each.name === choices.default_prices ? 0 : each.name.startsWith(`${OWNERSHIP}components`) ? 2 : 1);
+  const owned = choices.price_lists.filter((each) => each.name.startsWith(OWNERSHIP)).sort((a, b) => usual(a) - usual(b));
   const rented = choices.price_lists.filter((each) => !each.name.startsWith(OWNERSHIP));
   byId("prices").replaceChildren(...[...own("prices"), ...owned].map((each) => check("prices", each)));
   byId("prices-more").replaceChildren(...rented.map((each) => check("prices", each)));
@@ -120,6 +121,13 @@ export function slide(id) {
   if (id === "power-slider") byId("power").value = powerText(POWER_STEPS_KW[byId(id).value]);
 }
 
+// States with the limit one step of the slider to either side.
+export function besideLimit(state) {
+  if (!limitSpeed(state)) return [];
+  const at = nearestStep(TPOT_STEPS, 1000 / limitSpeed(state));
+  return [at - 1, at + 1].filter((step) => step in TPOT_STEPS).map((step) => ({ ...state, tpot: String(TPOT_STEPS[step]) }));
+}
+
 // --- as a question and as a link ---
 
 export class FieldError extends Error {
@@ -137,7 +145,7 @@ export function question(state) {
     sla: [`tpot=${state.tpot ? withUnit(state.tpot, "ms") : "none"}`, state.ttft ? `ttft=${withUnit(state.ttft, "s")}` : "", state.statistic].filter(Boolean).join(","),
   };
   if (!state.prices.length) throw new FieldError("prices", "tick at least one price list");
-  if (state.power) asked.power = withUnit(state.power, "MW");
+  if (state.power) asked.power = withUnit(state.power.replaceAll(" ", ""), "MW");
   if (state.demand) asked.demand = withUnit(state.demand, "req/s");
   if (state.gpus.length) asked.gpus = state.gpus;
   for (const [name, [field, scale]] of Object.entries(NUMBERS)) {
@@ -184,11 +192,11 @@ export function unknown(state) {
   const faults = [];
   const gone = (name) => (name.startsWith("upload-") ? "the link names an uploaded file that is not here: drop it in again" : `${name} is not in this catalog`);
   for (const name of ["model", "workload", "objective", "statistic"]) {
-    if (!offered(name, state[name])) faults.push([name === "statistic" ? "sla" : name, gone(state[name]), name]);
+    if (!offered(name, state[name])) faults.push([name === "statistic" ? "sla" : name, gone(state[name]), name, state[name]]);
   }
   for (const name of ["prices", "gpus"]) {
     const known = boxes(name).map((box) => box.value);
-    for (const each of state[name]) if (!known.includes(each)) faults.push([name, gone(each), null]);
+    for (const each of state[name]) if (!known.includes(each)) faults.push([name, gone(each), name, each]);
   }
   return faults;
 }

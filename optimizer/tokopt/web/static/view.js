@@ -16,24 +16,32 @@ export function headline(view) {
 }
 
 export function fleet(view) {
+  const shared = view.plan.request.classes.length > 0;
   const rows = view.plan.fleet.map((item, place) => [
-    item.bought_title || view.titles[item.accelerator] || item.accelerator,
+    machines(view, item),
     terms(item) + (item.region ? `, ${item.region}` : ""),
     item.gpus.toLocaleString("en-US"),
     item.replicas.toLocaleString("en-US"),
     view.setups[place],
-    Object.entries(item.share_of_traffic).map(([, part]) => `${number(part * 100)} %`).join(", "),
-    `${number(item.tpot_ms.p99)} / ${number(item.ttft_ms.p99 / 1000)} s`,
+    ...(shared ? [Object.entries(item.share_of_traffic).map(([name, part]) => `${number(part * 100)} % of ${name}`).join(", ")] : []),
+    `${number(item.tpot_ms.p99)} ms`,
+    `${number(item.ttft_ms.p99 / 1000)} s`,
     `${Math.round(item.load * 100)} %`,
     scaled(item.output_tokens_per_s, "tok/s"),
     power(item.power_kw),
-    `${usd(item.usd_per_hour / item.gpus)}`,
+    usd(item.usd_per_hour / item.gpus),
     usd(item.usd_per_hour),
   ]);
-  return table(
-    ["Accelerator", "From", "GPUs", "Replicas", "Set-up of a replica", "Traffic", "TPOT ms / TTFT, p99", "Load", "Output", "Power", "a GPU-hour", "an hour"],
-    rows, { numeric: [2, 3, 5, 6, 7, 8, 9, 10, 11] },
-  );
+  const headings = ["Accelerator", "From", "GPUs", "Replicas", "Set-up of a replica", ...(shared ? ["Traffic"] : []),
+    "TPOT p99", "TTFT p99", "Load", "Output", "Power", "GPU-hour", "Hour"];
+  const after = shared ? 6 : 5;
+  return table(headings, rows, { numeric: [2, 3, ...headings.keys()].filter((column) => column === 2 || column === 3 || column >= after) });
+}
+
+// What an item runs on; both kinds where its pools are on different ones.
+function machines(view, item) {
+  const kinds = item.parts.length ? item.parts.map((part) => part.accelerator) : [item.accelerator];
+  return kinds.map((name) => view.titles[name] || name).join(" + ");
 }
 
 function facts(rows) {
