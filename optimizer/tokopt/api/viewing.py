@@ -23,6 +23,7 @@ from tokopt.domain.plan_views import (
 )
 from tokopt.domain.plans import Objective, Plan
 from tokopt.domain.workloads import Statistic
+from tokopt.errors import unknown_name
 from tokopt.perf.counts import parameter_counts
 from tokopt.report.answer import NAMES, answer_sentence, figure_text, range_text
 from tokopt.report.deployments import short_text
@@ -149,7 +150,11 @@ def _said(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ", ".join(value)
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_said(each)}" for name, each in value.items() if each not in (None, [], {}))
+        return ", ".join(
+            f"{name.replace('_', ' ')} {_said(each)}" for name, each in value.items() if each not in (None, [], {})
+        )
+    if isinstance(value, float):
+        return f"{value:,.6g}"
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -188,6 +193,18 @@ def choices(catalog: Catalog) -> Choices:
 
 def _choice(entry: Entry) -> Choice:
     return Choice(name=entry.name, title=entry.title, summary=entry.summary)
+
+
+def published_model(catalog: Catalog, alias: str) -> str:
+    """Return the catalog's name of a model that its publisher calls `alias`, without looking for a file of that name.
+
+    Raises:
+        InputError: The catalog has none.
+    """
+    known = {also.lower(): llm.name for llm in catalog.llms.values() for also in llm.aliases}
+    if alias.lower() not in known:
+        raise unknown_name("language model", alias, catalog.llms)
+    return known[alias.lower()]
 
 
 def check_model(path: str, catalog: Catalog) -> UploadCheck:

@@ -23,7 +23,7 @@ from .workers import Work, Workers
 
 # What a search depends on; questions that agree in it share one where the same process answers them.
 SEARCHED = (
-    *("model", "workload", "isl", "osl", "prefix_share", "sla", "prices", "gpus", "exclude", "markets", "regions"),
+    *("model", "workload", "isl", "osl", "prefix_share", "sla"),
     *("frameworks", "precisions", "kv_precisions", "modes", "disable", "robust", "mixed_pools"),
 )
 

@@ -13,6 +13,7 @@ from tokopt.api.asking import DEFAULT_LLM, DEFAULT_PRICES, DEFAULT_WORKLOAD
 from tokopt.domain.plans import PlanRequest
 
 UPLOADED = re.compile(r"upload-[0-9a-f]{16}\.(?:json|csv|parquet)")
+REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # as models are called where weights are published
 PATH_PARTS = ("/", "\\", "..", "%2f", "%5c", "%2e")
 FILE_ENDINGS = (".json", ".csv", ".parquet", ".pq", ".yaml", ".yml")
 
@@ -35,8 +36,15 @@ def _no_path(name: str) -> str:
     return name
 
 
+def _no_path_but_repository(name: str) -> str:
+    return name if REPOSITORY.fullmatch(name) and not looks_like_path(name.replace("/", "-")) else _no_path(name)
+
+
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100), AfterValidator(_no_path)]
 Names = Annotated[tuple[Name, ...], Field(max_length=50)]
+ModelName = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=100), AfterValidator(_no_path_but_repository)
+]
 Quantity = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 
 
@@ -45,7 +53,7 @@ class FrontierQuestion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Name = DEFAULT_LLM
+    model: ModelName = DEFAULT_LLM
     workload: Name = DEFAULT_WORKLOAD
     prices: Names = (DEFAULT_PRICES,)
     rates: dict[str, float] = Field(default_factory=dict, max_length=20)

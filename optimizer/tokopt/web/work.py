@@ -14,6 +14,7 @@ from tokopt.api.viewing import (
     check_price_file,
     choices,
     compare_plans,
+    published_model,
     view_frontier,
     view_plan,
 )
@@ -41,6 +42,15 @@ class Desk:
         """Return a text with the uploads' own names in place of their paths."""
         return text.replace(self._here, "")
 
+    def with_model(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return keywords in which the model goes by the catalog's name: what publishers call it has a slash.
+
+        Raises:
+            InputError: There is no such model.
+        """
+        model = asked.get("model", "")
+        return asked | {"model": published_model(self.catalog, model)} if "/" in model else asked
+
     def plan(self, request: PlanRequest) -> str:
         """Return the view of a request's plan, as JSON."""
         plan = solve_request(request, self.catalog, search=self.search)
@@ -48,7 +58,7 @@ class Desk:
 
 
 def _plan(desk: Desk, asked: dict[str, Any]) -> str:
-    return desk.plan(make_request(desk.catalog, **asked))
+    return desk.plan(make_request(desk.catalog, **desk.with_model(asked)))
 
 
 def _request(desk: Desk, asked: dict[str, Any]) -> str:
@@ -56,7 +66,7 @@ def _request(desk: Desk, asked: dict[str, Any]) -> str:
 
 
 def _frontier(desk: Desk, asked: dict[str, Any]) -> str:
-    return view_frontier(frontier(catalog=desk.catalog, **asked), desk.catalog).model_dump_json()
+    return view_frontier(frontier(catalog=desk.catalog, **desk.with_model(asked)), desk.catalog).model_dump_json()
 
 
 def _compare(desk: Desk, asked: dict[str, Any]) -> str:

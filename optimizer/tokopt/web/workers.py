@@ -104,7 +104,7 @@ class Workers:
         self._longest_wait_s = longest_wait_s
         self._free = asyncio.Semaphore(count)
         self._threads = ThreadPoolExecutor(max_workers=count, thread_name_prefix="solve")
-        self.waiting = 0
+        self.present = 0  # questions that wait or are worked on
 
     async def ask(self, work: Work) -> bytes:
         """Return the answer of a process that is free, or becomes free soon enough.
@@ -112,28 +112,38 @@ class Workers:
         Raises:
             Problem: As `Worker.ask`, or too many wait already (503).
         """
-        await self._wait()
+        if self.present >= len(self._all) + self._most_waiting:
+            raise Problem(503, f"{self._most_waiting} questions are waiting: ask again in a moment", retry_after_s=2)
+        self.present += 1
         try:
-            worker = self._choose(work.about)
+            await self._turn()
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, worker.ask, work)
+                return await self._by_one(work)
             finally:
-                if work.about and work.about not in worker.about:
-                    worker.about.append(work.about)
-                self._idle.append(worker)
+                self._free.release()
         finally:
-            self._free.release()
+            self.present -= 1
 
-    async def _wait(self) -> None:
-        if self._free.locked() and self.waiting >= self._most_waiting:
-            raise Problem(503, f"{self.waiting} questions are waiting: ask again in a moment", retry_after_s=2)
-        self.waiting += 1
+    async def _turn(self) -> None:
+        """Wait until a process is free.
+
+        Raises:
+            Problem: None is, for too long.
+        """
         try:
             await asyncio.wait_for(self._free.acquire(), self._longest_wait_s)
         except TimeoutError:
             raise Problem(503, "other questions are being worked on: ask again in a moment", retry_after_s=5) from None
+
+    async def _by_one(self, work: Work) -> bytes:
+        """Return the answer of one of the processes that are idle."""
+        worker = self._choose(work.about)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, worker.ask, work)
         finally:
-            self.waiting -= 1
+            if work.about and work.about not in worker.about:
+                worker.about.append(work.about)
+            self._idle.append(worker)
 
     @property
     def at_leisure(self) -> bool:

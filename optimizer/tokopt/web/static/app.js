@@ -166,8 +166,9 @@ function showFault(field, message) {
   const closest = where.closest("details");
   if (closest) closest.open = true;
   byId(id)?.remove();
-  where.append(element("p", { class: "error", id }, message));
   const input = where.querySelector("input[type=text], select") || where.querySelector("input");
+  const typed = input?.matches("input[type=text], select");
+  (typed ? input.closest(".pair") || input : where.firstElementChild).after(element("p", { class: "error", id }, message));
   input?.setAttribute("aria-invalid", "true");
   input?.setAttribute("aria-describedby", id);
 }

@@ -24,8 +24,7 @@ export function fleet(view) {
     item.replicas.toLocaleString("en-US"),
     view.setups[place],
     ...(shared ? [Object.entries(item.share_of_traffic).map(([name, part]) => `${number(part * 100)} % of ${name}`).join(", ")] : []),
-    `${number(item.tpot_ms.p99)} ms`,
-    `${number(item.ttft_ms.p99 / 1000)} s`,
+    `${number(item.tpot_ms.p99)} ms, ${number(item.ttft_ms.p99 / 1000)} s`,
     `${Math.round(item.load * 100)} %`,
     scaled(item.output_tokens_per_s, "tok/s"),
     power(item.power_kw),
@@ -33,7 +32,7 @@ export function fleet(view) {
     usd(item.usd_per_hour),
   ]);
   const headings = ["Accelerator", "From", "GPUs", "Replicas", "Set-up of a replica", ...(shared ? ["Traffic"] : []),
-    "TPOT p99", "TTFT p99", "Load", "Output", "Power", "GPU-hour", "Hour"];
+    "TPOT, TTFT at p99", "Load", "Output", "Power", "GPU-hour", "Hour"];
   const after = shared ? 6 : 5;
   return table(headings, rows, { numeric: [2, 3, ...headings.keys()].filter((column) => column === 2 || column === 3 || column >= after) });
 }
@@ -78,7 +77,7 @@ export function why(view) {
 export function nearest(view) {
   const rows = view.plan.nearest_feasible.map((each) => [each.constraint, each.requested, each.nearest, each.detail]);
   return rows.length
-    ? [table(["Limit", "Asked", "Nearest that works", ""], rows, { caption: "What stands in the way" })]
+    ? [table(["Limit", "Asked", "Nearest that works", ""], rows)]
     : [element("p", {}, "No single limit, given up alone, makes a plan possible.")];
 }
 
