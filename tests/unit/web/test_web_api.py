@@ -23,6 +23,7 @@ from tokopt.web.app import create_app
 from tokopt.web.settings import Settings
 
 V1 = "/api/v1"
+JSON = {"Content-Type": "application/json"}
 SMALL: dict[str, Any] = {"model": "qwen3-8b", "gpus": ["h100_sxm"], "workload": "chat", "power": "30kW", "sla": "50ms"}
 CONFIG = {
     "model_type": "llama",
@@ -73,9 +74,6 @@ def test_a_plan_file_s_request_can_be_solved_again(client: TestClient) -> None:
     plan, _ = plan_of(client)
     response = client.post(f"{V1}/solve", content=plan.request.model_dump_json(), headers=JSON)
     assert PlanView.model_validate_json(response.content).plan == plan
-
-
-JSON = {"Content-Type": "application/json"}
 
 
 def test_a_frontier_is_that_of_the_package(client: TestClient) -> None:
@@ -232,8 +230,17 @@ def test_a_request_cannot_name_a_catalog(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/..%2fapp.py", "/static/../app.py", "/static/%2e%2e/%2e%2e/pyproject.toml", "/static//etc/passwd"]
-    + [f"{V1}/plans/..%2f..%2fetc", f"{V1}/plans/plan-0", f"{V1}/uploads/..%2fx.csv", "/docs", "/redoc"],
+    [
+        "/static/..%2fapp.py",
+        "/static/../app.py",
+        "/static/%2e%2e/%2e%2e/pyproject.toml",
+        "/static//etc/passwd",
+        f"{V1}/plans/..%2f..%2fetc",
+        f"{V1}/plans/plan-0",
+        f"{V1}/uploads/..%2fx.csv",
+        "/docs",
+        "/redoc",
+    ],
 )
 def test_nothing_else_is_served(client: TestClient, path: str) -> None:
     assert client.get(path).status_code in (404, 422)

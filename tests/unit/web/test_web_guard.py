@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,8 +25,8 @@ def asking(settings: Settings, host: str = "localhost", **more: Any) -> TestClie
 
 
 @pytest.fixture
-def local() -> Iterator[TestClient]:
-    yield asking(Settings())
+def local() -> TestClient:
+    return asking(Settings())
 
 
 def test_names_in_host_headers() -> None:

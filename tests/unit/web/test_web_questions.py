@@ -71,8 +71,16 @@ def test_a_question_says_only_what_was_said() -> None:
 
 @pytest.mark.parametrize(
     ("host", "loopback"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("127.8.8.8", True), ("0.0.0.0", False)]
-    + [("192.168.1.2", False), ("::", False), ("localhost.example.org", False)],
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("127.8.8.8", True),
+        ("0.0.0.0", False),
+        ("192.168.1.2", False),
+        ("::", False),
+        ("localhost.example.org", False),
+    ],
 )
 def test_addresses_of_this_machine_alone(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
