@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi")
-httpx = pytest.importorskip("httpx")
-
 import tokopt
-
 from served_pages import Served
+
+httpx = pytest.importorskip("httpx")
 
 CLIENTS = 50
 ROUNDS = 4
