@@ -14,6 +14,8 @@ from tokopt.report.ownership import LOOKS, WORDS
 from tokopt.report.power import counted_name
 
 MARGIN = "left below the limit"
+# Part -> colour and hatch: those of an owned hour, and one for what is rented.
+PART_LOOKS = {part: look[1:] for part, look in LOOKS.items()} | {"rental": ("#bbbbbb", "\\\\")}
 
 
 def line_text(line: CostLine) -> str:
@@ -26,7 +28,7 @@ def line_text(line: CostLine) -> str:
 
 def cost_section(cost: CostBreakdown, plan: Plan) -> Section:
     """Return what each offer costs by part."""
-    used = [part for part in LOOKS if cost.parts.get(part)]
+    used = [part for part in PART_LOOKS if cost.parts.get(part)]
     per_million = plan.usd_per_million_output_tokens or 0.0
     rows: list[tuple[RenderableType, ...]] = [
         (
