@@ -12,7 +12,7 @@ from tokopt.domain.plans import Status
 from tokopt.domain.reporting import BoardReport, ReportPart
 from tokopt.report.answer import answer_sentence, headline_rows
 from tokopt.report.blocks import Section, bullets, columns, pairs, section
-from tokopt.report.breakdowns import cost_section, power_section
+from tokopt.report.breakdowns import cost_section, power_section, power_table
 from tokopt.report.comparing import one_request_answer, one_request_table, without_a_plan
 from tokopt.report.explaining import (
     explanation_answer,
@@ -122,7 +122,7 @@ def _money_and_power(report: BoardReport) -> Iterator[SectionText]:
         )  # fmt: skip
     if report.power is not None:
         yield _always("power", TITLES[ReportPart.POWER], "From the accelerators' boards to the limit, part by part.",
-                      [power_section(report.power, plan)])  # fmt: skip
+                      [power_section(report.power, plan)], [power_table(report.power)])  # fmt: skip
 
 
 def _why(report: BoardReport, columns_wide: int) -> Iterator[SectionText]:

@@ -75,11 +75,16 @@ def power_rows(found: PowerBreakdown) -> Iterator[tuple[str, float, float]]:
         yield MARGIN, found.limit_kw - found.counted_kw, found.limit_kw
 
 
-def power_section(found: PowerBreakdown, plan: Plan) -> Section:
-    """Return the parts of what a plan counts, and the planning figures of its accelerators."""
+def power_table(found: PowerBreakdown) -> RenderableType:
+    """Return the parts from the boards to the limit."""
     whole = found.limit_kw or found.counted_kw
     rows = [(name, power(kw), power(total), share(kw / whole)) for name, kw, total in power_rows(found)]
     of = "the limit" if found.limit_kw else "all"
+    return columns(("", "power", "up to here", f"of {of}"), rows)
+
+
+def power_section(found: PowerBreakdown, plan: Plan) -> Section:
+    """Return which power counts, and the planning figures of its accelerators."""
     each = [
         (
             a.accelerator,
@@ -89,8 +94,7 @@ def power_section(found: PowerBreakdown, plan: Plan) -> Section:
         for a in found.accelerators
     ]
     return section(
-        f"Power from the boards to the limit: {counted_name(plan)}",
-        columns(("", "power", "up to here", f"of {of}"), rows),
+        f"What counts: {counted_name(plan)}",
         columns(("each accelerator", "GPUs", "board", "server", "all-in"), each),
         *([bullets(found.notes)] if found.notes else []),
     )
