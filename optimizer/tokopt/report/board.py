@@ -102,6 +102,9 @@ def _speed(report: BoardReport, columns_wide: int, lines_high: int) -> Iterator[
     )
     if any(each.points for each in report.frontiers):
         lead += " Stars are the plan's set-ups, which keep their limits at their percentile."
+    classes = len(report.plan.request.served_classes())
+    if classes > len(report.frontiers):
+        lead += f" Of {classes} kinds of requests, the {len(report.frontiers)} with the most output are drawn."
     several = len(report.frontiers) > 1
     content: list[RenderableType] = []
     bars: list[RenderableType] = []

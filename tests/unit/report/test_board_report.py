@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -320,7 +321,35 @@ def test_a_plan_of_a_demand_has_its_range_in_cost_and_power() -> None:
     assert power.interval.high / power.value == pytest.approx(cost.interval.high / cost.value)
 
 
-def test_pools_on_two_accelerators(tmp_path: Any) -> None:
+def test_a_price_list_that_is_gone_leaves_its_sections_out(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    prices = tmp_path / "prices.csv"
+    prices.write_text("accelerator,accelerator_count,usd_per_hour\nh100_sxm,8,20\n")
+    plan = tokopt.plan(**QWEN, demand="20req/s", prices=str(prices))
+    prices.unlink()
+    found = tokopt.board_report(plan)
+    assert set(found.left_out) == {ReportPart.FRONTIER, ReportPart.EXPLANATION, ReportPart.PRICE_LISTS}
+    assert all("prices.csv" in why for why in found.left_out.values())
+    words = sound(tokopt.report_html(plan)).text
+    assert "Not in this report" in words and "Where the power goes" in words
+
+
+def test_power_settings_and_more_classes_than_are_drawn() -> None:
+    capped = tokopt.plan(**QWEN, gpus="h100_sxm", power="100kW", power_mode="rated", power_settings="all")
+    found = tokopt.board_report(capped, parts="frontier,cost,power")
+    assert not set(found.left_out) & {ReportPart.FRONTIER, ReportPart.COST, ReportPart.POWER}
+    assert found.power is not None and math.fsum(p.kw for p in found.power.parts) == pytest.approx(capped.power_kw)
+    chat = {"model": "qwen3-8b", "workload": "chat", "sla": "40ms"}
+    many = {f"c{n}": {**chat, "demand": f"{n + 1}req/s"} for n in range(6)}
+    plan = tokopt.plan(workloads={"workloads": many}, gpus="h100_sxm", prices="aws")
+    found = tokopt.board_report(plan, parts="frontier")
+    assert [each.of_class for each in found.frontiers] == ["c5", "c4", "c3", "c2"]
+    lead = next(each.lead for each in board_sections(found) if each.id == "frontier")
+    assert "Of 6 kinds of requests, the 4 with the most output are drawn." in lead
+
+
+def test_pools_on_two_accelerators(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
     prices = tmp_path / "prices.csv"
