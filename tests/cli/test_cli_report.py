@@ -111,7 +111,7 @@ def test_hostile_names_of_files_stay_names(tmp_path: Path) -> None:
     html = tmp_path / "report.html"
     code, _, error = run(
         "plan", "--workloads", str(workloads), "--prices", str(prices), "--catalog", str(tmp_path / "overlay"),
-        "--html", str(html), "--jobs", "1",
+        "--html", str(html), "--quick",
     )  # fmt: skip
     assert code == 0, error
     page = html.read_text(encoding="utf-8")

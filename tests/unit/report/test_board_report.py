@@ -95,8 +95,14 @@ def sound(text: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def report(chat_plan: Plan) -> BoardReport:
-    return tokopt.board_report(chat_plan)
+def told() -> list[tuple[str, float]]:
+    """What was told while the report was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def report(chat_plan: Plan, told: list[tuple[str, float]]) -> BoardReport:
+    return tokopt.board_report(chat_plan, progress=lambda doing, done: told.append((doing, done)))
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +202,8 @@ def test_parts_are_chosen_and_what_is_missing_is_said(chat_plan: Plan) -> None:
         tokopt.board_report(chat_plan, parts="weather")
 
 
-def test_progress_rises_and_says_what_is_done(chat_plan: Plan) -> None:
-    told: list[tuple[str, float]] = []
-    tokopt.board_report(chat_plan, progress=lambda doing, done: told.append((doing, done)))
+def test_progress_rises_and_says_what_is_done(report: BoardReport, told: list[tuple[str, float]]) -> None:
+    assert report.explanation is not None
     shares = [done for _, done in told]
     assert shares == sorted(shares) and shares[0] == 0.0 and shares[-1] <= 1.0
     assert {words.split(":")[0] for words, _ in told} >= {"price lists", "why"}

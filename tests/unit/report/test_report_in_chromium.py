@@ -63,7 +63,7 @@ def chromium(folder: Path, *arguments: str) -> str:
 def page(chat_plan: Plan) -> str:
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    return tokopt.report_html(chat_plan)
+    return tokopt.report_html(chat_plan, parts="frontier,cost,power,price_lists")
 
 
 @pytest.mark.parametrize("wide", WIDTHS)
