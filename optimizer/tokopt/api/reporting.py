@@ -216,7 +216,7 @@ def _frontiers(plan: Plan, catalog: Catalog, progress: Progress) -> tuple[Planne
         points = tuple(
             plan_point(place, item)
             for place, item in enumerate(plan.fleet, start=1)
-            if asked.name in item.share_of_traffic and item.gpus and item.tpot_ms.mean > 0.0
+            if asked.name in item.share_of_traffic and item.gpus and item.output_tokens_per_s > 0.0
         )
         found.append(PlannedFrontier(of_class=asked.name, frontier=curve, points=points))
     return tuple(found)
@@ -231,8 +231,12 @@ def _searched(request: PlanRequest, catalog: Catalog) -> tuple[str, ...]:
 
 
 def plan_point(place: int, item: FleetItem) -> PlanPoint:
-    """Return where an item of a fleet, the `place`-th from 1, lies on the axes of a frontier."""
-    each = item.output_tokens_per_s / item.gpus
+    """Return where the `place`-th item, from 1, lies; where it has periods, in its fullest one, whose latencies it states."""
+    output, usd, gpus = item.output_tokens_per_s, item.usd_per_hour, item.gpus
+    full = max(item.by_period, key=lambda period: (period.load, period.requests_per_s), default=None)
+    if full is not None and full.requests_per_s and item.requests_per_s:
+        output *= full.requests_per_s / item.requests_per_s
+        usd, gpus = full.usd_per_hour, full.units * item.gpus_per_unit if not item.parts else item.gpus
     return PlanPoint(
         item=place,
         accelerator=item.accelerator,
@@ -240,10 +244,8 @@ def plan_point(place: int, item: FleetItem) -> PlanPoint:
         replicas=item.replicas,
         gpus=item.gpus,
         tokens_per_s_per_user=1e3 / item.tpot_ms.mean,
-        output_tokens_per_s_per_gpu=each,
-        usd_per_million_output_tokens=(
-            item.usd_per_hour / (item.output_tokens_per_s * 3600.0) * 1e6 if item.output_tokens_per_s else None
-        ),
+        output_tokens_per_s_per_gpu=output / gpus,
+        usd_per_million_output_tokens=usd / (output * 3600.0) * 1e6,
     )
 
 

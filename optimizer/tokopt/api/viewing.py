@@ -70,7 +70,7 @@ def view_plan(plan: Plan, catalog: Catalog) -> PlanView:
         points=tuple(
             plan_point(place, item)
             for place, item in enumerate(plan.fleet, start=1)
-            if item.gpus and item.tpot_ms.mean > 0.0
+            if item.gpus and item.output_tokens_per_s > 0.0
         ),
         titles=report.titles,
     )

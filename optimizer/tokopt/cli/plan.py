@@ -117,7 +117,7 @@ def command(as_json: bool, quiet: bool, catalog: str | None, out: Path | None, v
         plan = tokopt.plan(catalog=catalog, progress=told, verify=verify, **request)
         if html is not None or plots is not None:
             found = gathered(plan, told, {"catalog": catalog, "quick": quick, "jobs": jobs})
-            made = drawn(found, html, plots, form)
+            made = drawn(found, html, plots, form, told)
     answer(
         plan,
         as_json=as_json,

@@ -31,6 +31,7 @@ Examples:
 
 Exit status 3: the plan is infeasible; its report says what stands in the way."""
 FIRST_PICTURE = "frontier.png"
+DRAWING = 0.9  # of the work, when it begins
 
 
 def files(command: CommandT) -> CommandT:
@@ -67,7 +68,7 @@ def command(plan_file: str, html: Path | None, plots: Path | None, plot_format: 
     require_report(html, plots)
     with computing(quiet=options["quiet"]) as told:
         found = gathered(plan_file, told, {name: options[name] for name in ("catalog", "parts", "quick", "jobs")})
-        pictures = drawn(found, html, plots, plot_format)
+        pictures = drawn(found, html, plots, plot_format, told)
     answer(
         found,
         as_json=options["as_json"],
@@ -104,8 +105,9 @@ def gathered(plan: Plan | str, told: Told, options: dict[str, Any]) -> BoardRepo
     return board_report(plan, progress=told, jobs=jobs, **options)
 
 
-def drawn(found: BoardReport, html: Path | None, plots: Path | None, form: str) -> dict[str, Any]:
+def drawn(found: BoardReport, html: Path | None, plots: Path | None, form: str, told: Told) -> dict[str, Any]:
     """Return the page and the pictures that were asked for; drawing takes a moment, too."""
+    told("drawing", DRAWING)
     made: dict[str, Any] = {"pictures": []}
     if html is not None:
         from tokopt.report.html import page

@@ -55,7 +55,7 @@ class PlanPoint(Record):
     gpus: int
     tokens_per_s_per_user: float  # at the mean time per output token
     output_tokens_per_s_per_gpu: float
-    usd_per_million_output_tokens: float | None
+    usd_per_million_output_tokens: float
 
 
 class PlannedFrontier(Record):

@@ -11,8 +11,8 @@ from rich.text import Text
 from tokopt.domain.plans import Status
 from tokopt.domain.reporting import BoardReport, ReportPart
 from tokopt.report.answer import answer_sentence, headline_rows
-from tokopt.report.blocks import bullets, columns, pairs, section
-from tokopt.report.breakdowns import cost_section, power_section
+from tokopt.report.blocks import Section, bullets, columns, pairs, section
+from tokopt.report.breakdowns import cost_section, power_section, power_table
 from tokopt.report.comparing import one_request_answer, one_request_table, without_a_plan
 from tokopt.report.explaining import (
     explanation_answer,
@@ -36,16 +36,23 @@ from tokopt.report.plan import (
 from tokopt.report.power import power_lines
 from tokopt.report.verification import verification_section
 
+TITLES = {
+    ReportPart.FRONTIER: "Speed against throughput",
+    ReportPart.COST: "Where the money goes",
+    ReportPart.POWER: "Where the power goes",
+    ReportPart.EXPLANATION: "Why it costs that",
+    ReportPart.PRICE_LISTS: "The same request under other price lists",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class SectionText:
-    """A section: what it is about in a sentence, and its text; or why there is none."""
+    """A section: what it is about in a sentence, and its text."""
 
     id: str
     title: str
     lead: str
     content: tuple[RenderableType, ...]
-    missing: str = ""
     opening: tuple[RenderableType, ...] = ()  # what stands before charts and content
     bars: tuple[RenderableType, ...] = ()  # what a terminal shows where a page has a chart
 
@@ -58,8 +65,6 @@ def board_report(report: BoardReport, *, columns_wide: int, lines_high: int) -> 
         parts += [Text(""), columns(("", "", "80 % range"), rows, left=(0, 2))]
     for each in board_sections(report, columns_wide=columns_wide, lines_high=lines_high):
         parts += [Text(""), Text(each.title, style="bold underline")]
-        if each.missing:
-            parts += [Text(f"not in this report: {each.missing}", style="dim")]
         parts += [*each.opening, *each.bars, *each.content]
     return Group(*parts)
 
@@ -75,54 +80,65 @@ def board_sections(report: BoardReport, *, columns_wide: int = 100, lines_high: 
             "fleet", "The fleet", "What to buy, how each replica is set up, and the latencies that its users see.",
             [power_lines(plan), *fleet_sections(plan)],
         )  # fmt: skip
-    yield _some(
-        report, ReportPart.FRONTIER, "frontier", "Speed against throughput",
-        "Each curve is an accelerator: the set-ups that no other of it beats, from the most tokens a GPU to the "
-        "fastest for a single user, as means in a steady state. Stars are the plan's set-ups, which keep their limits "
-        "at their percentile.",
-        [bullets(frontier_notes(each.frontier)) for each in report.frontiers],
-        [frontier_bars(each.frontier, columns_wide=columns_wide, lines_high=lines_high) for each in report.frontiers],
-    )  # fmt: skip
+    yield from _speed(report, columns_wide, lines_high)
     yield from _money_and_power(report)
     yield from _why(report, columns_wide)
     compared = report.comparison
-    yield _some(
-        report, ReportPart.PRICE_LISTS, "price-lists", "The same request under other price lists",
-        "The best plan of the same request when it is bought from each price list that tokopt ships.",
-        [] if compared is None else without_a_plan(compared, report.uncompared),
-        [] if compared is None else [one_request_table(compared)],
-        [] if compared is None else [one_request_answer(compared)],
-    )  # fmt: skip
+    if compared is not None:
+        yield _always(
+            "price-lists", TITLES[ReportPart.PRICE_LISTS],
+            "The best plan of the same request when it is bought from each price list that tokopt ships.",
+            without_a_plan(compared, report.uncompared), [one_request_table(compared)], [one_request_answer(compared)],
+        )  # fmt: skip
     yield from _rest(report)
+
+
+def _speed(report: BoardReport, columns_wide: int, lines_high: int) -> Iterator[SectionText]:
+    if not report.frontiers:
+        return
+    lead = (
+        "Each curve is an accelerator: the set-ups that no other of it beats, from the most tokens a GPU to the "
+        "fastest for a single user, as means in a steady state."
+    )
+    if any(each.points for each in report.frontiers):
+        lead += " Stars are the plan's set-ups, which keep their limits at their percentile."
+    classes = len(report.plan.request.served_classes())
+    if classes > len(report.frontiers):
+        lead += f" Of {classes} kinds of requests, the {len(report.frontiers)} with the most output are drawn."
+    several = len(report.frontiers) > 1
+    content: list[RenderableType] = []
+    bars: list[RenderableType] = []
+    for each in report.frontiers:
+        notes = bullets(frontier_notes(each.frontier))
+        content.append(section(each.of_class, notes) if several else notes)
+        bars.append(frontier_bars(each.frontier, columns_wide=columns_wide, lines_high=lines_high))
+    yield _always("frontier", TITLES[ReportPart.FRONTIER], lead, content, bars)
 
 
 def _money_and_power(report: BoardReport) -> Iterator[SectionText]:
     plan = report.plan
-    yield _some(
-        report, ReportPart.COST, "cost", "Where the money goes",
-        "What the fleet costs by part: of machines that are owned capital, facility and energy; of those that are "
-        "rented, what the provider asks.",
-        [] if report.cost is None else [cost_section(report.cost, plan)],
-    )  # fmt: skip
-    yield _some(
-        report, ReportPart.POWER, "power", "Where the power goes",
-        "From the accelerators' boards to the limit, each part after the one before.",
-        [] if report.power is None else [power_section(report.power, plan)],
-    )  # fmt: skip
+    if report.cost is not None:
+        yield _always(
+            "cost", TITLES[ReportPart.COST],
+            "What the fleet costs by part: of machines that are owned capital, facility and energy; of those that are "
+            "rented, what the provider asks.", [cost_section(report.cost, plan)],
+        )  # fmt: skip
+    if report.power is not None:
+        yield _always("power", TITLES[ReportPart.POWER], "From the accelerators' boards to the limit, part by part.",
+                      [power_section(report.power, plan)], [power_table(report.power)])  # fmt: skip
 
 
 def _why(report: BoardReport, columns_wide: int) -> Iterator[SectionText]:
     found = report.explanation
-    content: list[RenderableType] = []
-    if found is not None:
-        content = [*factors_section(found), explanation_assumptions(found)]
-    yield _some(
-        report, ReportPart.EXPLANATION, "waterfall", "Why it costs that",
+    if found is None:
+        return
+    yield _always(
+        "waterfall", TITLES[ReportPart.EXPLANATION],
         "From a plain baseline to the plan: what each factor contributes, as its Shapley value.",
-        content, [] if found is None else waterfall_bars(found, columns_wide=columns_wide),
-        [] if found is None else [*warning_section(found), explanation_answer(found)],
+        [*factors_section(found), explanation_assumptions(found)], waterfall_bars(found, columns_wide=columns_wide),
+        [*warning_section(found), explanation_answer(found)],
     )  # fmt: skip
-    if found is not None and found.what_if:
+    if found.what_if:
         yield _always(
             "tornado", "What would change the answer",
             "The plan of the same request with one thing changed, the widest spread first.", what_if_reasons(found),
@@ -136,8 +152,10 @@ def _rest(report: BoardReport) -> Iterator[SectionText]:
         yield _always("limits", "What holds it back", "The limits that bind, and what a little more of each is worth.",
                       margin_sections(plan))  # fmt: skip
         outlook = tuple(outlook_sections(plan))
+        first = outlook[0] if len(outlook) == 1 else None
         if outlook:
-            yield _always("outlook", "Classes, time and prices", "", outlook)
+            title = first.title if isinstance(first, Section) else "Classes, time and prices"
+            yield _always("outlook", title, "", outlook)
     verified = tuple(verification_section(plan))
     if verified:
         yield _always("verification", "Simulated", "What the simulator found of the plan before it was recommended.",
@@ -145,6 +163,9 @@ def _rest(report: BoardReport) -> Iterator[SectionText]:
     out = tuple(left_out_section(plan))
     if out:
         yield _always("left-out", "Not considered", "", out)
+    if report.left_out:
+        missing = [(TITLES[part], Text(why)) for part, why in report.left_out.items()]
+        yield _always("missing", "Not in this report", "", [pairs(missing)])
     provenance = [assumptions_section(plan), provenance_section(plan)]
     sources = _sources(report)
     yield _always("provenance", "Assumptions and provenance", "What the figures rest on.",
@@ -176,20 +197,3 @@ def _always(
     opening: Iterable[RenderableType] = (),
 ) -> SectionText:
     return SectionText(id_, title, lead, tuple(content), opening=tuple(opening), bars=tuple(bars))
-
-
-def _some(
-    report: BoardReport,
-    part: ReportPart,
-    id_: str,
-    title: str,
-    lead: str,
-    content: Iterable[RenderableType],
-    bars: Iterable[RenderableType] = (),
-    opening: Iterable[RenderableType] = (),
-) -> SectionText:
-    """Return a section of a part that may have been left out."""
-    missing = report.left_out.get(part, "")
-    if missing:
-        return SectionText(id_, title, lead, (), missing)
-    return _always(id_, title, lead, content, bars, opening)

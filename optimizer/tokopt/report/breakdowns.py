@@ -14,6 +14,8 @@ from tokopt.report.ownership import LOOKS, WORDS
 from tokopt.report.power import counted_name
 
 MARGIN = "left below the limit"
+# Part -> colour and hatch: those of an owned hour, and one for what is rented.
+PART_LOOKS = {part: look[1:] for part, look in LOOKS.items()} | {"rental": ("#bbbbbb", "\\\\")}
 
 
 def line_text(line: CostLine) -> str:
@@ -26,7 +28,7 @@ def line_text(line: CostLine) -> str:
 
 def cost_section(cost: CostBreakdown, plan: Plan) -> Section:
     """Return what each offer costs by part."""
-    used = [part for part in LOOKS if cost.parts.get(part)]
+    used = [part for part in PART_LOOKS if cost.parts.get(part)]
     per_million = plan.usd_per_million_output_tokens or 0.0
     rows: list[tuple[RenderableType, ...]] = [
         (
@@ -73,11 +75,16 @@ def power_rows(found: PowerBreakdown) -> Iterator[tuple[str, float, float]]:
         yield MARGIN, found.limit_kw - found.counted_kw, found.limit_kw
 
 
-def power_section(found: PowerBreakdown, plan: Plan) -> Section:
-    """Return the parts of what a plan counts, and the planning figures of its accelerators."""
+def power_table(found: PowerBreakdown) -> RenderableType:
+    """Return the parts from the boards to the limit."""
     whole = found.limit_kw or found.counted_kw
     rows = [(name, power(kw), power(total), share(kw / whole)) for name, kw, total in power_rows(found)]
     of = "the limit" if found.limit_kw else "all"
+    return columns(("", "power", "up to here", f"of {of}"), rows)
+
+
+def power_section(found: PowerBreakdown, plan: Plan) -> Section:
+    """Return which power counts, and the planning figures of its accelerators."""
     each = [
         (
             a.accelerator,
@@ -87,8 +94,7 @@ def power_section(found: PowerBreakdown, plan: Plan) -> Section:
         for a in found.accelerators
     ]
     return section(
-        f"Power from the boards to the limit: {counted_name(plan)}",
-        columns(("", "power", "up to here", f"of {of}"), rows),
+        f"What counts: {counted_name(plan)}",
         columns(("each accelerator", "GPUs", "board", "server", "all-in"), each),
         *([bullets(found.notes)] if found.notes else []),
     )

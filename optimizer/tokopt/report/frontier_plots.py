@@ -15,7 +15,7 @@ from tokopt.report.plots import Chart, apart, bare, blank_figure, lines_of
 
 WIDE, HIGH = 8.2, 5.6  # inches
 LINE = 0.036  # of the axes, that a line of names takes
-STAR = "*"
+STAR, NEAR = "*", 0.05  # stars closer than this share of the axes are named together
 
 
 def frontier_chart(found: PlannedFrontier, plan: Plan, titles: Mapping[str, str]) -> Chart:
@@ -39,7 +39,8 @@ def frontier_chart(found: PlannedFrontier, plan: Plan, titles: Mapping[str, str]
         axes.plot(
             [p.tokens_per_s_per_user for p in points], [p.output_tokens_per_s_per_gpu for p in points],
             color=colour, marker=marker, linestyle=dashes, markersize=4.5,
-            linewidth=2.2 if accelerator in bought else 1.2, markeredgecolor="white", markeredgewidth=0.4, gid=mark, label=titles.get(accelerator, accelerator),
+            linewidth=2.2 if accelerator in bought else 1.2,
+            markeredgecolor="white", markeredgewidth=0.4, gid=mark,
         )  # fmt: skip
         marks[mark] = tuple(point_text(p, titles) for p in points)
     marks |= dict(_stars(axes, name, found, titles))
@@ -75,11 +76,10 @@ def point_text(point: FrontierPoint, titles: Mapping[str, str]) -> str:
 
 def plan_point_text(point: PlanPoint, titles: Mapping[str, str]) -> str:
     """Return an item of the plan with its whole deployment."""
-    cost = point.usd_per_million_output_tokens
     words = [
         f"{number(point.tokens_per_s_per_user)} tok/s/user on average",
         f"{number(point.output_tokens_per_s_per_gpu)} tok/s/GPU",
-        *([] if cost is None else [f"{usd(cost)} per M output tokens"]),
+        f"{usd(point.usd_per_million_output_tokens)} per M output tokens",
         f"{point.replicas:,} replicas on {point.gpus:,} GPUs",
     ]
     title = titles.get(point.accelerator, point.accelerator)
@@ -92,17 +92,30 @@ def _stars(
     """Mark the plan's items; yields what the marks say."""
     for point in found.points:
         mark = f"{name}-plan-{point.item}"
-        place = point.tokens_per_s_per_user, point.output_tokens_per_s_per_gpu
         axes.plot(
-            [place[0]], [place[1]], marker=STAR, markersize=17, color="black", markerfacecolor="#f0e442",
-            markeredgewidth=1.1, linestyle="none", zorder=5, gid=mark,
-        )  # fmt: skip
-        words = "plan" if len(found.points) == 1 else f"plan {point.item}"
-        axes.annotate(
-            words, place, xytext=(9, 8), textcoords="offset points", fontsize=9, fontweight="bold", zorder=6,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
+            [point.tokens_per_s_per_user], [point.output_tokens_per_s_per_gpu], marker=STAR, markersize=17,
+            color="black", markerfacecolor="#f0e442", markeredgewidth=1.1, linestyle="none", zorder=5, gid=mark,
         )  # fmt: skip
         yield mark, (plan_point_text(point, titles),)
+
+
+def _name_stars(axes: Any, points: Sequence[PlanPoint]) -> None:
+    """Write which items the stars are: once for those that stand on each other."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    groups: list[tuple[Any, list[int]]] = []
+    for point in points:
+        place = to_axes.transform((point.tokens_per_s_per_user, point.output_tokens_per_s_per_gpu))
+        near = next((each for each in groups if max(abs(each[0] - place)) < NEAR), None)
+        if near is None:
+            groups.append((place, [point.item]))
+        else:
+            near[1].append(point.item)
+    for place, items in groups:
+        words = "plan" if len(points) == 1 else f"plan {', '.join(map(str, items))}"
+        axes.annotate(
+            words, place, xycoords="axes fraction", xytext=(9, 8), textcoords="offset points", fontsize=9,
+            fontweight="bold", zorder=6, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
+        )  # fmt: skip
 
 
 def _finish(
@@ -126,6 +139,7 @@ def _finish(
             xytext=(0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=8.5,
         )  # fmt: skip
     _name_curves(axes, groups, looks, found.points)
+    _name_stars(axes, found.points)
     axes.set_xlabel("output tokens/s for each user (mean)")
     axes.set_ylabel("output tokens/s for each GPU")
     for axis in (axes.xaxis, axes.yaxis):
@@ -202,12 +216,11 @@ def _row(point: FrontierPoint) -> tuple[str, ...]:
 
 def _plan_rows(found: PlannedFrontier) -> Iterator[tuple[str, ...]]:
     for point in found.points:
-        cost = point.usd_per_million_output_tokens
         yield (
             f"plan, item {point.item}: {point.accelerator}",
             number(point.tokens_per_s_per_user),
             number(point.output_tokens_per_s_per_gpu),
-            "-" if cost is None else usd(cost),
+            usd(point.usd_per_million_output_tokens),
             "",
             full_text(point.deployment),
         )

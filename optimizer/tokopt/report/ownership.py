@@ -21,7 +21,6 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "install": ("I", "#f0e442", ".."),
     "capital": ("C", "#0072b2", "\\\\"),
     "published": ("P", "#bbbbbb", ""),
-    "rental": ("T", "#bbbbbb", "\\\\"),
     "prepayment": ("R", "#cc79a7", "||"),
     "facility": ("F", "#e69f00", "--"),
     "energy": ("E", "#d55e00", "++"),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from tokopt.domain.ownership import OwnershipBreakdown
 from tokopt.domain.reporting import CostBreakdown
 from tokopt.errors import InputError
-from tokopt.report.breakdowns import line_text
-from tokopt.report.ownership import LOOKS, WORDS, label, parts_used
+from tokopt.report.breakdowns import PART_LOOKS, line_text
+from tokopt.report.ownership import WORDS, label, parts_used
 from tokopt.report.plots import Chart, bare, blank_figure, legend_below, png, require_plots
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def cost_chart(cost: CostBreakdown) -> Chart:
         bars.append((f"{name}{f' ({line.pool})' if line.pool else ''}\n{line_text(line)}", each))
     if cost.reference is not None:
         bars += [(f"{label(hour)}\nby part: {cost.reference.profile}", hour.parts) for hour in cost.reference.hours]
-    used = [part for part in LOOKS if any(parts.get(part) for _, parts in bars)]
+    used = [part for part in PART_LOOKS if any(parts.get(part) for _, parts in bars)]
     return _chart("cost", bars, used, "USD per accelerator-hour", "What an accelerator-hour costs, by part", wide=8.2)
 
 
@@ -88,7 +88,7 @@ def _stack(figure: Figure, name: str, bars: Sequence[Bar], used: Sequence[str]) 
     left = [0.0] * len(bars)
     marks: dict[str, tuple[str, ...]] = {}
     for part in used:
-        _, colour, hatch = LOOKS[part]
+        colour, hatch = PART_LOOKS[part]
         for place, (text, parts) in enumerate(bars):
             width = parts.get(part, 0.0)
             if not width:
@@ -111,5 +111,5 @@ def _stack(figure: Figure, name: str, bars: Sequence[Bar], used: Sequence[str]) 
     axes.invert_yaxis()
     axes.set_xlim(0.0, most * 1.1)
     bare(axes)
-    legend_below(figure, [(WORDS.get(part, part), *LOOKS[part][1:]) for part in used])
+    legend_below(figure, [(WORDS.get(part, part), *PART_LOOKS[part]) for part in used])
     return marks

@@ -29,9 +29,7 @@ def figure_of(chart: Chart, marks: dict[str, tuple[str, ...]]) -> Figure:
     prefix = f"{chart.name}."
     text = svg(chart)
     text = text[text.index("<svg ") :].strip()
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    text = re.sub(r'(?:xlink:)?href="#', f'href="#{prefix}', text)
-    text = text.replace("url(#", f"url(#{prefix}")
+    text = re.sub(r"<[^>]+>", lambda tag: _prefixed(tag[0], prefix), text)  # words between tags stay as they are
     head, rest = text.split(">", 1)
     head = re.sub(r'\s(?:width|height|version|xmlns(?::\w+)?)="[^"]*"', "", head)
     marks |= {f"{prefix}{mark}": words for mark, words in chart.marks.items()}
@@ -43,3 +41,10 @@ def figure_of(chart: Chart, marks: dict[str, tuple[str, ...]]) -> Figure:
         rows=chart.rows,
         long=len(chart.rows) > LONG,
     )
+
+
+def _prefixed(tag: str, prefix: str) -> str:
+    """Return a tag whose id and references to ids begin with a prefix."""
+    tag = re.sub(r'(?<=\s)id="', f'id="{prefix}', tag)
+    tag = re.sub(r'(?<=\s)(?:xlink:)?href="#', f'href="#{prefix}', tag)
+    return tag.replace("url(#", f"url(#{prefix}")

@@ -36,7 +36,6 @@ class PageSection:
     figures: tuple[Figure, ...]
     opening: tuple[Block, ...]
     blocks: tuple[Block, ...]
-    missing: str  # why there is nothing, where there is nothing
 
 
 def require_pages() -> None:
@@ -110,7 +109,6 @@ def _section(
         figures=tuple(figure_of(chart, marks) for chart in drawn),
         opening=_blocks(text.opening, text.title),
         blocks=_blocks(text.content, text.title),
-        missing=text.missing,
     )
 
 
