@@ -15,6 +15,7 @@ from tokopt.domain.exporting import Drafting, Placed, Role, ServingItem, Serving
 from tokopt.domain.features import Feature
 from tokopt.domain.llms import Llm
 from tokopt.domain.plans import FleetItem, Plan
+from tokopt.domain.power_settings import SEPARATOR
 from tokopt.domain.speculators import Method
 from tokopt.errors import InputError
 from tokopt.units import GIB
@@ -39,7 +40,7 @@ def serving_item(catalog: Catalog, plan: Plan, number: int) -> ServingItem:
     """
     item = plan.fleet[number - 1]
     deployment = item.deployment
-    llm = catalog.llm(deployment.llm)
+    llm = catalog.llm(class_of(plan, item).llm)  # by its path, where it was named by one
     accelerator = catalog.accelerator(deployment.accelerator)
     framework = catalog.framework(deployment.framework)
     workers = _workers(catalog, item, llm)
@@ -59,13 +60,14 @@ def serving_item(catalog: Catalog, plan: Plan, number: int) -> ServingItem:
         kv_precision=deployment.kv_precision,
         accelerator=accelerator.name,
         accelerator_names=(accelerator.hardware, *accelerator.aliases),
+        power_setting=accelerator.name.partition(SEPARATOR)[2],
         supported=tuple(
             name for name, each in catalog.frameworks.items() if all(owner.hardware in each.support for owner in owners)
         ),
         context_tokens=context_tokens(plan, item, llm, workers),
         memory_fraction=framework.memory_fraction,
         drafting=drafting_of(catalog, deployment),
-        prefix_caching=_caches(plan, deployment, accelerator, framework),
+        prefix_caching=_caches(plan, accelerator, framework),
         router=(deployment.caching.router if deployment.caching else Router.RANDOM).value,
         offload=(deployment.caching.offload if deployment.caching else Offload.NONE).value,
         host_gib=accelerator.host_bytes / GIB if accelerator.host_bytes else None,
@@ -250,7 +252,7 @@ def class_of(plan: Plan, item: FleetItem) -> WorkloadClass:
     return found
 
 
-def _caches(plan: Plan, deployment: Deployment, accelerator: Accelerator, framework: Framework) -> bool:
+def _caches(plan: Plan, accelerator: Accelerator, framework: Framework) -> bool:
     support = framework.support.get(accelerator.hardware)
     able = support is not None and Feature.PREFIX_CACHING in support.features
     return able and Feature.PREFIX_CACHING not in plan.request.disabled_features

@@ -69,7 +69,8 @@ def export_plan(
     found = tuple(_asked(loaded, read, number, target) for number in chosen)
     module = importlib.import_module(f"tokopt.report.exports.{RENDERERS[target]}")
     rendered = module.render(found, BenchmarkTool(tool)) if target is Target.BENCHMARK else module.render(found)
-    notes = [*(note for each in found for note in _notes(each, target)), *rendered.notes]
+    periods = ["replicas are those of the fullest of the plan's periods"] if read.request.periods else []
+    notes = [*periods, *(note for each in found for note in _notes(each, target)), *rendered.notes]
     return Export(
         to=target,
         version=module.VERSIONS[tool] if target is Target.BENCHMARK else module.VERSION,
@@ -110,6 +111,11 @@ def _notes(item: ServingItem, target: Target) -> list[str]:
     engine = ENGINES.get(target)
     if engine is not None and engine != item.framework:
         said.append(f"item {item.number} was planned for {item.framework_title}: its figures are not this engine's")
+    if item.power_setting:
+        said.append(
+            f"item {item.number}: accelerators are set to {item.power_setting} (nvidia-smi --power-limit or "
+            "--lock-gpu-clocks, amd-smi set), which no serving tool does"
+        )
     if target in (Target.TERRAFORM, Target.BENCHMARK):
         return said
     if item.checkpoint is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Stated:
 
     columns: Mapping[str, Any]  # of options
     planned: Mapping[str, Any]  # of the plan
+    rate: float | None = None  # planned requests/s of one replica
     notes: tuple[str, ...]
 
 
@@ -176,7 +177,7 @@ def _stated(
     if any(name in given or f"decode_{name}" in given for name in DEGREES):
         layout = {f"{pool}{name}" for pool in ("", "prefill_", "decode_") for name in (*DEGREES, "workers")}
         planned = {name: value for name, value in planned.items() if name not in {*layout, "n_gpus", "serving_mode"}}
-    return Stated(columns=given, planned=planned, notes=tuple(notes))
+    return Stated(columns=given, planned=planned, rate=item.requests_per_s / item.replicas, notes=tuple(notes))
 
 
 def _item(plan: Plan, number: int | None) -> FleetItem:
@@ -192,6 +193,7 @@ def _item(plan: Plan, number: int | None) -> FleetItem:
 def _planned(catalog: Catalog, plan: Plan, item: FleetItem) -> tuple[dict[str, Any], list[str]]:
     """Return the columns of one replica of an item, and what they leave out."""
     deployment, notes = item.deployment, []
+    asked = plan.request.class_named(next(iter(item.share_of_traffic), ""))
     columns: dict[str, Any] = {
         "vendor_system": catalog.accelerator(item.accelerator).name,
         "model": item.model,
@@ -215,7 +217,8 @@ def _planned(catalog: Catalog, plan: Plan, item: FleetItem) -> tuple[dict[str, A
             columns["mtp_depth"] = deployment.speculation_depth
         else:
             notes.append(f"rows name {deployment.speculator}, but predictions of rows know no drafts but MTP's")
-    asked = plan.request.class_named(next(iter(item.share_of_traffic), ""))
+    if asked is not None:
+        columns["model"] = asked.llm
     if deployment.caching is not None:
         columns["prefix_share"] = deployment.caching.hit_share
     elif asked is not None and asked.workload.prefix_share:
@@ -260,9 +263,11 @@ def _row(
     _canonical(catalog, run, row)
     row["n_gpus"] = row.get("n_gpus") or _accelerators(row)
     row.setdefault("serving_mode", "agg")
-    notes = _load(run, row, asked)
+    notes = _load(run, row, asked, stated.rate)
     _measured(run, row, stat, notes)
     row |= {"id": row_id, "source": Path(run.where.split(": ")[0]).name, "stat": stat, "measured_date": run.measured_on}
+    if run.cut_short:
+        notes.append(f"{run.where}: the run was cut short")
     if run.failed:
         notes.append(f"{run.where}: {run.failed:,} of {run.failed + (run.requests or 0):,} requests failed")
     return row, notes
@@ -286,9 +291,9 @@ def _canonical(catalog: Catalog, run: MeasuredRun, row: dict[str, Any]) -> None:
     Raises:
         InputError: It does not have one.
     """
-    find = {
+    find: Mapping[str, Callable[[str], str]] = {
         "vendor_system": lambda name: catalog.accelerator(name).name,
-        "model": lambda name: catalog.llm(name).name,
+        "model": lambda name: _llm_name(catalog, name),
         "framework": lambda name: catalog.framework(name).name,
         "weight_precision": lambda name: catalog.precision(name).name,
         "kv_precision": lambda name: catalog.kv_precision(name).name,
@@ -300,6 +305,16 @@ def _canonical(catalog: Catalog, run: MeasuredRun, row: dict[str, Any]) -> None:
             except InputError as error:
                 option = OPTIONS.get(column, f"--{column.removeprefix('weight_').replace('_', '-')}")
                 raise InputError(f"{run.where}: {column}: {error} (or give {option})") from None
+
+
+def _llm_name(catalog: Catalog, name: str) -> str:
+    """Return the catalog's name of a model; one that was named by its configuration's path keeps that.
+
+    Raises:
+        InputError: There is no such model.
+    """
+    found = catalog.llm(name).name
+    return name if Path(name).suffix == ".json" else found
 
 
 def _accelerators(row: Mapping[str, Any]) -> int:
@@ -316,13 +331,17 @@ def _accelerators(row: Mapping[str, Any]) -> int:
     return worker("")
 
 
-def _load(run: MeasuredRun, row: dict[str, Any], asked: tuple[float | None, float | None]) -> list[str]:
+def _load(
+    run: MeasuredRun, row: dict[str, Any], asked: tuple[float | None, float | None], planned: float | None
+) -> list[str]:
     """Fill in what loaded the deployment: requests in flight, and the rate that was sent where there was one.
 
     Raises:
         InputError: The file does not say, and nor does anybody else.
     """
     concurrency, rate = asked[0] or run.concurrency, asked[1] or run.rate
+    if not (concurrency or rate or run.in_flight):
+        rate = planned  # requests that came at stated times came at the plan's
     row["request_rate"] = rate
     row["scenario"] = CLOSED if rate is None else OPEN
     if concurrency and rate is None:

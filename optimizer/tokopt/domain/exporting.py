@@ -142,7 +142,8 @@ class OperatingPoint:
     output_tokens: float
     input_cv: float
     output_cv: float
-    prefix_share: float  # of input tokens that caches find
+    prefix_share: float  # of each prompt that is the same in all; 0 where prompts repeat in another way, or not
+    timed: bool  # whether requests come at their own times, as turns of conversations do
     mean_in_flight: float
     requests: tuple[ScheduledRequest, ...]
     block_tokens: int  # that a block of a prompt names; 0 = nothing is known to repeat
@@ -169,6 +170,7 @@ class ServingItem:
     kv_precision: str
     accelerator: str
     accelerator_names: tuple[str, ...]  # that price lists and people use
+    power_setting: str  # that accelerators are set to, like 500w; empty = their own limit
     supported: tuple[str, ...]  # frameworks that the catalog knows to run on all of its accelerators
     context_tokens: int
     memory_fraction: float

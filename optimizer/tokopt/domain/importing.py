@@ -45,6 +45,7 @@ class MeasuredRun:
     tpot_ms: Mapping[str, float] = field(default_factory=dict)
     e2e_ms: Mapping[str, float] = field(default_factory=dict)
     measured_on: str | None = None  # ISO date
+    cut_short: bool = False  # the run ended before it was complete
     facts: Mapping[str, Any] = field(default_factory=dict)  # columns of measurement tables that the file states
 
 

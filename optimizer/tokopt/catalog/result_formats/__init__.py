@@ -1,4 +1,4 @@
-"""Readers of results as benchmarks write them: one module a tool, each with `read`, from a document to measured runs."""
+"""Readers of results as benchmarks write them: one module a tool, each with `read`, from a file to runs."""
 
 from __future__ import annotations
 

@@ -82,7 +82,13 @@ def _summary(place: Place) -> MeasuredRun:
         tpot_ms=_latency(place, TPOT),
         e2e_ms=_latency(place, E2E),
         measured_on=started[:10] if started else None,
+        cut_short=_flag(place, "was_cancelled") is True or _flag(place, "is_complete") is False,
     )
+
+
+def _flag(place: Place, key: str) -> bool | None:
+    found = place.get(key)
+    return found.value if found is not None and isinstance(found.value, bool) else None
 
 
 def _latency(place: Place, metric: str) -> dict[str, float]:

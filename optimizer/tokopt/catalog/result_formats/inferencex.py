@@ -1,4 +1,4 @@
-"""InferenceX: the rows of its aggregated results (`agg_*.json`), and those of its data base with `metrics` of their own.
+"""InferenceX: the rows of its aggregated results (`agg_*.json`), and of its data base (`metrics` apart).
 
 Times are in seconds. In rows of two pools, output throughput is by accelerator that decodes; it is brought to all of
 them here. Degrees of tensor parallelism with attention data parallelism count all accelerators of a worker.

@@ -13,10 +13,7 @@ from tokopt.report.exports.shell import Raw, command, remark, script, word
 VERSIONS = {"aiperf": "0.13.0", "guidellm": "0.8.1"}
 OWN_BLOCKS = 1 << 44  # names of blocks that no other prompt has
 ADDRESS = Raw('"${URL:-http://127.0.0.1:8000}"')
-NUMBERS = {  # arrivals: squared variation of the times between them -> what AIPerf calls that
-    0.0: ("constant", None),
-    1.0: ("poisson", None),
-}
+PATTERNS = {0.0: "constant", 1.0: "poisson"}  # squared variation of the times between arrivals -> AIPerf's word
 MS_PER_S = 1000.0
 UNMEASURED = 0.1  # share of requests at each end of a run that GuideLLM leaves out
 
@@ -39,11 +36,9 @@ def _head(item: ServingItem, point: OperatingPoint, tool: str) -> list[str]:
     tpot = ", ".join(f"{name} {value:,.2f}" for name, value in point.tpot_ms.items())
     return [
         remark(
-            f"{tool} {VERSIONS[tool]}: one replica of item {item.number} of the plan, {item.title} on {item.accelerator}."
+            f"{tool} {VERSIONS[tool]}: a replica of item {item.number} of the plan, {item.title} on {item.accelerator}."
         ),
-        remark(
-            f"Load: {point.requests_per_s:.4g} requests/s of workload {point.workload}; {len(point.requests):,} requests."
-        ),
+        remark(f"Load: {point.requests_per_s:.4g} requests/s of {point.workload}; {len(point.requests):,} requests."),
         remark(f"Promised: TTFT {ttft} ms; TPOT {tpot} ms; {point.output_tokens_per_s:,.0f} output tokens/s."),
         remark("URL is the address of one replica, TOKENIZER a repository or folder with its tokenizer."),
         "set -euo pipefail",
@@ -62,7 +57,6 @@ def _tokenizer_line(item: ServingItem) -> str:
 
 
 def _aiperf(item: ServingItem, point: OperatingPoint, prefix: str) -> list[ExportFile]:
-    timed = _follows_times(point)
     requests = f"{prefix}requests.jsonl"
     groups: list[Sequence[object]] = [
         ("exec", "aiperf", "profile"),
@@ -81,7 +75,7 @@ def _aiperf(item: ServingItem, point: OperatingPoint, prefix: str) -> list[Expor
         ("--output-artifact-dir", Raw(f'"${{OUT:-$here/{prefix}aiperf}}"')),
         (Raw('"${load[@]}"'), Raw('"$@"')),
     ]
-    lines = [*_head(item, point, "aiperf"), *_aiperf_load(point, timed=timed), *command(groups)]
+    lines = [*_head(item, point, "aiperf"), *_aiperf_load(point), *command(groups)]
     result = f"{prefix}aiperf/profile_export_aiperf.json"
     return [
         ExportFile(
@@ -92,28 +86,25 @@ def _aiperf(item: ServingItem, point: OperatingPoint, prefix: str) -> list[Expor
         ),
         ExportFile(
             name=requests,
-            content=_trace(point, per_s=MS_PER_S if timed else None),
+            content=_trace(point, per_s=MS_PER_S if point.timed else None),
             executable=False,
             what="requests of the benchmark, a line each, in Mooncake's format",
         ),
     ]
 
 
-def _follows_times(point: OperatingPoint) -> bool:
-    """Whether requests come at stated times: turns of a conversation do."""
-    return any(request.blocks for request in point.requests) and point.prefix_share == 0.0
-
-
-def _aiperf_load(point: OperatingPoint, *, timed: bool) -> list[str]:
+def _aiperf_load(point: OperatingPoint) -> list[str]:
     """Return lines that put the flags of the load into an array: a rate, or what CONCURRENCY says."""
-    if timed:
-        stated: list[object] = ["--fixed-schedule"]
-    else:
-        pattern, _ = NUMBERS.get(point.arrival_cv2, ("gamma", None))
-        stated = ["--request-rate", f"{point.requests_per_s:.6g}", "--arrival-pattern", pattern]
-        if pattern == "gamma":
-            stated += ["--arrival-smoothness", f"{1.0 / point.arrival_cv2:.6g}"]
-        stated += ["--warmup-request-count", point.warm_up]
+    if point.timed:
+        return [
+            remark("Requests come at their own times: turns of conversations follow one another."),
+            "load=(--fixed-schedule)",
+        ]
+    pattern = PATTERNS.get(point.arrival_cv2, "gamma")
+    stated: list[object] = ["--request-rate", f"{point.requests_per_s:.6g}", "--arrival-pattern", pattern]
+    if pattern == "gamma":
+        stated += ["--arrival-smoothness", f"{1.0 / point.arrival_cv2:.6g}"]
+    stated += ["--warmup-request-count", point.warm_up]
     said = " ".join(word(each) for each in stated)
     return [
         remark("CONCURRENCY=N keeps N requests in flight instead: a closed loop."),
@@ -238,7 +229,7 @@ def _notes(item: ServingItem, point: OperatingPoint, tool: BenchmarkTool) -> lis
     ]
     if item.apart:
         said.append("prefill and decode pools are measured together, at the address of the replica's router")
-    if point.prefix_share > 0.0 and not _follows_times(point):
+    if point.prefix_share > 0.0:
         said.append(f"{point.prefix_share:.0%} of each prompt, in whole blocks, is the same in all: caches find it")
     if tool is BenchmarkTool.AIPERF:
         said.append(

@@ -19,7 +19,7 @@ from tokopt.report.exports.kubernetes import (
 )
 from tokopt.report.exports.launching import prefix_of
 from tokopt.report.exports.manifests import as_yaml
-from tokopt.report.exports.shell import remark
+from tokopt.report.exports.shell import compact, remark
 
 VERSION = "1.6.1"
 API = "nvidia.com/v1beta1"
@@ -30,6 +30,13 @@ ROUTERS = {"random": "random", "round_robin": "round-robin", "least_loaded": "le
 COMPONENTS = {Role.SERVE: ("Worker", "worker"), Role.PREFILL: ("Prefill", "prefill"), Role.DECODE: ("Decode", "decode")}
 NOT_SAID = {"vllm": vllm.not_said, "sglang": sglang.not_said, "trtllm": trtllm.not_said}
 SHARED_MEMORY = "80Gi"
+KV_AWARE = "kv_aware"
+KV_EVENTS = {  # how workers tell a router that knows caches what they hold
+    "publisher": "zmq",
+    "topic": "kv-events",
+    "endpoint": "tcp://*:5557",
+    "enable_kv_cache_events": True,
+}
 CONFIG = "/config"  # where options of TensorRT LLM are mounted
 OTHER_ROUTERS = "the router is the package"  # notes of engines on routers of their own
 
@@ -123,7 +130,11 @@ def _arguments(item: ServingItem, worker: ServingWorker, backend: str) -> list[s
     model = [("--model" if backend == "vllm" else "--model-path", known.checkpoint), ("--served-model-name", known.llm)]
     apart = [] if worker.role is Role.SERVE else [("--disaggregation-mode", worker.role.value)]
     if backend == "trtllm":
-        return arguments([*model, *apart, ("--extra-engine-args", f"{CONFIG}/{trtllm.OPTIONS[worker.role]}")])
+        told: list[tuple[object, ...]] = [("--publish-kv-events",)] if item.router == KV_AWARE else []
+        options = ("--extra-engine-args", f"{CONFIG}/{trtllm.OPTIONS[worker.role]}")
+        return arguments([*model, *apart, options, *told])
+    if item.router == KV_AWARE:
+        apart = [*apart, ("--kv-events-config", compact(KV_EVENTS))]
     flags = [group for group in ENGINE_FLAGS[backend](known, worker) if group[0] != "--disaggregation-mode"]
     return arguments([*model, *flags, *apart])
 

@@ -42,7 +42,8 @@ SETTINGS: tuple[Setting, ...] = (
     ("--max-running-requests", lambda _, worker: worker.worker_cap),
     ("--chunked-prefill-size", lambda _, worker: worker.chunk_tokens * worker.dp if worker.chunked_prefill else -1),
     ("--disable-radix-cache", lambda item, _: not item.prefix_caching),
-    ("--disable-cuda-graph", lambda _, worker: not worker.cuda_graphs),
+    ("--cuda-graph-backend-decode", lambda _, worker: None if worker.cuda_graphs else "disabled"),
+    ("--cuda-graph-backend-prefill", lambda _, worker: None if worker.cuda_graphs else "disabled"),
     ("--disable-overlap-schedule", lambda _, worker: not worker.overlap_scheduling),
     ("--enable-hierarchical-cache", lambda item, worker: _offloads(item, worker)),
     ("--hicache-size", lambda item, worker: int(item.host_gib or 0) if _offloads(item, worker) else None),
@@ -70,7 +71,7 @@ def engine_flags(item: ServingItem, worker: ServingWorker) -> list[tuple[object,
         mode = {Role.PREFILL: "prefill", Role.DECODE: "decode"}[worker.role]
         groups += [
             ("--disaggregation-mode", mode),
-            ("--disaggregation-transfer-backend", TRANSFERS.get(worker.vendor, TRANSFER)),
+            ("--disaggregation-transfer-backend", _transfer(item)),
         ]
     return groups
 
@@ -83,6 +84,11 @@ def _chained(item: ServingItem) -> bool:
 def _exchange(worker: ServingWorker) -> str | None:
     spread = worker.experts and worker.ep > 1 and worker.dp > 1
     return EXCHANGES.get(worker.vendor, EXCHANGE) if spread else None
+
+
+def _transfer(item: ServingItem) -> str:
+    """Both pools have to agree."""
+    return TRANSFERS.get(item.workers[-1].vendor, TRANSFER)
 
 
 def _offloads(item: ServingItem, worker: ServingWorker) -> bool:
@@ -122,8 +128,9 @@ def not_said(item: ServingItem) -> list[str]:
     for way in sorted({_exchange(worker) for worker in item.workers} - {None}, key=str):
         said.append(f"tokens travel to their experts by {way}, which has to be installed")
     if item.apart:
-        way = TRANSFERS.get(item.workers[0].vendor, TRANSFER)
-        said.append(f"caches move by {way}, which has to be installed; prefill and decode workers draft alike")
+        said.append(
+            f"caches move by {_transfer(item)}, which has to be installed; prefill and decode workers draft alike"
+        )
     if item.offload == "ssd":
         said.append("caches continue in host memory only: storage behind it takes --hicache-storage-backend")
     return said

@@ -38,8 +38,9 @@ def command(groups: Iterable[Sequence[object]], *, indent: str = "") -> list[str
 
 
 def remark(text: str) -> str:
-    """Return a comment of one line, whatever the text holds."""
-    return f"# {' '.join(text.split())}".encode("ascii", "replace").decode("ascii")
+    """Return a comment of one line of printable ASCII, whatever the text holds."""
+    line = " ".join(text.split()).encode("ascii", "replace").decode("ascii")
+    return f"# {''.join(letter if letter.isprintable() else '?' for letter in line)}"
 
 
 def script(*lines: str) -> str:

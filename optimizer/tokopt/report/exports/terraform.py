@@ -21,7 +21,6 @@ ATTRIBUTES: dict[str, tuple[str, str, Any]] = {
     "instances": ("number", "How many of it", lambda i: i.units),
     "accelerator": ("string", "Accelerator, by tokopt's name", lambda i: i.accelerator),
     "accelerators_per_instance": ("number", "Accelerators of one instance", lambda i: i.accelerators_a_unit),
-    "nodes": ("number", "Machines of all instances", lambda i: i.nodes),
     "usd_per_instance_hour": ("number", "Price of one instance for an hour", lambda i: i.usd_per_unit_hour),
     "model": ("string", "Model, by tokopt's name", lambda i: i.llm),
     "checkpoint": ("string", "Repository of the weights; empty where none is known", lambda i: i.checkpoint or ""),

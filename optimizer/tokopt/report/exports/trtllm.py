@@ -69,7 +69,7 @@ def options(item: ServingItem, worker: ServingWorker) -> dict[str, Any]:
         said["cuda_graph_config"] = {"enable_padding": True, "max_batch_size": worker.rank_cap}
     if item.apart:
         said["cache_transceiver_config"] = {"backend": TRANSFERS, "max_tokens_in_buffer": item.context_tokens}
-    if item.drafting is not None and worker.role is not Role.PREFILL:
+    if item.drafting is not None:  # both pools: caches have to be alike
         said["speculative_config"] = _speculation(item)
     return said
 
@@ -164,7 +164,7 @@ def not_said(item: ServingItem) -> list[str]:
                 "workers of several nodes are started by srun or mpirun: trtllm-llmapi-launch needs their ranks"
             )
     if item.apart and item.drafting is not None:
-        said.append("drafts are made by decode workers only, as TensorRT LLM has it")
+        said.append("prefill workers are told of drafts too, so that the caches of both pools are alike")
     if not item.apart and item.replicas > 1:
         said.append("TensorRT LLM has no router before whole replicas: put any HTTP load balancer before their ports")
     drafting = item.drafting

@@ -19,6 +19,11 @@ METHODS = {None: "mtp", Method.EAGLE3: "eagle3", Method.DRAFT_MODEL: "draft_mode
 LOOKED_UP = 4  # tokens that n-grams are looked up by at most; the plan states the drafts only
 POLICIES = {"random": "random", "round_robin": "round_robin", "least_loaded": "power_of_two", "kv_aware": "cache_aware"}
 CONNECTOR = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+EXCHANGES = {  # role -> kernels that exchange tokens while the other half of a step computes
+    Role.SERVE: "deepep_high_throughput",
+    Role.PREFILL: "deepep_high_throughput",
+    Role.DECODE: "deepep_low_latency",
+}
 RPC_PORT = 13345  # of data-parallel ranks over several nodes
 
 SETTINGS: tuple[Setting, ...] = (
@@ -32,6 +37,7 @@ SETTINGS: tuple[Setting, ...] = (
     ("--enable-expert-parallel", lambda _, worker: worker.experts and worker.ep > 1),
     ("--enable-eplb", lambda _, worker: worker.redundant_experts > 0),
     ("--enable-dbo", lambda _, worker: worker.two_batch_overlap),
+    ("--all2all-backend", lambda _, worker: EXCHANGES[worker.role] if worker.two_batch_overlap else None),
     ("--gpu-memory-utilization", lambda item, _: item.memory_fraction),
     ("--max-model-len", lambda item, _: item.context_tokens),
     ("--max-num-seqs", lambda _, worker: worker.rank_cap),
@@ -106,7 +112,7 @@ def _over_nodes(worker: ServingWorker) -> list[tuple[object, ...]]:
     if worker.nodes == 1:
         return []
     if worker.dp > 1:
-        local = worker.dp // worker.nodes
+        local = max(1, worker.dp // worker.nodes)
         return [
             ("--data-parallel-size-local", local),
             ("--data-parallel-start-rank", Raw(f'"$(( NODE_RANK * {local} ))"')),
@@ -159,6 +165,8 @@ def not_said(item: ServingItem) -> list[str]:
             )
         if worker.nodes > 1 and worker.dp > 1 and worker.dp % worker.nodes:
             said.append(f"{worker.dp} data-parallel ranks do not divide over {worker.nodes} nodes evenly")
+    if any(worker.two_batch_overlap for worker in item.workers):
+        said.append("two-batch overlap takes the kernels of DeepEP, which have to be installed")
     if item.apart:
         said.append("caches move by NIXL, which has to be installed; prefill and decode workers draft alike")
     if item.offload == "ssd":
