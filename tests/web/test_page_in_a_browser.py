@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
 from served_pages import Served
+
+sync_api = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
@@ -189,8 +189,9 @@ def test_every_field_has_a_name_for_screen_readers(visit: Any) -> None:
     page = visit().page
     page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
     bare = page.evaluate(
-        """[...document.querySelectorAll('input, select, button')].filter((each) =>
-             !(each.labels?.length || each.getAttribute('aria-label') || each.textContent.trim())).map((each) => each.outerHTML)"""
+        """[...document.querySelectorAll('input, select, button')]
+             .filter((each) => !(each.labels?.length || each.getAttribute('aria-label') || each.textContent.trim()))
+             .map((each) => each.outerHTML)"""
     )
     assert not bare
     assert page.get_attribute("#status", "aria-live") == "polite" and page.get_attribute("#fault", "role") == "alert"
