@@ -152,6 +152,7 @@ def test_a_link_reproduces_the_view(visit: Any) -> None:
     page.fill("#tpot", "25")
     there.answered()
     page.wait_for_selector("#comparison table")
+    assert "within 25 ms" in page.inner_text("#comparison-body")
     again = visit("#" + page.url.partition("#")[2])
     again.page.wait_for_selector("#comparison table")
     for place in ("#sentence", "#headline", "#comparison-body", "#fleet-body"):
@@ -280,6 +281,7 @@ def test_a_phone_shows_all_of_it(visit: Any, screenshots: Path) -> None:
     page.fill("#tpot", "20")
     there.answered()
     page.wait_for_selector("#comparison table")
+    assert "within 20 ms" in page.inner_text("#sentence") and "within 50 ms" in page.inner_text("#comparison-body")
     assert there.fits()
     there.shoot(screenshots, "phone")
 

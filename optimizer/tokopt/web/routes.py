@@ -7,6 +7,7 @@ import zipfile
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel
 
 from tokopt.domain.exporting import Export, Target
 from tokopt.domain.plan_views import Choices, FrontierView, PlansCompared, PlanView
@@ -20,7 +21,6 @@ from .uploads import Uploaded, UploadKind
 
 JSON = "application/json"
 ANY_DAY = (2026, 1, 1, 0, 0, 0)  # in archives: the same plan gives the same bytes
-FEW = ("longest_solve_s", "most_upload_bytes", "most_json_bytes", "most_solves")
 
 router = APIRouter(prefix="/api/v1", tags=["v1"])
 Key = Annotated[str, Path(pattern=r"^plan-[0-9a-f]{32}$", description="Of the header Plan-Key of an answer.")]
@@ -46,11 +46,20 @@ async def options(request: Request) -> Response:
     return _json(await _office(request).choices())
 
 
+class Limits(BaseModel):
+    """How much may be sent, and how long an answer may take."""
+
+    longest_solve_s: float
+    most_upload_bytes: int
+    most_json_bytes: int
+    most_solves: int
+
+
 @router.get("/limits")
-async def limits(request: Request) -> dict[str, float]:
+async def limits(request: Request) -> Limits:
     """Say how much may be sent, and how long an answer may take."""
     settings: Settings = request.app.state.settings
-    return {name: getattr(settings, name) for name in FEW}
+    return Limits(**{name: getattr(settings, name) for name in Limits.model_fields})
 
 
 @router.post("/plan", response_model=PlanView)

@@ -5,7 +5,9 @@ import * as form from "./form.js";
 import * as view from "./view.js";
 
 const API = "/api/v1";
-const WAIT_MS = 90; // after the last change
+const SLIDING_MS = 60; // between questions while a slider moves
+const TYPING_MS = 300; // after the last key
+const MOST_FLYING = 2; // questions at a time
 const SLOW_MS = 200; // before "working" is said
 const RETRIES = 4;
 const AHEAD_MS = 250; // after an answer
@@ -13,9 +15,8 @@ const KEPT = 12; // frontiers
 
 const chart = new FrontierChart(byId("chart"), (point, said) => { byId("point").textContent = said; });
 const frontiers = new Map();
-const shown = { asked: null, key: null, plan: null, pin: null };
-let turn = 0;
-let timer = 0;
+const shown = { asked: null, key: null, plan: null, pin: null, turn: 0 };
+const asking = { turn: 0, flying: 0, wanted: false, timer: 0 };
 let largest = 0; // bytes of an upload
 
 class Refused extends Error {
@@ -73,50 +74,60 @@ async function askFrontier(asked) {
   return frontiers.get(key);
 }
 
-function later() {
-  clearTimeout(timer);
-  busy(true);
+// Something has changed: it is asked for soon, at once while a slider moves, after a pause while somebody types.
+function later(typing = false) {
+  asking.wanted = true;
+  busy();
   form.follow();
   const state = form.read();
-  chart.move(form.limitSpeed(state), chart.moving.plan, chart.moving.pinned); // at once: the answer follows
+  chart.move(form.limitSpeed(state), chart.moving.plan, chart.moving.pinned); // the answer follows
   lead(state);
-  timer = setTimeout(update, WAIT_MS);
+  if (typing) clearTimeout(asking.timer);
+  if (typing || !asking.timer) asking.timer = setTimeout(next, typing ? TYPING_MS : SLIDING_MS);
+}
+
+function next() {
+  asking.timer = 0;
+  if (asking.wanted && asking.flying < MOST_FLYING) update();
 }
 
 async function update() {
-  turn += 1;
-  const mine = turn;
-  const state = form.read();
-  busy(true);
-  remember(state);
-  clearFaults();
-  let asked;
+  clearTimeout(asking.timer);
+  Object.assign(asking, { timer: 0, wanted: false, turn: asking.turn + 1, flying: asking.flying + 1 });
+  const mine = asking.turn;
+  const slow = setTimeout(() => mine === asking.turn && say("Working…"), SLOW_MS);
+  busy();
   try {
-    asked = form.question(state);
-  } catch (error) {
-    refuse(error);
-    return busy(false);
-  }
-  const start = performance.now();
-  const slow = setTimeout(() => mine === turn && say("Working…"), SLOW_MS);
-  const current = () => mine === turn;
-  const drawn = askFrontier(asked).then((found) => current() && showFrontier(found, state)).catch((error) => current() && noFrontier(error));
-  try {
-    const { found, key } = await ask("/plan", asked);
-    if (!current()) return undefined;
-    Object.assign(shown, { asked, key, plan: found });
-    showPlan(found, asked);
-    say(`Answered in ${((performance.now() - start) / 1000).toFixed(2)} s: ${brief(found)}`);
-    await drawn;
-    if (current()) await showComparison();
-    if (current()) ahead(state, mine);
-  } catch (error) {
-    if (current()) refuse(error);
+    await answer(mine);
   } finally {
     clearTimeout(slow);
-    if (current()) busy(false);
+    asking.flying -= 1;
+    busy();
+    if (!asking.timer) next();
   }
-  return undefined;
+}
+
+// Asks what the form says and shows it, unless something newer is shown already.
+async function answer(mine) {
+  const newest = () => mine === asking.turn;
+  const state = form.read();
+  remember(state);
+  clearFaults();
+  try {
+    const asked = form.question(state);
+    const start = performance.now();
+    const drawn = askFrontier(asked).then((found) => newest() && showFrontier(found, state), (error) => newest() && noFrontier(error));
+    const { found, key } = await ask("/plan", asked);
+    if (mine < shown.turn) return;
+    Object.assign(shown, { asked, key, plan: found, turn: mine });
+    showPlan(found, asked);
+    if (newest()) say(`Answered in ${((performance.now() - start) / 1000).toFixed(2)} s: ${brief(found)}`);
+    await drawn;
+    if (newest()) await showComparison();
+    if (newest()) ahead(state, mine);
+  } catch (error) {
+    if (newest()) refuse(error);
+  }
 }
 
 function brief(found) {
@@ -126,12 +137,12 @@ function brief(found) {
   return `${cost === null ? "" : `${usd(cost)} per million output tokens, `}${gpus.toLocaleString("en-US")} GPUs.`;
 }
 
-const busy = (is) => byId("results").setAttribute("aria-busy", String(is));
+const busy = () => byId("results").setAttribute("aria-busy", String(asking.wanted || asking.flying > 0));
 // Has the answers next to the slider made while nobody asks, so that they are there when it moves.
 async function ahead(state, mine) {
   await new Promise((done) => { setTimeout(done, AHEAD_MS); });
   for (const beside of form.besideLimit(state)) {
-    if (mine !== turn) return;
+    if (mine !== asking.turn || asking.wanted) return;
     const answer = await fetch(`${API}/plan?ahead=true`, {
       method: "POST", body: JSON.stringify(form.question(beside)), headers: { "Content-Type": "application/json" },
     }).catch(() => null);
@@ -334,7 +345,8 @@ async function upload(file) {
   clearFaults();
   const kind = /\.json$/i.test(file.name) ? "model" : "prices";
   if (file.size > largest) return showFault("upload", `${file.name} has more than ${number(largest / 2 ** 20, 2)} MiB`);
-  busy(true);
+  asking.flying += 1;
+  busy();
   say(`Reading ${file.name}…`);
   try {
     const answer = await send(`/uploads?kind=${kind}&name=${encodeURIComponent(file.name)}`, { raw: file });
@@ -347,9 +359,11 @@ async function upload(file) {
     form.write(state);
     later();
   } catch (error) {
-    busy(false);
     showFault("upload", `${file.name}: ${error.message}`);
     say(`${file.name}: ${error.message}`);
+  } finally {
+    asking.flying -= 1;
+    busy();
   }
   return undefined;
 }
@@ -367,7 +381,7 @@ function listen() {
   asked.addEventListener("input", (event) => {
     if (event.target.type === "file") return;
     form.slide(event.target.id);
-    later();
+    later(event.target.type === "text");
   });
   asked.addEventListener("submit", (event) => { event.preventDefault(); update(); });
   asked.addEventListener("reset", (event) => { event.preventDefault(); form.write(form.fresh()); later(); });
@@ -393,6 +407,7 @@ function listen() {
   addEventListener("dragleave", (event) => over(event, false));
   addEventListener("drop", (event) => { over(event, false); for (const file of event.dataTransfer.files) upload(file); });
   addEventListener("hashchange", begin);
+  addEventListener("beforeprint", () => { byId("assumed").querySelector("details").open = true; });
 }
 
 try {
