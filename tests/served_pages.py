@@ -44,5 +44,10 @@ def served(*options: str) -> Iterator[Served]:
         yield Served(found[0], process)
     finally:
         if process.poll() is None:
-            process.kill()
-            process.communicate(timeout=ENDS_WITHIN_S)
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                raise

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from served_pages import Served
+from served_pages import Served, served
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -297,6 +297,19 @@ def test_the_dark_and_paper(visit: Any, screenshots: Path) -> None:
     assert page.is_hidden("#question") and page.is_visible("#sentence")
     assert sum(map(int, re.findall(r"\d+", page.evaluate(colours)[0]))) == 0
     there.shoot(screenshots, "print")
+
+
+def test_a_link_with_a_token_opens_the_page_and_does_not_stay_in_the_address(browser: Any) -> None:
+    with served("--token", "0123456789abcdefXYZ", "--max-solves", "1") as found:
+        there = Visit(browser, found.link + SMALL, DESKTOP)
+        assert "token" not in there.page.url
+        assert there.context.cookies()[0]["httpOnly"]
+        there.page.fill("#power", "40 kW")
+        assert there.answered().startswith("Answered")
+        there.page.reload()
+        assert there.answered() and there.page.input_value("#power") == "40 kW"
+        there.context.close()
+        assert not there.faults
 
 
 def test_the_api_is_listed(visit: Any, server: Served, screenshots: Path) -> None:

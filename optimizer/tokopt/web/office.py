@@ -67,21 +67,19 @@ class Office:
 
     # --- plans and frontiers ---
 
-    async def plan(self, question: PlanQuestion, *, ahead: bool = False) -> tuple[str, bytes]:
-        """Return the key of a question's plan, and its view as JSON.
-
-        Args:
-            question: The question.
-            ahead: Nobody waits for it yet: it is answered only if that keeps no process from what may come next.
-
-        Raises:
-            Problem: Bad input, too long, too busy.
-        """
-        asked = self._checked(question) | {"time_limit_s": self.settings.solver_s}
-        key = key_of("plan", asked)
-        if ahead and key not in self.answers and not self.workers.at_leisure:
-            raise Problem(503, "not ahead of time now", retry_after_s=1)
+    async def plan(self, question: PlanQuestion) -> tuple[str, bytes]:
+        """Return the key of a question's plan, and its view as JSON."""
+        key, asked = self._plan_asked(question)
         return key, await self._answer(key, "plan", asked)
+
+    def would_keep_from_others(self, question: PlanQuestion) -> bool:
+        """Whether a question that nobody waits for yet would take a process that somebody may want."""
+        key, _ = self._plan_asked(question)
+        return key not in self.answers and not self.workers.at_leisure
+
+    def _plan_asked(self, question: PlanQuestion) -> tuple[str, dict[str, Any]]:
+        asked = self._checked(question) | {"time_limit_s": self.settings.solver_s}
+        return key_of("plan", asked), asked
 
     async def request(self, request: PlanRequest) -> tuple[str, bytes]:
         """Return the key of a whole request's plan, and its view as JSON."""

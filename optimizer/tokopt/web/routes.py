@@ -62,13 +62,15 @@ async def limits(request: Request) -> Limits:
     return Limits(**{name: getattr(settings, name) for name in Limits.model_fields})
 
 
-@router.post("/plan", response_model=PlanView)
+@router.post("/plan", response_model=PlanView, responses={204: {"description": "Asked ahead, and not now."}})
 async def plan(request: Request, question: PlanQuestion, ahead: bool = False) -> Response:
     """Find the fleet with the lowest cost per token, as `tokopt plan` does. Infeasible is an answer, too.
 
     With `ahead`, only where the answer is known or nothing else is to do: for what may be asked next.
     """
-    key, view = await _office(request).plan(question, ahead=ahead)
+    if ahead and _office(request).would_keep_from_others(question):
+        return Response(status_code=204)
+    key, view = await _office(request).plan(question)
     return _json(view, **{"Plan-Key": key})
 
 

@@ -126,9 +126,11 @@ def test_answers_are_kept(client: TestClient) -> None:
     assert again.content == first.content and office.answered == made
 
 
-def test_searches_are_shared_by_what_sliders_move(client: TestClient) -> None:
-    _, key = plan_of(client, power="40kW")
-    assert key != plan_of(client, power="41kW")[1]
+def test_what_is_asked_ahead_waits_for_nobody(client: TestClient) -> None:
+    plan_of(client)
+    assert client.post(f"{V1}/plan?ahead=true", json=SMALL).status_code == 200  # it is known
+    unknown = client.post(f"{V1}/plan?ahead=true", json=SMALL | {"power": "77kW"})
+    assert unknown.status_code == 204 and not unknown.content  # the only process is kept for who comes
 
 
 def test_downloads(client: TestClient) -> None:

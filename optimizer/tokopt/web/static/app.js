@@ -146,7 +146,7 @@ async function ahead(state, mine) {
     const answer = await fetch(`${API}/plan?ahead=true`, {
       method: "POST", body: JSON.stringify(form.question(beside)), headers: { "Content-Type": "application/json" },
     }).catch(() => null);
-    if (!answer?.ok) return;
+    if (answer?.status !== 200) return;
   }
 }
 
