@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing, several
 from tokopt.cli.output import answer, console, require_folder, require_writable, write_pictures, write_whole
 from tokopt.cli.shell import ExitStatus
@@ -51,7 +52,7 @@ def files(command: CommandT) -> CommandT:
     return command
 
 
-@click.command("report", epilog=EXAMPLES)
+@click.command("report", cls=Command, epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
 @files
 @several(
