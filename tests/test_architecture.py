@@ -24,6 +24,7 @@ MOST_BODY_LINES = 70
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 PRINTING_ROOMS = {"cli", "report"}
 NAMELESS_ROOMS = {"perf", "search", "fleet", "cost"}
+SEEN_BY_THE_PAGE = {"web", "api", "report", "domain", "errors", "units", "version"}
 FRONT_DOOR_USERS = {"__main__", "cli"}  # the package's own front door is for users and the shell
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -138,6 +139,16 @@ def test_only_the_shell_enters_by_the_front_door() -> None:
         f"{module}:{edges['tokopt']} imports tokopt itself"
         for module, edges in imports().items()
         if "tokopt" in edges and room(module) not in FRONT_DOOR_USERS
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_the_page_enters_by_the_hallway() -> None:
+    faults = [
+        f"{module}:{line} imports {imported}"
+        for module, edges in imports().items()
+        for imported, line in edges.items()
+        if room(module) == "web" and inside(imported, "tokopt") and room(imported) not in SEEN_BY_THE_PAGE
     ]
     assert not faults, "\n".join(faults)
 

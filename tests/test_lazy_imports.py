@@ -10,6 +10,7 @@ import pytest
 
 HEAVY = {
     "dask",
+    "jinja2",
     "distributed",
     "highspy",
     "matplotlib",
@@ -55,6 +56,7 @@ def test_importing_is_light(module: str) -> None:
     [
         ["--help"],
         ["plan", "--help"],
+        ["report", "--help"],
         ["validate", "--help"],
         ["calibrate", "--help"],
         ["compare", "--help"],

@@ -9,6 +9,7 @@ from tokopt.version import __version__ as __version__
 if TYPE_CHECKING:
     from tokopt.api import (
         audit,
+        board_report,
         calibrate,
         check,
         check_prices,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
         make_trace,
         ownership_cost,
         plan,
+        plots,
+        report_html,
         show_prices,
         simulate,
         solve_request,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from tokopt.domain.importing import ImportedResults
     from tokopt.domain.ownership import OwnershipBreakdown
     from tokopt.domain.plans import Plan, PlanRequest
+    from tokopt.domain.reporting import BoardReport
     from tokopt.domain.simulations import Simulation, SimulationSettings
     from tokopt.domain.trace_summaries import MadeTrace, TraceFit, TraceSummary
     from tokopt.domain.tuning import Tuning
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit",
+    "BoardReport",
     "CalibrationReport",
     "CatalogError",
     "Checkup",
@@ -80,6 +85,7 @@ __all__ = [
     "Validation",
     "Workload",
     "audit",
+    "board_report",
     "calibrate",
     "check",
     "check_prices",
@@ -97,6 +103,8 @@ __all__ = [
     "make_trace",
     "ownership_cost",
     "plan",
+    "plots",
+    "report_html",
     "show_prices",
     "simulate",
     "solve_request",
@@ -117,6 +125,7 @@ _HOMES = {
     "tokopt.domain.importing": ("ImportedResults",),
     "tokopt.domain.ownership": ("OwnershipBreakdown",),
     "tokopt.domain.plans": ("Plan", "PlanRequest"),
+    "tokopt.domain.reporting": ("BoardReport",),
     "tokopt.domain.simulations": ("Simulation", "SimulationSettings"),
     "tokopt.domain.trace_summaries": ("MadeTrace", "TraceFit", "TraceSummary"),
     "tokopt.domain.tuning": ("Tuning",),

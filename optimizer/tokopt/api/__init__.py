@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .importing import import_results
     from .owning import ownership_cost
     from .prices import check_prices, show_prices
+    from .reporting import board_report, plots, report_html
     from .simulating import simulate
     from .speculation_tables import speculation_table
     from .tables import estimate_many, estimate_table
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Progress",
     "audit",
+    "board_report",
     "calibrate",
     "check",
     "check_prices",
@@ -54,7 +56,9 @@ __all__ = [
     "make_trace",
     "ownership_cost",
     "plan",
+    "plots",
     "read_plan",
+    "report_html",
     "show_prices",
     "silent",
     "simulate",
@@ -82,6 +86,9 @@ _HOMES = {
     "ownership_cost": "owning",
     "check_prices": "prices",
     "show_prices": "prices",
+    "board_report": "reporting",
+    "plots": "reporting",
+    "report_html": "reporting",
     "simulate": "simulating",
     "speculation_table": "speculation_tables",
     "estimate_many": "tables",

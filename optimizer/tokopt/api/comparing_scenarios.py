@@ -282,12 +282,13 @@ def price_groups(
         seen[frozenset(known)] = name
         prices = catalog.price_list(known, rates=dollars)
         groups.append(
-            PriceGroup(name=name, request_names=known, prices=prices, rates=dollars, content=_content(prices))
+            PriceGroup(name=name, request_names=known, prices=prices, rates=dollars, content=price_content(prices))
         )
     return tuple(groups)
 
 
-def _content(prices: PriceList) -> str:
+def price_content(prices: PriceList) -> str:
+    """Return a hash of what a price list says."""
     digest = hashlib.sha256()
     for offer in prices.offers:
         digest.update(repr(offer).encode())

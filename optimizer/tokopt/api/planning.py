@@ -8,6 +8,7 @@ from tokopt.catalog import Catalog, load_catalog
 from tokopt.domain.plans import Plan, PlanRequest
 from tokopt.fleet import FleetProblem, FleetSolution, Stop, solve_fleet
 from tokopt.search import Search, find_candidates
+from tokopt.search.sharing import SharedSearch as SharedSearch
 
 from .answer import assemble
 from .cuts import with_cuts

@@ -17,24 +17,34 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def local_processes(count: int) -> Iterator[Executor]:
     """Yield processes of one thread each, started afresh; they end with us, and at once where the work is given up."""
     before = set(multiprocessing.active_children())
-    kept = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by the linear algebra of a process when it starts
-    pool = ProcessPoolExecutor(max_workers=count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
-    try:
-        yield pool
-    except BaseException:
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        # Not without waiting: the end of the interpreter would wake the pool's thread up while it closes its pipe.
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    finally:
-        for name, value in kept.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    with one_thread_each():
+        pool = ProcessPoolExecutor(
+            max_workers=count, mp_context=multiprocessing.get_context("spawn"), initializer=begin_apart
+        )
+        try:
+            yield pool
+        except BaseException:
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
+            # Not without waiting: the end of the interpreter would wake the pool's thread up while it closes its pipe.
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
     pool.shutdown()
 
 
-def _begin() -> None:
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Have the linear algebra of processes that start within keep to one thread."""
+    kept = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by a process when it starts
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def begin_apart() -> None:
     """Leave an interrupt from the keyboard to the process that gave the work, and do not outlive it.
 
     What solvers print goes nowhere: standard output is not ours.

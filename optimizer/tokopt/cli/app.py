@@ -11,6 +11,7 @@ from tokopt.version import __version__
 # name -> module that holds it as `command`; read when it is named, or when help lists them all
 COMMANDS = {
     "plan": "tokopt.cli.plan",
+    "report": "tokopt.cli.report",
     "frontier": "tokopt.cli.frontier",
     "estimate": "tokopt.cli.estimate",
     "economics": "tokopt.cli.economics",
@@ -29,6 +30,7 @@ COMMANDS = {
     "prices": "tokopt.cli.prices",
     "trace": "tokopt.cli.trace",
     "init": "tokopt.cli.init",
+    "serve": "tokopt.cli.serve",
     "doctor": "tokopt.cli.doctor",
     "completion": "tokopt.cli.completion",
 }

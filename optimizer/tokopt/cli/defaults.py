@@ -98,6 +98,7 @@ WHY = {
     "--objectives": "cost decides; the others are shown beside it",
     "--sampler": "Optuna's default: a tree-structured Parzen estimator",
     "--item": "each item of the fleet, one after another",
+    "import --item": "a plan with one item leaves no doubt which was measured",
     "--simulator-alone": "plans keep their limits by both the simulator and the closed-form model",
 }
 # command -> what has a default that no option changes: its name, value, meaning, reason

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing
 from tokopt.cli.output import console, print_json, print_report, require_folder, require_writable, say, write_whole
 from tokopt.cli.shell import ExitStatus
@@ -28,7 +29,7 @@ tool gets and what cannot be expressed. Exit status 2: the tool cannot run what 
 EXECUTABLE = 0o755
 
 
-@click.command("export", epilog=EXAMPLES)
+@click.command("export", cls=Command, epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
 @click.option(
     "--to",

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tokopt.cli.help import Command
 from tokopt.cli.options import framing
 from tokopt.cli.output import print_json, print_report, require_writable, say
 from tokopt.cli.shell import ExitStatus
@@ -31,7 +32,7 @@ def _named(*names: str, kind: type | None = None, metavar: str, help: str) -> Ca
     return click.option(*names, type=kind, metavar=metavar, help=help)
 
 
-@click.command("import", epilog=EXAMPLES)
+@click.command("import", cls=Command, epilog=EXAMPLES)
 @click.argument("tool", metavar="aiperf|guidellm|vllm-bench|inferencex")
 @click.argument("results", nargs=-1, required=True, metavar="RESULT...")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the rows, as CSV or Parquet.")

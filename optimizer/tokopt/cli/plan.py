@@ -11,6 +11,7 @@ from tokopt.cli.fleet_options import api_keywords, demands, terms
 from tokopt.cli.help import Command
 from tokopt.cli.options import framing, lengths, rates, seconds, several, space, stock, usd_per_hour
 from tokopt.cli.output import answer, json_text, require_writable, write_whole
+from tokopt.cli.report import drawn, files, gathered, require_report, written
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
 
@@ -26,6 +27,7 @@ Examples:
       --sla tpot=40ms,ttft=1s,p99 --prices aws,gcp,lambda --out plan.json
   tokopt plan --power 500kW --sla tok/s/user=50 --gpu h200_sxm,b200_sxm --json
   tokopt plan --power 10MW --sla 50ms --verify
+  tokopt plan --power 10MW --sla 50ms --html report.html --plots pictures/
   tokopt plan --workloads workloads.yaml --prices aws,nebius,ownership-hyperscaler --survive node
 
 Exit status 3: proven that nothing meets the request; the report says what would have to give."""
@@ -95,6 +97,7 @@ KEYWORDS = {  # option -> keyword of the API, where they differ
 )
 @click.option("--time-limit", metavar="TIME", default="60s", show_default=True, help="Most time for the solver.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the plan to a file, as JSON.")
+@files
 @framing
 def command(as_json: bool, quiet: bool, catalog: str | None, out: Path | None, verify: bool, **options: Any) -> int:
     """Find the fleet with the lowest cost per token.
@@ -102,14 +105,26 @@ def command(as_json: bool, quiet: bool, catalog: str | None, out: Path | None, v
     It serves the model within latency and power. Without --demand it fills the power (or budget, or inventory) at the
     lowest cost per token. Every default that was used is in the report.
     """
+    html, plots, form, quick, jobs = (options.pop(n) for n in ("html", "plots", "plot_format", "quick", "jobs"))
     if out is not None:
         require_writable(out, option="--out")
+    require_report(html, plots)
     request = _request(options)
+    made: dict[str, Any] = {}
     with computing(quiet=quiet) as told:
         import tokopt
 
         plan = tokopt.plan(catalog=catalog, progress=told, verify=verify, **request)
-    answer(plan, as_json=as_json, quiet=quiet, report=lambda: _report(plan), write=lambda: _write(plan, out))
+        if html is not None or plots is not None:
+            found = gathered(plan, told, {"catalog": catalog, "quick": quick, "jobs": jobs})
+            made = drawn(found, html, plots, form, told)
+    answer(
+        plan,
+        as_json=as_json,
+        quiet=quiet,
+        report=lambda: _report(plan),
+        write=lambda: [*_write(plan, out), *written(made, html, plots)],
+    )
     return ExitStatus.ANSWERED if plan.status != "infeasible" else ExitStatus.INFEASIBLE
 
 

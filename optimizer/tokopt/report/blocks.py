@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -19,14 +20,31 @@ QUIET = "dim"
 LONGEST_NAME = 30  # of an accelerator, a provider or a class; what is longer may be broken
 
 
-def section(title: str, *content: RenderableType) -> RenderableType:
+class Section(Group):
+    """A heading and what stands under it; `title` and `content` are for those who show it in other ways."""
+
+    def __init__(self, title: str, content: Sequence[RenderableType]) -> None:
+        self.title = title
+        self.content = tuple(content)
+        super().__init__(Text(""), Text(title, style=HEADING), Padding(Group(*content), (0, 0, 0, INDENT)))
+
+
+class Pairs(Table):
+    """Names with their values next to them."""
+
+
+class Bullets(Table):
+    """Lines, each under a bullet: the second of the two columns."""
+
+
+def section(title: str, *content: RenderableType) -> Section:
     """Return a heading and what stands under it, with a blank line before it."""
-    return Group(Text(""), Text(title, style=HEADING), Padding(Group(*content), (0, 0, 0, INDENT)))
+    return Section(title, content)
 
 
-def pairs(rows: Iterable[tuple[str, RenderableType]]) -> Table:
+def pairs(rows: Iterable[tuple[str, RenderableType]]) -> Pairs:
     """Return names with their values next to them."""
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = cast(Pairs, Pairs.grid(padding=(0, 2, 0, 0)))
     table.add_column(style=QUIET, no_wrap=True)
     table.add_column()
     for name, value in rows:
@@ -40,7 +58,7 @@ def columns(
     *,
     left: Iterable[int] = (0,),
     whole: Iterable[int] = (),
-) -> RenderableType:
+) -> Columns:
     """Return a table without a frame; columns are aligned to the right but for those in `left`, which may wrap.
 
     Those of them that are in `whole` do not: bars, for instance.
@@ -48,11 +66,11 @@ def columns(
     Where it is too wide for the page even so, it is cut into several below each other, each with the first column: a
     table that is squeezed instead loses the ends of figures, and the names.
     """
-    return _Columns(tuple(headings), tuple(tuple(row) for row in rows), frozenset(left), frozenset(whole))
+    return Columns(tuple(headings), tuple(tuple(row) for row in rows), frozenset(left), frozenset(whole))
 
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
+class Columns:
     """A table that knows how wide the page is when it is drawn."""
 
     headings: tuple[str, ...]
@@ -129,9 +147,9 @@ class _Columns:
         return table
 
 
-def bullets(lines: Iterable[str]) -> Table:
+def bullets(lines: Iterable[str]) -> Bullets:
     """Return lines, each under a bullet, that wrap beside it."""
-    table = Table.grid(padding=(0, 1, 0, 0))
+    table = cast(Bullets, Bullets.grid(padding=(0, 1, 0, 0)))
     table.add_column(no_wrap=True)
     table.add_column()
     for line in lines:

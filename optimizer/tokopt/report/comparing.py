@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from tokopt.domain.comparing import CellStatus, Comparison, ComparisonRow, PriceListWins, ScenarioWinner
-from tokopt.report.blocks import bullets, columns, counted, section
+from tokopt.report.blocks import bullets, columns, counted, pairs, section
 from tokopt.report.figures import UNKNOWN, plural, share, usd
 
 MOST_SHOWN = 40  # scenarios in a report; a table of all of them is what files are for
@@ -115,6 +115,69 @@ def _lists(lists: Sequence[PriceListWins]) -> RenderableType:
         ),
         left=(0, 7),
     )
+
+
+# --- one request under many lists ---
+
+
+def one_request_answer(found: Comparison) -> Text:
+    """Return in a sentence which list is best for the first scenario, and where the first list stands."""
+    winner, own = found.winners[0], found.rows[0]
+    if winner.price_list is None:
+        return Text(f"Under none of {plural(len(found.price_lists), 'price list')} is there a plan.")
+    cost = winner.usd_per_million_output_tokens
+    feasible = sum(row.usd_per_million_output_tokens is not None for row in found.rows)
+    said = f"{feasible:,} of {plural(len(found.price_lists), 'price list')} have a plan; best is {winner.price_list}"
+    said += "" if cost is None else f" at {usd(cost)} per M output tokens on {winner.accelerator}"
+    if own.best:
+        behind = winner.second_difference_percent
+        said += f", the plan's own; the next, {winner.second}, is {share(behind / 100.0)} worse" if behind else ""
+    elif own.difference_percent is not None:
+        said += f"; the plan's own, {own.price_list}, is {share(own.difference_percent / 100.0)} above it"
+    return Text(f"{said}.")
+
+
+def one_request_table(found: Comparison) -> RenderableType:
+    """Return the plan of one request under each list that has one, the cheapest first."""
+    rows = sorted(_planned(found), key=lambda row: row.usd_per_million_output_tokens or 0.0)
+    headings = ("price list", "$/M out", "80 % range", "GPUs", "accelerator", "offer")
+    return columns(
+        headings,
+        (
+            (
+                row.price_list,
+                usd(row.usd_per_million_output_tokens or 0.0),
+                cost_range(row),
+                "" if row.gpus is None else f"{row.gpus:,}",
+                row.accelerator,
+                ", ".join(filter(None, (row.market.replace("_", " "), row.region, row.instance_type))),
+            )
+            for row in rows
+        ),
+        left=(0, 2, 4, 5),
+    )
+
+
+def cost_range(row: ComparisonRow) -> str:
+    """Return the 80 % range of a cell's cost, or nothing."""
+    low, high = row.usd_per_million_output_tokens_low, row.usd_per_million_output_tokens_high
+    return "" if low is None or high is None else f"{usd(low)} to {usd(high)}"
+
+
+def without_a_plan(found: Comparison, uncompared: Mapping[str, str]) -> Iterator[RenderableType]:
+    """Yield the lists under which one request has no plan, and why."""
+    rows = [
+        (row.price_list, Text(row.error or row.reason or "nothing meets the request"))
+        for row in found.rows
+        if row.usd_per_million_output_tokens is None
+    ]
+    rows += [(name, Text(why)) for name, why in uncompared.items()]
+    if rows:
+        yield section("Price lists without a plan", pairs(rows))
+
+
+def _planned(found: Comparison) -> list[ComparisonRow]:
+    return [row for row in found.rows if row.usd_per_million_output_tokens is not None]
 
 
 # --- the heat map ---

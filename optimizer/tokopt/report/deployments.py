@@ -78,3 +78,25 @@ def letters_used(deployments: Iterable[Deployment]) -> str:
             if layout is not None:
                 used |= {name for name in MEANINGS if getattr(layout, name, 1) > (name not in WORDS)}
     return ", ".join(f"{WORDS.get(name, name)} = {meaning}" for name, meaning in MEANINGS.items() if name in used)
+
+
+def full_text(deployment: Deployment) -> str:
+    """Return everything that sets a deployment up, in a line: what is not said is as the framework has it."""
+    words = [
+        machines_text(deployment),
+        shape_text(deployment),
+        f"weights {deployment.precision}",
+        f"KV cache {deployment.kv_precision}",
+        deployment.framework,
+    ]
+    if deployment.speculation_depth:
+        words.append(f"{deployment.speculator or 'MTP'} of depth {deployment.speculation_depth}")
+    words.append(f"prefill chunks of {deployment.chunk_tokens:,} tokens")
+    if deployment.max_running_requests is not None:
+        words.append(f"at most {deployment.max_running_requests:,} running")
+    caching = deployment.caching
+    if caching is not None:
+        words.append(f"prefix caches in {caching.offload.value} memory, routed {caching.router.value}")
+    if deployment.without:
+        words.append(f"without {', '.join(feature.value for feature in deployment.without)}")
+    return ", ".join(words)

@@ -33,24 +33,53 @@ SLIGHT = 5e-5  # relative differences below it are said to be none
 
 def explanation_report(found: Explanation, *, columns_wide: int) -> RenderableType:
     """Return the whole report."""
-    longest = max(len(word) for word in (_start(found), *(factor.title for factor in found.factors)))
-    wide = max(LEAST_BAR, min(MOST_BAR, columns_wide - BESIDE_BARS - longest))
-    parts: list[RenderableType] = [_answer(found)]
-    if found.warnings:
-        parts.append(section("To be known", bullets(found.warnings)))
-    parts.append(section("From the baseline to the plan, $ per M output tokens", _waterfall(found, USD, wide)))
-    if found.baseline.tokens_per_s_per_mw is not None and found.plan.tokens_per_s_per_mw is not None:
-        parts.append(section("The same in output tokens/s per MW", _waterfall(found, PER_MW, wide)))
-    if found.factors:
-        parts.append(section("What the factors are", _meanings(found)))
+    parts: list[RenderableType] = [explanation_answer(found), *warning_section(found)]
+    parts += waterfall_bars(found, columns_wide=columns_wide)
+    parts += factors_section(found)
     if found.what_if:
-        parts.append(section("What if: $ per M output tokens, the widest spread first", _tornado(found, columns_wide)))
+        parts += tornado_bars(found, columns_wide=columns_wide)
         parts += _reasons(found.what_if)
-    parts += [section("Assumptions", bullets(_assumed(found))), _provenance(found)]
+    parts += [explanation_assumptions(found), _provenance(found)]
     return Group(*parts)
 
 
-def _answer(found: Explanation) -> RenderableType:
+def warning_section(found: Explanation) -> Iterator[RenderableType]:
+    """Yield what to know of an explanation before it is believed."""
+    if found.warnings:
+        yield section("To be known", bullets(found.warnings))
+
+
+def waterfall_bars(found: Explanation, *, columns_wide: int) -> Iterator[RenderableType]:
+    """Yield the waterfalls as bars of text."""
+    longest = max(len(word) for word in (_start(found), *(factor.title for factor in found.factors)))
+    wide = max(LEAST_BAR, min(MOST_BAR, columns_wide - BESIDE_BARS - longest))
+    yield section("From the baseline to the plan, $ per M output tokens", _waterfall(found, USD, wide))
+    if found.baseline.tokens_per_s_per_mw is not None and found.plan.tokens_per_s_per_mw is not None:
+        yield section("The same in output tokens/s per MW", _waterfall(found, PER_MW, wide))
+
+
+def factors_section(found: Explanation) -> Iterator[RenderableType]:
+    """Yield what each factor is, and what it does alone."""
+    if found.factors:
+        yield section("What the factors are", _meanings(found))
+
+
+def tornado_bars(found: Explanation, *, columns_wide: int) -> Iterator[RenderableType]:
+    """Yield the tornado as bars of text."""
+    yield section("What if: $ per M output tokens, the widest spread first", _tornado(found, columns_wide))
+
+
+def what_if_reasons(found: Explanation) -> Iterator[RenderableType]:
+    """Yield why some of the cases have no plan."""
+    yield from _reasons(found.what_if)
+
+
+def explanation_assumptions(found: Explanation) -> RenderableType:
+    """Return what an explanation takes for granted."""
+    return section("Assumptions", bullets(_assumed(found)))
+
+
+def explanation_answer(found: Explanation) -> Text:
     """Return one sentence with the answer."""
     old, new = found.baseline, found.plan
     text = Text.assemble((f"{new.model}, {new.workload}: {usd(new.usd_per_million_output_tokens)}", "bold green"))

@@ -158,6 +158,19 @@ def _reach_table(reach: Sequence[Reach]) -> RenderableType:
     return columns(headings, rows, left=(0, 2, 5))
 
 
+def frontier_notes(frontier: Frontier) -> list[str]:
+    """Return what the points of a frontier take for granted, for where they are drawn."""
+    priced = "costs are at the lowest price of each accelerator in the price lists"
+    return [*frontier.assumptions, priced, *_how_sure(frontier, frontier.points)]
+
+
+def frontier_bars(frontier: Frontier, *, columns_wide: int, lines_high: int) -> RenderableType:
+    """Return the plot of a frontier as text, nothing where it has no points."""
+    if not frontier.points:
+        return Text("")
+    return frontier_plot(_grouped(frontier.points), columns_wide=columns_wide, lines_high=lines_high)
+
+
 def _assumptions(frontier: Frontier, shown: Sequence[FrontierPoint]) -> list[str]:
     lines = [
         "/user, /GPU and /MW are output tokens a second for each user, GPU and MW of all-in utility power; $/M out is "
@@ -170,13 +183,17 @@ def _assumptions(frontier: Frontier, shown: Sequence[FrontierPoint]) -> list[str
             "longest input: one prompt alone with the workload's output; the model's own context ends it, unless "
             "memory is named"
         )
+    return [*lines, *_how_sure(frontier, shown)]
+
+
+def _how_sure(frontier: Frontier, shown: Sequence[FrontierPoint]) -> Iterator[str]:
+    """Yield the range of throughput, and what the words of layouts mean."""
     around = frontier.interval.get("output_tokens_per_s_per_gpu")
     if around is not None:
-        lines.append(f"80 % range of throughput: {_multipliers(around)} the figure shown, and of cost the other way")
+        yield f"80 % range of throughput: {_multipliers(around)} the figure shown, and of cost the other way"
     if frontier.extrapolated:
-        lines.append("predictions rest on constants that were not fitted to measurements of these set-ups")
-    lines.append(f"in layouts: {letters_used(p.deployment for p in shown)}")
-    return lines
+        yield "predictions rest on constants that were not fitted to measurements of these set-ups"
+    yield f"in layouts: {letters_used(p.deployment for p in shown)}"
 
 
 def _multipliers(around: Interval) -> str:

@@ -20,14 +20,19 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "storage": ("D", "#009e73", "xx"),
     "install": ("I", "#f0e442", ".."),
     "capital": ("C", "#0072b2", "\\\\"),
-    "published": ("P", "#0072b2", ""),
+    "published": ("P", "#bbbbbb", ""),
     "prepayment": ("R", "#cc79a7", "||"),
     "facility": ("F", "#e69f00", "--"),
     "energy": ("E", "#d55e00", "++"),
     "maintenance": ("M", "#999999", "oo"),
     "idle": ("U", "#ffffff", ""),
 }
-WORDS = {"storage": "storage (disks)", "capital": "capital, undivided", "idle": "unused hours"}
+WORDS = {
+    "storage": "storage (disks)",
+    "capital": "capital, undivided",
+    "idle": "unused hours",
+    "published": "published, undivided",
+}
 HEADINGS = {"maintenance": "maint.", "prepayment": "prepaid"}
 DIGITS = 3  # of a dollar, in the table
 LEAST_BAR, MOST_BAR = 20, 80

@@ -29,11 +29,11 @@ BEST = {
 def plan_report(plan: Plan) -> RenderableType:
     """Return the report of a plan, or of the proof that there is none."""
     if plan.status is Status.INFEASIBLE:
-        parts = [_verdict(plan), *_nearest(plan), *verification_section(plan)]
+        parts = [verdict(plan), *nearest_section(plan), *verification_section(plan)]
     else:
-        parts = [_verdict(plan), _headline(plan), *fleet_sections(plan), *verification_section(plan)]
-        parts += [*outlook_sections(plan), *_margins(plan)]
-    return Group(*parts, *_left_out(plan), _assumptions(plan), _provenance(plan))
+        parts = [verdict(plan), headline_section(plan), *fleet_sections(plan), *verification_section(plan)]
+        parts += [*outlook_sections(plan), *margin_sections(plan)]
+    return Group(*parts, *left_out_section(plan), assumptions_section(plan), provenance_section(plan))
 
 
 def _some(names: Sequence[str]) -> str:
@@ -42,14 +42,14 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if left <= 1 else f"{', '.join(names[:MANY_CLASSES])} and {left:,} more"
 
 
-def _verdict(plan: Plan) -> RenderableType:
+def verdict(plan: Plan) -> Text:
+    """Return what was found for which task, and how far it is proven."""
     request = plan.request
     task = f"{request.llm}, {request.workload.name} workload"
     if request.classes:
         task = f"{len(request.classes)} kinds of requests ({_some([c.name for c in request.classes])})"
     if plan.status is Status.OPTIMAL:
-        gap = plan.gap or 0.0
-        proof = "gap 0" if gap < 1e-9 else f"gap {gap:.1e}"
+        proof = proof_text(plan)
         return Text.assemble(
             (f"Optimal plan for {task}", "bold green"),
             f": {BEST[request.objective]} of all fleets over the set-ups that the search kept, proven ({proof})",
@@ -63,7 +63,14 @@ def _verdict(plan: Plan) -> RenderableType:
     return Text.assemble((f"No plan for {task}", "bold red"), ": proven that nothing meets every limit")
 
 
-def _headline(plan: Plan) -> RenderableType:
+def proof_text(plan: Plan) -> str:
+    """Return the proven gap of an optimal plan."""
+    gap = plan.gap or 0.0
+    return "gap 0" if gap < 1e-9 else f"gap {gap:.1e}"
+
+
+def headline_section(plan: Plan) -> RenderableType:
+    """Return the headline figures with their ranges, and power."""
     ranges = plan.interval
     rows: list[tuple[str, str, str]] = []
 
@@ -97,7 +104,8 @@ def _headline(plan: Plan) -> RenderableType:
     return Group(Text(""), columns(("", "", "80 % range"), rows, left=(0, 2)), power_lines(plan))
 
 
-def _nearest(plan: Plan) -> Iterator[RenderableType]:
+def nearest_section(plan: Plan) -> Iterator[RenderableType]:
+    """Yield what binds where nothing is feasible, and the nearest values that would do."""
     if not plan.nearest_feasible:
         together = (
             f"no single limit, given up alone, makes a plan possible; they are: {', '.join(_limits(plan.request))}"
@@ -142,10 +150,11 @@ def _limits(request: PlanRequest) -> list[str]:
     return limits
 
 
-def _margins(plan: Plan) -> Iterator[RenderableType]:
+def margin_sections(plan: Plan) -> Iterator[RenderableType]:
+    """Yield what holds a plan back, what a little more would be worth, and the second best."""
     if plan.binding:
         yield section("What holds it back", pairs((b.constraint, b.detail) for b in plan.binding))
-    worth = [line for line in map(_worth, plan.marginal) if line is not None]
+    worth = [line for line in map(worth_of, plan.marginal) if line is not None]
     if worth:
         yield section("What a little more would be worth", pairs(worth))
     second = plan.runner_up
@@ -161,7 +170,8 @@ def _margins(plan: Plan) -> Iterator[RenderableType]:
         )
 
 
-def _worth(margin: Marginal) -> tuple[str, str] | None:
+def worth_of(margin: Marginal) -> tuple[str, str] | None:
+    """Return what one more unit of a limit is worth, name and figures; None where nothing is known of it."""
     said = []
     if margin.output_tokens_per_s is not None:
         said.append(f"{_signed(margin.output_tokens_per_s)}{rate(abs(margin.output_tokens_per_s), 'tok/s')} of output")
@@ -179,12 +189,14 @@ def _signed(value: float) -> str:
     return "+" if value > 0 else "-" if value < 0 else ""
 
 
-def _left_out(plan: Plan) -> Iterator[RenderableType]:
+def left_out_section(plan: Plan) -> Iterator[RenderableType]:
+    """Yield the accelerators that could not be used, and why."""
     if plan.excluded:
         yield section("Accelerators left out", pairs(sorted(plan.excluded.items())))
 
 
-def _assumptions(plan: Plan) -> RenderableType:
+def assumptions_section(plan: Plan) -> RenderableType:
+    """Return what a plan takes for granted, and what its words mean."""
     lines = list(plan.assumptions)
     if plan.extrapolated:
         lines.append("predictions rest on constants that were not fitted to measurements of this set-up")
@@ -207,7 +219,8 @@ def _prices(plan: Plan) -> str:
     return f"{said}; {rates}" if rates else said
 
 
-def _provenance(plan: Plan) -> RenderableType:
+def provenance_section(plan: Plan) -> RenderableType:
+    """Return versions, calibration, prices and the size of the search."""
     made, looked = plan.provenance, plan.search
     rows = [
         ("tokopt", f"{made.tokopt_version}, catalog {made.catalog_version}, solver {made.solver}"),

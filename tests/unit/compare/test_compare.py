@@ -257,6 +257,7 @@ def test_a_file_with_a_plus_in_its_name_is_one_list(catalog: Catalog, tmp_path: 
 
 def test_every_option_of_plan_is_a_word_of_scenarios() -> None:
     elsewhere = {"prices", "owned", "rate", "catalog", "as_json", "quiet", "debug", "out", "verify"}
+    elsewhere |= {"html", "plots", "plot_format", "quick", "jobs"}
     options = {
         option.removeprefix("--")
         for parameter in plan_command.params
