@@ -8,6 +8,8 @@ from typing import Any
 import click
 from mkdocs.structure.files import File, Files
 
+import tokopt
+
 ROOT = Path(__file__).resolve().parents[1]
 ELSEWHERE = {  # page of the site -> file of the checkout
     "reference/changelog.md": ROOT / "CHANGELOG.md",
@@ -21,6 +23,8 @@ def on_files(files: Files, config: Any) -> Files:
     for name, path in ELSEWHERE.items():
         files.append(File.generated(config, name, content=path.read_text(encoding="utf-8")))
     files.append(File.generated(config, "reference/cli.md", content=command_line()))
+    files.append(File.generated(config, "reference/python.md", content=functions()))
+    files.append(File.generated(config, "reference/records.md", content=records()))
     return files
 
 
@@ -42,6 +46,28 @@ def _moved(markdown: str, folder: str) -> str:
     """Return a page of another folder with its links to documentation as they are from `reference/`."""
     up = "../" * (folder.count("/") + 1) if folder else ""
     return markdown.replace(f"]({up}docs/", "](../")
+
+
+def functions() -> str:
+    """Return the page of public functions, in the order of their names, `plan` first with what it takes."""
+    names = sorted((name for name in tokopt.__all__ if name[0].islower()), key=lambda name: (name != "plan", name))
+    parts = ["# Python\n", "`import tokopt` is the whole product; the command line is a thin shell over it.\n"]
+    for name in names:
+        parts.append(f"::: {_home(name)}.{name}\n")
+        if name == "plan":
+            parts.append("`make_request` has what `plan` takes:\n\n::: tokopt.api.asking.make_request\n")
+    return "\n".join(parts)
+
+
+def records() -> str:
+    """Return the page of public records and errors."""
+    said = "Requests and answers are frozen pydantic models with units in their names; `model_dump_json()` is `--json`."
+    names = sorted(name for name in tokopt.__all__ if name[0].isupper())
+    return "\n".join(["# Records\n", f"{said}\n", *(f"::: {_home(name)}.{name}\n" for name in names)])
+
+
+def _home(name: str) -> str:
+    return str(getattr(tokopt, name).__module__)
 
 
 def command_line() -> str:
