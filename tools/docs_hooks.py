@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,17 @@ ELSEWHERE = {  # page of the site -> file of the checkout
     "reference/contributing.md": ROOT / "CONTRIBUTING.md",
     "reference/price_sources.md": ROOT / "catalogs" / "prices" / "README.md",
 }
+
+
+def on_config(config: Any) -> Any:
+    """Have the anchors that the pages have where they are read in the checkout."""
+    config.mdx_configs["toc"]["slugify"] = slug
+    return config
+
+
+def slug(text: str, separator: str) -> str:
+    """Return the anchor of a heading as forges make it: lower case, without signs, blanks as separators."""
+    return re.sub(r"[^\w\- ]", "", html.unescape(text).strip().lower()).replace(" ", separator)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -45,7 +58,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def _moved(markdown: str, folder: str) -> str:
     """Return a page of another folder with its links to documentation as they are from `reference/`."""
     up = "../" * (folder.count("/") + 1) if folder else ""
-    return markdown.replace(f"]({up}docs/", "](../")
+    for name, path in ELSEWHERE.items():
+        if path.parent.relative_to(ROOT).as_posix().removeprefix(".") == folder:
+            markdown = markdown.replace(f"]({path.name})", f"]({Path(name).name})")
+    return markdown.replace(f"]({up}docs/", "](../").replace(f"]({up}README.md)", "](../index.md)")
 
 
 def functions() -> str:
