@@ -138,9 +138,15 @@ function brief(found) {
 }
 
 const busy = () => byId("results").setAttribute("aria-busy", String(asking.wanted || asking.flying > 0));
-// Has the answers next to the slider made while nobody asks, so that they are there when it moves.
+// Has the answers next to the latency's slider made while somebody is about to move it, and nobody asks.
 async function ahead(state, mine) {
+  if (!byId("tpot-slider").matches(":hover, :focus")) return;
   await new Promise((done) => { setTimeout(done, AHEAD_MS); });
+  try {
+    form.question(state);
+  } catch {
+    return; // it says what is wrong with it when it is asked
+  }
   for (const beside of form.besideLimit(state)) {
     if (mine !== asking.turn || asking.wanted) return;
     const answer = await fetch(`${API}/plan?ahead=true`, {
@@ -402,6 +408,9 @@ function listen() {
     for (const file of event.target.files) upload(file);
     event.target.value = "";
   });
+  for (const event of ["pointerenter", "focus"]) {
+    byId("tpot-slider").addEventListener(event, () => { if (!asking.wanted && !asking.flying) ahead(form.read(), asking.turn); });
+  }
   const over = (event, on) => { event.preventDefault(); byId("drop").classList.toggle("over", on); };
   addEventListener("dragover", (event) => over(event, true));
   addEventListener("dragleave", (event) => over(event, false));
