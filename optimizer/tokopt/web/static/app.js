@@ -8,6 +8,7 @@ const API = "/api/v1";
 const SLIDING_MS = 60; // between questions while a slider moves
 const TYPING_MS = 300; // after the last key
 const MOST_FLYING = 2; // questions at a time
+const LONG_MS = 1000; // after which a question is not waited for
 const SLOW_MS = 200; // before "working" is said
 const RETRIES = 4;
 const AHEAD_MS = 250; // after an answer
@@ -16,7 +17,7 @@ const KEPT = 12; // frontiers
 const chart = new FrontierChart(byId("chart"), (point, said) => { byId("point").textContent = said; });
 const frontiers = new Map();
 const shown = { asked: null, key: null, plan: null, pin: null, turn: 0 };
-const asking = { turn: 0, flying: 0, wanted: false, timer: 0 };
+const asking = { turn: 0, flying: 0, wanted: false, timer: 0, began: 0 };
 let largest = 0; // bytes of an upload
 
 class Refused extends Error {
@@ -86,14 +87,18 @@ function later(typing = false) {
   if (typing || !asking.timer) asking.timer = setTimeout(next, typing ? TYPING_MS : SLIDING_MS);
 }
 
+// One question at a time, since the process that has answered it has the search of the next; two where one takes long.
 function next() {
   asking.timer = 0;
-  if (asking.wanted && asking.flying < MOST_FLYING) update();
+  if (!asking.wanted) return;
+  const free = asking.flying === 0 || (asking.flying < MOST_FLYING && performance.now() - asking.began > LONG_MS);
+  if (free) update();
+  else asking.timer = setTimeout(next, SLIDING_MS);
 }
 
 async function update() {
   clearTimeout(asking.timer);
-  Object.assign(asking, { timer: 0, wanted: false, turn: asking.turn + 1, flying: asking.flying + 1 });
+  Object.assign(asking, { timer: 0, wanted: false, turn: asking.turn + 1, flying: asking.flying + 1, began: performance.now() });
   const mine = asking.turn;
   const slow = setTimeout(() => mine === asking.turn && say("Working…"), SLOW_MS);
   busy();
@@ -102,6 +107,7 @@ async function update() {
   } finally {
     clearTimeout(slow);
     asking.flying -= 1;
+    if (!asking.wanted && !asking.flying) remember(form.read()); // not while a slider moves: browsers bound how often
     busy();
     if (!asking.timer) next();
   }
@@ -111,7 +117,6 @@ async function update() {
 async function answer(mine) {
   const newest = () => mine === asking.turn;
   const state = form.read();
-  remember(state);
   clearFaults();
   try {
     const asked = form.question(state);
