@@ -165,7 +165,7 @@ def test_what_can_be_asked_is_listed(client: TestClient) -> None:
 def test_a_price_list_can_be_brought(client: TestClient) -> None:
     response = client.post(f"{V1}/uploads?kind=prices&name=../mine.csv", content=PRICES)
     found = response.json()
-    assert found["name"] == "mine.csv" and found["check"]["summary"].startswith("1 offers of 1 kind")
+    assert found["name"] == "mine.csv" and found["check"]["summary"].startswith("1 offer of 1 kind")
     plan, key = plan_of(client, prices=[found["upload"]])
     assert plan.request.prices == (found["upload"],)  # not where it lies
     assert plan.fleet[0].usd_per_unit_hour == 16
