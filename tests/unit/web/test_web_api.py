@@ -312,3 +312,9 @@ def test_pages_load_nothing_from_elsewhere(client: TestClient) -> None:
         assert "default-src 'self'" in policy and "unsafe" not in policy
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["referrer-policy"] == "no-referrer"
+
+
+def test_what_takes_too_long_is_said() -> None:
+    with TestClient(create_app(Settings(most_solves=1, longest_solve_s=0.01)), base_url="http://localhost") as hasty:
+        found = problem(hasty.post(f"{V1}/plan", json=SMALL), 504)
+    assert "no answer within 0.01 s" in found["detail"]

@@ -405,7 +405,8 @@ function listen() {
     update();
   });
   byId("copy-link").addEventListener("click", async () => {
-    await navigator.clipboard.writeText(location.href).then(() => say("The link is copied."), () => say(`Copy it from the address bar: ${location.href}`));
+    const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject(new Error("not over plain HTTP"));
+    await copied.then(() => say("The link is copied."), () => say(`Copy it from the address bar: ${location.href}`));
   });
   for (const button of document.querySelectorAll("[data-take]")) button.addEventListener("click", () => take(button.dataset.take));
   byId("choose-file").addEventListener("click", () => byId("file").click());
