@@ -76,7 +76,6 @@ def serving_item(catalog: Catalog, plan: Plan, number: int) -> ServingItem:
         group_nodes=1 + max(placed.node + placed.worker.nodes - 1 for placed in group),
         group_replicas=sum(p.role is not Role.PREFILL for p in group) // workers[-1].workers,
         replicas=item.replicas,
-        nodes=item.nodes,
         provider=item.provider,
         region=item.region,
         market=item.market,

@@ -32,8 +32,8 @@ ENGINES = {Target.VLLM: "vllm", Target.SGLANG: "sglang", Target.TRTLLM: "tensorr
 
 def export_plan(
     plan: Plan | str | Path | Mapping[str, Any],
-    *,
     to: str,
+    *,
     item: int | None = None,
     tool: str = BenchmarkTool.AIPERF.value,
     catalog: str | Catalog | None = None,
@@ -69,6 +69,8 @@ def export_plan(
     found = tuple(_asked(loaded, read, number, target) for number in chosen)
     module = importlib.import_module(f"tokopt.report.exports.{RENDERERS[target]}")
     rendered = module.render(found, BenchmarkTool(tool)) if target is Target.BENCHMARK else module.render(found)
+    if not rendered.files:
+        raise InputError(f"--to {target.value}: nothing can be written: {'; '.join(rendered.notes)}")
     periods = ["replicas are those of the fullest of the plan's periods"] if read.request.periods else []
     notes = [*periods, *(note for each in found for note in _notes(each, target)), *rendered.notes]
     return Export(

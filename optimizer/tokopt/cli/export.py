@@ -88,8 +88,6 @@ def _write(found: Export, out: Path) -> list[Path]:
     Raises:
         InputError: They cannot be written.
     """
-    if not found.files:
-        raise InputError(f"--out {out}: nothing is to be written: {'; '.join(found.notes)}")
     single = len(found.files) == 1 and not out.is_dir() and bool(out.suffix)
     if single:
         require_writable(out, option="--out")

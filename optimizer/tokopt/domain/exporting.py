@@ -184,7 +184,6 @@ class ServingItem:
     group_nodes: int
     group_replicas: int
     replicas: int
-    nodes: int
     provider: str
     region: str
     market: str

@@ -92,7 +92,9 @@ def test_two_pools_have_their_workers_transfers_and_a_router(framework: str, tmp
         layout = pool.layout
         ranks = decode.workers * decode.layout.dp
         if framework == "vllm":
-            assert json.loads(said["--kv-transfer-config"] or "")["kv_connector"] == "NixlConnector"
+            transfer = json.loads(said["--kv-transfer-config"] or "")
+            assert transfer["kv_connector"] == "NixlConnector"
+            assert set(transfer) <= set(KNOWN["vllm"]["keys"]["--kv-transfer-config"])
             assert said["--tensor-parallel-size"] == str(layout.tp)
             assert said.get("--data-parallel-size") == (str(layout.dp) if layout.dp > 1 else None)
             assert ("--enable-expert-parallel" in said) is (layout.ep > 1)
@@ -342,6 +344,20 @@ def test_an_engine_that_does_not_run_there_is_refused() -> None:
     plan = tokopt.plan(power="1MW", sla="50ms", gpus="mi355x")
     with pytest.raises(tokopt.InputError, match="TensorRT LLM is not known to run on mi355x"):
         tokopt.export_plan(plan, to="trtllm")
+
+
+def test_a_framework_that_a_tool_does_not_serve_is_refused() -> None:
+    with pytest.raises(tokopt.InputError, match="--to llm-d: nothing can be written: item 1 is left out"):
+        tokopt.export_plan(made("tensorrt-llm"), to="llm-d")
+
+
+def test_spot_capacity_is_asked_for_as_such() -> None:
+    plan = tokopt.plan(
+        model="llama-3.1-8b", demand="5req/s", workload="chat", sla="tpot=40ms", prices="aws,gcp", markets="spot"
+    )
+    assert {item.market for item in plan.fleet} == {"spot"}
+    task = yaml.safe_load(named(tokopt.export_plan(plan, to="skypilot", item=1), "skypilot.yaml"))
+    assert task["resources"]["use_spot"] is True
 
 
 def test_providers_that_skypilot_has_not_are_refused() -> None:
