@@ -16,9 +16,9 @@ from tokopt.report.price_list_plots import price_list_chart
 
 def frontier_charts(report: BoardReport) -> Iterator[Chart]:
     """Yield the frontier of each class that has points."""
-    for each in report.frontiers:
+    for number, each in enumerate(report.frontiers, start=1):
         if each.frontier.points:
-            yield frontier_chart(each, report.plan, report.titles)
+            yield frontier_chart(each, report.plan, report.titles, number_of_class=number)
 
 
 def cost_charts(report: BoardReport) -> Iterator[Chart]:

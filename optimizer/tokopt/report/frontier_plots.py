@@ -18,14 +18,14 @@ LINE = 0.036  # of the axes, that a line of names takes
 STAR, NEAR = "*", 0.05  # stars closer than this share of the axes are named together
 
 
-def frontier_chart(found: PlannedFrontier, plan: Plan, titles: Mapping[str, str]) -> Chart:
+def frontier_chart(found: PlannedFrontier, plan: Plan, titles: Mapping[str, str], *, number_of_class: int) -> Chart:
     """Return one curve an accelerator, tokens/s/GPU over tokens/s/user, and the plan's items as stars."""
     curve = found.frontier
     groups: dict[str, list[FrontierPoint]] = {}
     for point in curve.points:
         groups.setdefault(point.accelerator, []).append(point)
     several = len(plan.request.served_classes()) > 1
-    name = f"frontier-{_slug(found.of_class)}" if several else "frontier"
+    name = f"frontier-{number_of_class}-{_slug(found.of_class)}" if several else "frontier"
     figure = blank_figure(WIDE, HIGH)
     axes = figure.add_subplot()
     axes.set_xscale("log")

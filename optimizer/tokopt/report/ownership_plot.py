@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tokopt.domain.ownership import OwnershipBreakdown
-from tokopt.domain.reporting import CostBreakdown
+from tokopt.domain.reporting import CostBreakdown, CostLine
 from tokopt.errors import InputError
 from tokopt.report.breakdowns import PART_LOOKS, line_text
 from tokopt.report.ownership import WORDS, label, parts_used
@@ -44,12 +44,17 @@ def ownership_chart(breakdown: OwnershipBreakdown) -> Chart:
 
 def cost_chart(cost: CostBreakdown) -> Chart:
     """Return what the offers of a fleet cost an accelerator-hour, and the parts of what is published as one figure."""
-    several = len(cost.lines) > 1
-    bars: list[Bar] = []
+    alike: dict[tuple[str, str, float], list[CostLine]] = {}  # lines of one accelerator, offer and price
     for line in cost.lines:
-        each = {name: usd / line.gpus for name, usd in line.parts.items()} if line.gpus else {}
-        name = f"{line.item}. {line.accelerator}" if several else line.accelerator
-        bars.append((f"{name}{f' ({line.pool})' if line.pool else ''}\n{line_text(line)}", each))
+        if line.usd_per_hour > 0.0:
+            alike.setdefault((line.accelerator, line_text(line), line.usd_per_gpu_hour), []).append(line)
+    bars: list[Bar] = []
+    for (accelerator, offer, price), lines in alike.items():
+        first = lines[0]
+        each = {name: price * usd / first.usd_per_hour for name, usd in first.parts.items()}
+        which = ", ".join(dict.fromkeys(str(line.item) for line in lines))
+        name = f"{which}. {accelerator}" if len(cost.lines) > 1 else accelerator
+        bars.append((f"{name}{f' ({first.pool})' if first.pool else ''}\n{offer}", each))
     if cost.reference is not None:
         bars += [(f"{label(hour)}\nby part: {cost.reference.profile}", hour.parts) for hour in cost.reference.hours]
     used = [part for part in PART_LOOKS if any(parts.get(part) for _, parts in bars)]

@@ -350,6 +350,8 @@ def test_power_settings_and_more_classes_than_are_drawn() -> None:
     plan = tokopt.plan(workloads={"workloads": many}, gpus="h100_sxm", prices="aws")
     found = tokopt.board_report(plan, parts="frontier")
     assert [each.of_class for each in found.frontiers] == ["c5", "c4", "c3", "c2"]
+    names = [name for name in drawn(found) if name.startswith("frontier")]
+    assert names == ["frontier-1-c5", "frontier-2-c4", "frontier-3-c3", "frontier-4-c2"]
     lead = next(each.lead for each in board_sections(found) if each.id == "frontier")
     assert "Of 6 kinds of requests, the 4 with the most output are drawn." in lead
 
@@ -417,6 +419,16 @@ def test_bars_are_their_records(report: BoardReport) -> None:
     assert set(bars("tornado")) == set(charts["tornado"].marks)
     assert all(charts[name].rows and len(set(map(len, (charts[name].headings, *charts[name].rows)))) == 1
                for name in charts)  # fmt: skip
+
+
+def test_bars_of_cost_are_prices_also_where_machines_come_and_go() -> None:
+    found = tokopt.board_report(tokopt.plan(**KINDS["periods"]), parts="cost")
+    assert found.cost is not None
+    idle = [line for line in found.cost.lines if line.usd_per_hour < 0.99 * line.gpus * line.usd_per_gpu_hour]
+    assert idle, "no unit is off at night: the prices no longer make this test say anything"
+    chart = drawn(found)["cost"]
+    ends = {round(patch.get_x() + patch.get_width(), 9) for patch in chart.figure.axes[0].patches}
+    assert ends == {round(line.usd_per_gpu_hour, 9) for line in found.cost.lines}
 
 
 @pytest.mark.parametrize("form", ["png", "svg"])
