@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
+import threading
 import urllib.error
 import urllib.request
 
@@ -56,7 +58,7 @@ def test_a_missing_extra_is_one_line(missing: str, monkeypatch: pytest.MonkeyPat
     assert "pip install 'tokopt[web]'" in refused()
 
 
-def status_of(link: str) -> int:
+def status_of(link: str | urllib.request.Request) -> int:
     try:
         with urllib.request.urlopen(link, timeout=60) as answer:
             return int(answer.status)
@@ -70,6 +72,26 @@ def test_it_answers_and_ends_cleanly() -> None:
         assert status_of(found.link) == 200
         status, said = found.interrupt()
     assert status == 0 and "Traceback" not in said
+
+
+def test_it_ends_while_it_works() -> None:
+    """What is worked on is given up: who asked is told, and nobody waits."""
+    long = {"demand": "500req/s", "model": "llama-3.1-70b", "workload": "chat", "prices": ["all"], "survive": "zone"}
+    told: list[int] = []
+
+    def ask(link: str) -> None:
+        content = {"Content-Type": "application/json"}
+        told.append(status_of(urllib.request.Request(f"{link}api/v1/plan", json.dumps(long).encode(), content)))
+
+    with served() as found:
+        assert status_of(f"{found.link}api/v1/options") == 200  # a process is there
+        asking = threading.Thread(target=ask, args=(found.link,))
+        asking.start()
+        asking.join(1.5)
+        assert asking.is_alive()
+        status, said = found.interrupt()
+        asking.join(30)
+    assert (status, told) == (0, [503]) and "Traceback" not in said and "ERROR" not in said
 
 
 def test_other_addresses_ask_for_a_token() -> None:

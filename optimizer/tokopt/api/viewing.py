@@ -27,6 +27,7 @@ from tokopt.errors import unknown_name
 from tokopt.perf.counts import parameter_counts
 from tokopt.report.answer import NAMES, answer_sentence, figure_text, range_text
 from tokopt.report.deployments import short_text
+from tokopt.report.figures import plural
 from tokopt.report.plan import worth_of
 from tokopt.version import __version__
 
@@ -229,9 +230,8 @@ def check_price_file(path: str, catalog: Catalog) -> UploadCheck:
     catalog.price_list([path], most_listed=1)  # raises where nothing can be used
     found = check_prices(path, catalog=catalog)
     dates = f", {found.oldest} to {found.newest}" if found.oldest else ""
-    kinds = len(found.accelerators)
     return UploadCheck(
         kind="prices",
-        summary=f"{found.offers:,} offers of {kinds} kind{'' if kinds == 1 else 's'} of accelerator{dates}",
-        notes=tuple(f"{count:,} rows not used: {why}" for why, count in found.rejected_by_reason.items()),
+        summary=f"{plural(found.offers, 'offer')} of {plural(len(found.accelerators), 'kind')} of accelerator{dates}",
+        notes=tuple(f"{plural(count, 'row')} not used: {why}" for why, count in found.rejected_by_reason.items()),
     )

@@ -13,6 +13,8 @@ from tokopt.cli.shell import ExitStatus
 from tokopt.errors import InputError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from tokopt.web.settings import Settings
 
 EXAMPLES = """\b
@@ -24,6 +26,7 @@ Examples:
 Ctrl-C ends it. The JSON API that the page uses is listed under /api."""
 LEAST_TOKEN = 16  # characters
 QUEUE = 128  # connections that wait to be taken
+MOST_CONNECTIONS = 512
 KEEP_ALIVE_S = 15
 ENDING_S = 3
 
@@ -153,12 +156,25 @@ def _serve(settings: Settings, listening: socket.socket, *, opened: bool) -> Non
 
     from tokopt.web.app import create_app
 
+    app = create_app(settings)
+
+    class Server(uvicorn.Server):
+        """A server that gives up what is worked on when it is told to end."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """Note a signal."""
+            office = getattr(app.state, "office", None)
+            if office is not None:
+                office.workers.stop()
+            super().handle_exit(sig, frame)
+
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
         ws="none",
+        limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=ENDING_S,
     )
@@ -171,7 +187,7 @@ def _serve(settings: Settings, listening: socket.socket, *, opened: bool) -> Non
 
         threading.Timer(1.0, webbrowser.open, (link,)).start()
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])
 
 
 def _link(settings: Settings) -> str:

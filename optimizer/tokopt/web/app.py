@@ -92,7 +92,8 @@ def _file(name: str) -> Response:
     if name not in static_files():
         raise Problem(404, "there is no such page")
     content, kind = static_files()[name]
-    return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+    kept = "max-age=86400" if name.endswith(".svg") else "no-cache"
+    return Response(content, media_type=kind, headers={"Cache-Control": kept})
 
 
 # --- what goes wrong ---

@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import sys
+import threading
 import traceback
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,9 @@ from tokopt.errors import InfeasibleError, TokoptError
 from .problems import Problem, of_input
 
 CONTEXT = multiprocessing.get_context("spawn")
+STARTING = threading.Lock()  # what a process is started with is set for all of ours
 ENDING_S = 2.0  # that a process gets to end by itself
+ENDING = "the server is ending"
 SUBJECTS = 2  # whose searches a process remembers, as `SharedSearch` does
 
 
@@ -51,7 +54,7 @@ class Worker:
             return
         self.end()
         ours, theirs = CONTEXT.Pipe()
-        with one_thread_each():
+        with STARTING, one_thread_each():
             self._process = CONTEXT.Process(target=_serve, args=(theirs, *self._start), daemon=True)
             self._process.start()
         theirs.close()
@@ -82,8 +85,13 @@ class Worker:
         assert isinstance(answer, bytes)
         return answer
 
+    def kill(self) -> None:
+        """End the process while another thread may wait for it: that one finds out."""
+        if self._process is not None:
+            self._process.kill()
+
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does; nobody may wait for it."""
         if self._line is not None:
             self._line.close()
         if self._process is not None:
@@ -105,6 +113,7 @@ class Workers:
         self._free = asyncio.Semaphore(count)
         self._threads = ThreadPoolExecutor(max_workers=count, thread_name_prefix="solve")
         self.present = 0  # questions that wait or are worked on
+        self.ending = False
 
     async def ask(self, work: Work) -> bytes:
         """Return the answer of a process that is free, or becomes free soon enough.
@@ -137,9 +146,15 @@ class Workers:
 
     async def _by_one(self, work: Work) -> bytes:
         """Return the answer of one of the processes that are idle."""
+        if self.ending:
+            raise Problem(503, ENDING)
         worker = self._choose(work.about)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, worker.ask, work)
+        except Problem:
+            if self.ending:
+                raise Problem(503, ENDING) from None
+            raise
         finally:
             if work.about and work.about not in worker.about:
                 worker.about.append(work.about)
@@ -161,8 +176,14 @@ class Workers:
         for worker in self._all:
             worker.begin()
 
+    def stop(self) -> None:
+        """Give up what is worked on, and take no more questions."""
+        self.ending = True
+        for worker in self._all:
+            worker.kill()
+
     def close(self) -> None:
-        """End all processes."""
+        """End all processes; no question may be worked on."""
         for worker in self._all:
             worker.end()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -165,7 +165,7 @@ def test_what_can_be_asked_is_listed(client: TestClient) -> None:
 def test_a_price_list_can_be_brought(client: TestClient) -> None:
     response = client.post(f"{V1}/uploads?kind=prices&name=../mine.csv", content=PRICES)
     found = response.json()
-    assert found["name"] == "mine.csv" and found["check"]["summary"].startswith("1 offers of 1 kind")
+    assert found["name"] == "mine.csv" and found["check"]["summary"].startswith("1 offer of 1 kind")
     plan, key = plan_of(client, prices=[found["upload"]])
     assert plan.request.prices == (found["upload"],)  # not where it lies
     assert plan.fleet[0].usd_per_unit_hour == 16
@@ -312,3 +312,9 @@ def test_pages_load_nothing_from_elsewhere(client: TestClient) -> None:
         assert "default-src 'self'" in policy and "unsafe" not in policy
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["referrer-policy"] == "no-referrer"
+
+
+def test_what_takes_too_long_is_said() -> None:
+    with TestClient(create_app(Settings(most_solves=1, longest_solve_s=0.01)), base_url="http://localhost") as hasty:
+        found = problem(hasty.post(f"{V1}/plan", json=SMALL), 504)
+    assert "no answer within 0.01 s" in found["detail"]

@@ -8,6 +8,7 @@ const API = "/api/v1";
 const SLIDING_MS = 60; // between questions while a slider moves
 const TYPING_MS = 300; // after the last key
 const MOST_FLYING = 2; // questions at a time
+const LONG_MS = 1000; // after which a question is not waited for
 const SLOW_MS = 200; // before "working" is said
 const RETRIES = 4;
 const AHEAD_MS = 250; // after an answer
@@ -16,7 +17,7 @@ const KEPT = 12; // frontiers
 const chart = new FrontierChart(byId("chart"), (point, said) => { byId("point").textContent = said; });
 const frontiers = new Map();
 const shown = { asked: null, key: null, plan: null, pin: null, turn: 0 };
-const asking = { turn: 0, flying: 0, wanted: false, timer: 0 };
+const asking = { turn: 0, flying: 0, wanted: false, timer: 0, began: 0 };
 let largest = 0; // bytes of an upload
 
 class Refused extends Error {
@@ -86,14 +87,18 @@ function later(typing = false) {
   if (typing || !asking.timer) asking.timer = setTimeout(next, typing ? TYPING_MS : SLIDING_MS);
 }
 
+// One question at a time, since the process that has answered it has the search of the next; two where one takes long.
 function next() {
   asking.timer = 0;
-  if (asking.wanted && asking.flying < MOST_FLYING) update();
+  if (!asking.wanted) return;
+  const free = asking.flying === 0 || (asking.flying < MOST_FLYING && performance.now() - asking.began > LONG_MS);
+  if (free) update();
+  else asking.timer = setTimeout(next, SLIDING_MS);
 }
 
 async function update() {
   clearTimeout(asking.timer);
-  Object.assign(asking, { timer: 0, wanted: false, turn: asking.turn + 1, flying: asking.flying + 1 });
+  Object.assign(asking, { timer: 0, wanted: false, turn: asking.turn + 1, flying: asking.flying + 1, began: performance.now() });
   const mine = asking.turn;
   const slow = setTimeout(() => mine === asking.turn && say("Working…"), SLOW_MS);
   busy();
@@ -102,6 +107,7 @@ async function update() {
   } finally {
     clearTimeout(slow);
     asking.flying -= 1;
+    if (!asking.wanted && !asking.flying) remember(form.read()); // not while a slider moves: browsers bound how often
     busy();
     if (!asking.timer) next();
   }
@@ -111,7 +117,6 @@ async function update() {
 async function answer(mine) {
   const newest = () => mine === asking.turn;
   const state = form.read();
-  remember(state);
   clearFaults();
   try {
     const asked = form.question(state);
@@ -138,9 +143,15 @@ function brief(found) {
 }
 
 const busy = () => byId("results").setAttribute("aria-busy", String(asking.wanted || asking.flying > 0));
-// Has the answers next to the slider made while nobody asks, so that they are there when it moves.
+// Has the answers next to the latency's slider made while somebody is about to move it, and nobody asks.
 async function ahead(state, mine) {
+  if (!byId("tpot-slider").matches(":hover, :focus")) return;
   await new Promise((done) => { setTimeout(done, AHEAD_MS); });
+  try {
+    form.question(state);
+  } catch {
+    return; // it says what is wrong with it when it is asked
+  }
   for (const beside of form.besideLimit(state)) {
     if (mine !== asking.turn || asking.wanted) return;
     const answer = await fetch(`${API}/plan?ahead=true`, {
@@ -394,7 +405,8 @@ function listen() {
     update();
   });
   byId("copy-link").addEventListener("click", async () => {
-    await navigator.clipboard.writeText(location.href).then(() => say("The link is copied."), () => say(`Copy it from the address bar: ${location.href}`));
+    const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject(new Error("not over plain HTTP"));
+    await copied.then(() => say("The link is copied."), () => say(`Copy it from the address bar: ${location.href}`));
   });
   for (const button of document.querySelectorAll("[data-take]")) button.addEventListener("click", () => take(button.dataset.take));
   byId("choose-file").addEventListener("click", () => byId("file").click());
@@ -402,6 +414,9 @@ function listen() {
     for (const file of event.target.files) upload(file);
     event.target.value = "";
   });
+  for (const event of ["pointerenter", "focus"]) {
+    byId("tpot-slider").addEventListener(event, () => { if (!asking.wanted && !asking.flying) ahead(form.read(), asking.turn); });
+  }
   const over = (event, on) => { event.preventDefault(); byId("drop").classList.toggle("over", on); };
   addEventListener("dragover", (event) => over(event, true));
   addEventListener("dragleave", (event) => over(event, false));
