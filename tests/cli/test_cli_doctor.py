@@ -33,7 +33,7 @@ def test_this_installation_works() -> None:
 def test_extras_that_are_missing_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "dask" else there(name, *more))
-    monkeypatch.setitem(doctoring.EXTRAS, "cluster", ("dask", "comparisons"))
+    monkeypatch.setitem(doctoring.EXTRAS, "cluster", (("numpy", "dask"), "comparisons"))
     extra = by_name(tokopt.doctor())["extra cluster"]
     assert extra.health is Health.MISSING and extra.mend == "pip install 'tokopt[cluster]'"
 
@@ -42,7 +42,7 @@ def test_extras_are_those_of_the_package() -> None:
     import importlib.metadata
 
     offered = set(importlib.metadata.metadata("tokopt").get_all("Provides-Extra") or ())
-    assert offered - {"test", "lint", "dev", "docs"} <= set(doctoring.EXTRAS)
+    assert offered - {"test", "lint", "dev", "docs", "web-test"} <= set(doctoring.EXTRAS)
 
 
 def test_a_catalog_that_is_none_is_a_fault_with_its_place(tmp_path: Path) -> None:

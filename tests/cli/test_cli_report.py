@@ -27,9 +27,24 @@ def needs_the_extra() -> None:
     pytest.importorskip("jinja2")
 
 
-def test_without_files_the_report_is_text(chat_plan_file: str) -> None:
+def test_the_page_stands_next_to_the_plan_unless_something_else_is_asked_for(
+    chat_plan_file: str, tmp_path: Path
+) -> None:
+    needs_the_extra()
+    plan = tmp_path / "ours.json"
+    plan.write_bytes(Path(chat_plan_file).read_bytes())
+    code, text, error = run("report", str(plan), "--quick")
+    assert code == 0 and text and error == f"report written to {tmp_path / 'ours.html'}\n"
+    assert (tmp_path / "ours.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_the_report_is_text_where_that_is_asked_for(chat_plan_file: str) -> None:
     done = subprocess.run(
-        [*TOKOPT, "report", chat_plan_file, "--quick"], capture_output=True, text=True, timeout=LIMIT_S, check=False
+        [*TOKOPT, "report", chat_plan_file, "--quick", "--text"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and "\x1b" not in done.stdout
@@ -147,7 +162,7 @@ def test_what_is_wrong_is_one_line(options: tuple[str, ...], said: str, chat_pla
 def test_no_plan_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text("{}")
-    code, text, error = run("report", str(file))
+    code, text, error = run("report", str(file), "--text")
     assert code == 2 and not text and error.startswith(f"tokopt: error: {file}: not a plan") and error.count("\n") == 1
 
 

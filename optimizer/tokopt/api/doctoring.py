@@ -20,11 +20,11 @@ from tokopt.version import __version__
 
 from .progress import Progress, silent
 
-EXTRAS = {  # extra -> the module that it brings, what it is for
-    "report": ("matplotlib", "pictures of reports (--plots) and the HTML report"),
-    "web": ("fastapi", "the web page (tokopt serve)"),
-    "cluster": ("distributed", "comparisons on a Dask cluster (compare --cluster)"),
-    "silicon": ("aiconfigurator_core", "a second opinion from NVIDIA's operator database (--perf silicon)"),
+EXTRAS = {  # extra -> the modules that it brings, what it is for
+    "report": (("matplotlib", "jinja2"), "pictures of reports (--plots) and the HTML report"),
+    "web": (("fastapi", "uvicorn"), "the web page (tokopt serve)"),
+    "cluster": (("dask", "distributed"), "comparisons on a Dask cluster (compare --cluster)"),
+    "silicon": (("aiconfigurator_core",), "a second opinion from NVIDIA's operator database (--perf silicon)"),
 }
 OLD_PRICES_DAYS = 120
 LEAST_MEMORY_GIB = 2.0  # what a whole market over a day takes, with room
@@ -79,8 +79,8 @@ def _python() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    for extra, (module, purpose) in EXTRAS.items():
-        if importlib.util.find_spec(module) is not None:
+    for extra, (modules, purpose) in EXTRAS.items():
+        if all(importlib.util.find_spec(module) is not None for module in modules):
             yield Finding(what=f"extra {extra}", health=Health.FINE, found=f"installed: {purpose}")
         else:
             mend = f"pip install 'tokopt[{extra}]'"

@@ -233,7 +233,7 @@ def _searched(request: PlanRequest, catalog: Catalog) -> tuple[str, ...]:
 def plan_point(place: int, item: FleetItem) -> PlanPoint:
     """Return where the `place`-th item lies; where it has periods, in its fullest one, whose latencies it states."""
     output, usd, gpus = item.output_tokens_per_s, item.usd_per_hour, item.gpus
-    full = max(item.by_period, key=lambda period: (period.load, period.requests_per_s), default=None)
+    full = item.busiest
     if full is not None and full.requests_per_s and item.requests_per_s:
         output *= full.requests_per_s / item.requests_per_s
         usd, gpus = full.usd_per_hour, full.units * item.gpus_per_unit if not item.parts else item.gpus

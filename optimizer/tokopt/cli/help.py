@@ -36,7 +36,9 @@ SECTIONS = {
     "Model and measurements": "perf speculation-table by prefix min-rows",
     "What was measured": "plan gpus framework-version stat",
     "The trace": "periods name drop-long allow-unsorted",
-    LAST: "out csv html plots plot plot-format quick list all catalog json quiet debug explain-defaults help",
+    LAST: (
+        "out text parts csv html plots plot plot-format quick list all catalog json quiet debug explain-defaults help"
+    ),
 }
 SECTION_OF = {name: title for title, names in SECTIONS.items() for name in names.split()}
 

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 EXAMPLES = """\b
 Examples:
-  tokopt plan --power 10MW --sla 50ms --out plan.json && tokopt report plan.json --html report.html
+  tokopt plan --power 10MW --sla 50ms --out plan.json && tokopt report plan.json
+  tokopt report plan.json --html report.html
   tokopt report plan.json --plots pictures/ --plot-format svg
-  tokopt report plan.json --quick
+  tokopt report plan.json --quick --text
   tokopt report plan.json --parts frontier,power --json
 
 Exit status 3: the plan is infeasible; its report says what stands in the way."""
@@ -60,12 +61,16 @@ def files(command: CommandT) -> CommandT:
     metavar="PART,...",
     help="Of frontier, cost, power, explanation, price_lists.  [default: all, or with --quick the first three]",
 )
+@click.option("--text", is_flag=True, help="Print the report as text instead.")
 @framing
-def command(plan_file: str, html: Path | None, plots: Path | None, plot_format: str, **options: Any) -> int:
+def command(plan_file: str, html: Path | None, plots: Path | None, plot_format: str, text: bool, **options: Any) -> int:
     """Put a plan before a board: the answer, its ranges, the frontier, cost, power, why, and other price lists.
 
-    As text, or with --html as one page that works offline and prints well; --plots writes its charts as pictures.
+    One page that works offline and prints well, next to the plan unless --html names a file; --plots writes its charts
+    as pictures, and --text prints the same instead.
     """
+    if not (html or plots or text or options["as_json"]):
+        html = Path(plan_file).parent / f"{Path(plan_file).stem or 'report'}.html"
     require_report(html, plots)
     with computing(quiet=options["quiet"]) as told:
         found = gathered(plan_file, told, {name: options[name] for name in ("catalog", "parts", "quick", "jobs")})

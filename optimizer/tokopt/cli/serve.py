@@ -100,6 +100,7 @@ def command(
         most_solves=max_solves,
         longest_solve_s=limit_s,
         most_upload_bytes=max_upload_mib * MIB,
+        most_uploads_bytes=max(64, 4 * max_upload_mib) * MIB,
     )
     _serve(settings, listening, opened=opened)
     return ExitStatus.ANSWERED
@@ -155,6 +156,7 @@ def _serve(settings: Settings, listening: socket.socket, *, opened: bool) -> Non
     import uvicorn
 
     from tokopt.web.app import create_app
+    from tokopt.web.connections import Impatient
 
     app = create_app(settings)
 
@@ -170,6 +172,7 @@ def _serve(settings: Settings, listening: socket.socket, *, opened: bool) -> Non
 
     config = uvicorn.Config(
         app,
+        http=Impatient,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -92,7 +92,8 @@ class PlanRequest(BaseModel):
     disabled_features: tuple[Feature, ...] = ()  # to do without
     expert_traffic: str = UNIFORM  # how unlike experts are asked for
     most_accelerator_types: int | None = Field(default=None, ge=1)
-    inventory: dict[str, int] = Field(default_factory=dict)  # accelerator -> most accelerators to be had
+    # Accelerator -> most accelerators to be had.
+    inventory: dict[str, Annotated[int, Field(ge=0, le=1_000_000_000)]] = Field(default_factory=dict)
     robust: float = Field(default=0.0, ge=0, lt=0.9)  # share by which throughput may fall short of the prediction
     classes: tuple[WorkloadClass, ...] = ()  # several kinds of requests in one plan; empty = the one above
     periods: tuple[PlanPeriod, ...] = ()  # of the horizon; empty = one, the same hour for ever

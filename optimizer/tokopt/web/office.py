@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .cache import Answers
 from .problems import Problem
 from .questions import UPLOADED, FrontierQuestion, PlanQuestion, looks_like_path, named_files
 from .settings import Settings
-from .uploads import Uploaded, UploadKind, Uploads, named_by_content, shown_name
+from .uploads import Upload, Uploaded, UploadKind, Uploads, named_by_content, shown_name
 from .workers import Work, Workers
 
 # What a search depends on; questions that agree in it share one where the same process answers them.
@@ -53,6 +54,8 @@ class Office:
         )
         self.answered = 0
         self._running: dict[str, asyncio.Task[bytes]] = {}
+        self._whole_reports = asyncio.Semaphore(max(settings.most_solves - 1, 1))
+        self._checks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def warm_up(self) -> None:
         """Answer what the page asks first; whatever is wrong with it is said when it is asked."""
@@ -122,7 +125,7 @@ class Office:
     async def report(self, key: str, *, quick: bool) -> bytes:
         """Return a plan as an HTML report."""
         asked = {"view": self._with_uploads(self.plan_view(key)), "quick": quick}
-        limit_s = self.settings.longest_report_s
+        limit_s = self.settings.longest_solve_s if quick else self.settings.report_s
         return await self._answer(key_of("report", {"of": key, "quick": quick}), "report", asked, limit_s=limit_s)
 
     async def export(self, key: str, to: str) -> bytes:
@@ -143,6 +146,11 @@ class Office:
             Problem: It cannot be read, in one line.
         """
         upload = named_by_content(content, kind)
+        lock = self._checks.setdefault(upload.file, asyncio.Lock())
+        async with lock:  # the same file, sent twice at a time, is looked at one after the other
+            return await self._checked_upload(upload, kind, name)
+
+    async def _checked_upload(self, upload: Upload, kind: UploadKind, name: str) -> Uploaded:
         known = upload.file in self.uploads
         self.uploads.put(upload)
         try:
@@ -159,7 +167,7 @@ class Office:
                 why = error.detail.replace(f"{upload.file}: ", "").replace(upload.file, shown_name(name))
                 raise Problem(422, why, field="upload") from None
             raise
-        said = Uploaded(upload=upload.file, kind=kind, name=shown_name(name), bytes=len(content), check=check)
+        said = Uploaded(upload=upload.file, kind=kind, name=shown_name(name), bytes=len(upload.content), check=check)
         self.uploads.note(said)
         return said
 
@@ -205,7 +213,10 @@ class Office:
 
     async def _made(self, key: str, work: Work) -> bytes:
         try:
-            answer = await self.workers.ask(work)
+            # Whole reports take long: they leave a process to others, where there are several.
+            long = work.limit_s > self.settings.longest_solve_s
+            async with self._whole_reports if long else contextlib.nullcontext():
+                answer = await self.workers.ask(work)
             self.answered += 1
             self.answers.put(key, answer)
             return answer

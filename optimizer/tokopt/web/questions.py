@@ -87,7 +87,7 @@ class PlanQuestion(FrontierQuestion):
     power_basis: Quantity = "utility"
     power_mode: Quantity = "provisioned"
     power_settings: Quantity = "default"
-    inventory: dict[Name, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=50)
+    inventory: dict[Name, Annotated[int, Field(ge=0, le=1_000_000_000)]] = Field(default_factory=dict, max_length=50)
     max_types: int | None = Field(default=None, ge=1, le=100)
     max_spot_share: float | None = Field(default=None, ge=0, le=1)
     survive: Quantity = "none"

@@ -38,6 +38,11 @@ class Settings:
         return is_loopback(self.host)
 
     @property
+    def report_s(self) -> float:
+        """Seconds that a whole report gets: it solves many plans."""
+        return min(self.longest_report_s, 6.0 * self.longest_solve_s)
+
+    @property
     def solver_s(self) -> float:
         """Seconds that the solver of one plan gets: the rest of a process's time is for searching and margins."""
         return self.longest_solve_s / 2

@@ -109,7 +109,8 @@ class Uploads:
 
     def note(self, said: Uploaded) -> None:
         """Keep what was said of a file, for whoever follows a link that names it."""
-        self._said[said.upload] = said
+        if said.upload in self._sizes:  # it may have had to make room meanwhile
+            self._said[said.upload] = said
 
     def said_of(self, file: str) -> Uploaded:
         """Return what was said of a file.

@@ -54,7 +54,8 @@ function friendly(text) {
   let said = text;
   for (const [name, each] of form.uploads) {
     const plain = JSON.stringify(each.name).slice(1, -1);
-    said = said.replaceAll(name, plain).replaceAll(name.replace(/\.\w+$/, ""), plain);
+    // by functions: signs in names mean nothing then
+    said = said.replaceAll(name, () => plain).replaceAll(name.replace(/\.\w+$/, ""), () => plain);
   }
   return said;
 }
@@ -301,7 +302,7 @@ function remember(state) {
 
 // Files that a link names are described by the server, as long as it keeps them.
 async function learn(text) {
-  for (const name of new Set(decodeURIComponent(text).match(/upload-[0-9a-f]{16}\.\w+/g) || [])) {
+  for (const name of new Set(text.match(/upload-[0-9a-f]{16}\.\w+/g) || [])) {
     if (form.uploads.has(name)) continue;
     const answer = await send(`/uploads/${name}`).catch(() => null);
     if (answer) form.uploads.set(name, await answer.json());

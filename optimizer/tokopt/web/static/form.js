@@ -8,6 +8,7 @@ const TEXTS = ["model", "workload", "tpot", "ttft", "statistic", "power", "deman
 const NUMBERS = { isl: ["isl", 1], osl: ["osl", 1], budget: ["budget_usd_per_hour", 1], max_types: ["max_types", 1], robust: ["robust", 0.01] };
 const OWNERSHIP = "ownership-";
 const UNITS_KW = { kw: 1, mw: 1e3, gw: 1e6, w: 1e-3 };
+const UNITS_MS = { us: 1e-3, ms: 1, s: 1e3 };
 const UPLOADS = "tokopt-uploads";
 
 let choices = null;
@@ -26,7 +27,8 @@ const powerText = (kw) => (kw >= 1000 ? `${kw / 1000} MW` : `${kw} kW`);
 
 // The limit as a speed, in tokens/s a user; null where there is none.
 export function limitSpeed(state) {
-  const ms = Number.parseFloat(state.tpot) * (/\ds$/.test(state.tpot.replace("ms", "")) ? 1000 : 1);
+  const match = /^\s*(\d*\.?\d+)\s*(us|ms|s)?\s*$/.exec(state.tpot);
+  const ms = match ? Number(match[1]) * UNITS_MS[match[2] || "ms"] : NaN;
   return ms > 0 ? 1000 / ms : null;
 }
 
@@ -202,7 +204,7 @@ export function unknown(state) {
 }
 
 export function commandLine(asked) {
-  const plain = (text) => (/^[\w@.,=/:-]+$/.test(text) ? text : `'${text}'`);
+  const plain = (text) => (/^[\w@.,=/:-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   const named = (name) => uploads.get(name)?.name || name;
   const words = ["tokopt plan", `--model ${plain(named(asked.model))}`, `--workload ${plain(asked.workload)}`, `--sla ${plain(asked.sla)}`];
   const options = { power: "power", demand: "demand", objective: "objective", isl: "isl", osl: "osl", max_types: "max-types", robust: "robust", survive: "survive" };
@@ -210,7 +212,7 @@ export function commandLine(asked) {
     if (asked[field] !== undefined && asked[field] !== "cost") words.push(`--${option} ${plain(String(asked[field]))}`);
   }
   if (asked.budget_usd_per_hour) words.push(`--budget ${asked.budget_usd_per_hour}USD`);
-  if (asked.gpus) words.push(`--gpu ${asked.gpus.join(",")}`);
+  if (asked.gpus) words.push(`--gpu ${plain(asked.gpus.join(","))}`);
   if (asked.mixed_pools) words.push("--mixed-pools");
   words.push(`--prices ${plain(asked.prices.map(named).join(","))}`);
   return words.join(" \\\n  ");
