@@ -177,7 +177,7 @@ def _stated(
     if any(name in given or f"decode_{name}" in given for name in DEGREES):
         layout = {f"{pool}{name}" for pool in ("", "prefill_", "decode_") for name in (*DEGREES, "workers")}
         planned = {name: value for name, value in planned.items() if name not in {*layout, "n_gpus", "serving_mode"}}
-    return Stated(columns=given, planned=planned, rate=item.requests_per_s / item.replicas, notes=tuple(notes))
+    return Stated(columns=given, planned=planned, rate=item.busiest_requests_per_s, notes=tuple(notes))
 
 
 def _item(plan: Plan, number: int | None) -> FleetItem:

@@ -12,6 +12,7 @@ from tokopt.report.exports.shell import Raw
 
 VERSION = "0.5.23"
 ROUTER_VERSION = "0.3.2"  # of the package sglang-router
+ROUTER_NOTE = f"the router is the package sglang-router ({ROUTER_VERSION}): pip install sglang-router"
 KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
 QUANTISED_ON_LOAD = {"fp8": "fp8"}  # precision -> method that brings a wider checkpoint to it
 ALGORITHMS = {None: "EAGLE", Method.EAGLE3: "EAGLE3", Method.DRAFT_MODEL: "STANDALONE", Method.NGRAM: "NGRAM"}
@@ -57,7 +58,7 @@ SETTINGS: tuple[Setting, ...] = (
 def render(items: Sequence[ServingItem]) -> Rendered:
     """Return scripts that start the items of a plan with SGLang."""
     files = [file for item in items for file in launch_files(item, ENGINE, prefix_of(item, items))]
-    return Rendered(files=tuple(files), notes=tuple(note for item in items for note in not_said(item)))
+    return Rendered(files=tuple(files), notes=tuple(note for item in items for note in (ROUTER_NOTE, *not_said(item))))
 
 
 def engine_flags(item: ServingItem, worker: ServingWorker) -> list[tuple[object, ...]]:
@@ -124,7 +125,7 @@ def _router(item: ServingItem) -> list[tuple[object, ...]]:
 
 def not_said(item: ServingItem) -> list[str]:
     """Return what of an item SGLang's settings do not say, and what was taken for granted."""
-    said = [f"the router is the package sglang-router ({ROUTER_VERSION}): pip install sglang-router"]
+    said = []
     for way in sorted({_exchange(worker) for worker in item.workers} - {None}, key=str):
         said.append(f"tokens travel to their experts by {way}, which has to be installed")
     if item.apart:
