@@ -48,6 +48,10 @@ def _documents(path: Path) -> tuple[Place, ...]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not YAML: nested too deeply") from None
+    except ValueError:
+        raise InputError(f"{path}: not YAML: has a date that is none, or a number of thousands of digits") from None
 
 
 def _run(report: Place, benchmark: Place) -> MeasuredRun:

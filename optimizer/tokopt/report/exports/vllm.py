@@ -8,17 +8,15 @@ from typing import Any
 from tokopt.domain.exporting import Rendered, Role, ServingItem, ServingWorker
 from tokopt.domain.speculators import Method
 from tokopt.report.exports.launching import HEAD_ADDRESS, MODEL, NODE_RANK, Engine, launch_files, prefix_of
-from tokopt.report.exports.settings import Setting, above_one, written
+from tokopt.report.exports.settings import KV_DTYPES, POLICIES, Setting, above_one, written
 from tokopt.report.exports.shell import Raw, compact, expanding, word
 
 VERSION = "0.33.0"
 ROUTER_VERSION = "0.1.17"  # of the package vllm-router
 ROUTER_NOTE = f"the router is the package vllm-router ({ROUTER_VERSION}): pip install vllm-router"
-KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}
 QUANTISED_ON_LOAD = {"fp8": "fp8_per_tensor"}  # precision -> method that brings a wider checkpoint to it
 METHODS = {None: "mtp", Method.EAGLE3: "eagle3", Method.DRAFT_MODEL: "draft_model", Method.NGRAM: "ngram"}
 LOOKED_UP = 4  # tokens that n-grams are looked up by at most; the plan states the drafts only
-POLICIES = {"random": "random", "round_robin": "round_robin", "least_loaded": "power_of_two", "kv_aware": "cache_aware"}
 CONNECTOR = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
 EXCHANGES = {  # role -> kernels that exchange tokens while the other half of a step computes
     Role.SERVE: "deepep_high_throughput",
