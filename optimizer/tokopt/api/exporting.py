@@ -72,7 +72,8 @@ def export_plan(
     rendered = module.render(found, BenchmarkTool(tool)) if target is Target.BENCHMARK else module.render(found)
     if not rendered.files:
         raise InputError(f"--to {target.value}: nothing can be written: {'; '.join(rendered.notes)}")
-    periods = ["replicas are those of the fullest of the plan's periods"] if read.request.periods else []
+    of_which = "replicas are those of the fullest of the plan's periods, loads those of the busiest"
+    periods = [of_which] if read.request.periods else []
     notes = [*periods, *(note for each in found for note in _notes(each, target)), *rendered.notes]
     return Export(
         to=target,

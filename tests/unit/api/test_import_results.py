@@ -272,6 +272,9 @@ def test_files_that_are_no_results_are_one_line(tool: str, content: str, tmp_pat
         ("guidellm", "deep.yaml", "[" * 3000),
         ("guidellm", "digits.yaml", "benchmarks: " + "9" * 5000),
         ("guidellm", "hex.yaml", "benchmarks: [{metrics: {request_totals: {successful: 0x" + "9" * 5000 + "}}}]"),
+        ("guidellm", "types.yaml", "benchmarks: !!bool perhaps"),
+        ("guidellm", "empty.yaml", "benchmarks: !!int ''"),
+        ("guidellm", "time.yaml", "benchmarks: !!timestamp soon"),
         ("aiperf", "field.csv", "Metric,avg\n" + "x" * 200_000 + ",1\n"),
     ],
 )

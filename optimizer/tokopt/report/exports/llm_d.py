@@ -178,6 +178,7 @@ def _program(worker: ServingWorker) -> list[str]:
     """
     if worker.nodes == 1 or worker.dp == 1:
         return ["vllm"]
+    # Kubernetes leaves `$((` as it is: no variable has such a name.
     first = f"START_RANK=$((LWS_WORKER_INDEX * {worker.ranks_per_node}))"
     return ["bash", "-c", f'{first}; exec vllm "$@" --data-parallel-start-rank "$START_RANK"', "vllm"]
 
