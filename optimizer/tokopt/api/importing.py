@@ -281,6 +281,8 @@ def _row(
     _require(run, row)
     _canonical(catalog, run, row)
     row["n_gpus"] = row.get("n_gpus") or _accelerators(row)
+    if max(row["n_gpus"], _accelerators(row)) > MOST_COUNTED:
+        raise InputError(f"{run.where}: the layout has more than {MOST_COUNTED:,} accelerators, which nobody measured")
     row.setdefault("serving_mode", "agg")
     notes = _load(run, row, asked, stated.rate)
     _measured(run, row, stat, notes)

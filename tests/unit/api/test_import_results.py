@@ -237,6 +237,7 @@ def test_errors_name_file_and_field(tool: str, document: Any, message: str, tmp_
         ({"accelerator": "h100"}, "does not say the framework: give --framework"),
         (SAID | {"stat": "p42"}, "--stat: 'p42' is not one of mean"),
         (SAID | {"tp": 0}, "--tp: 0 is not 1 or more"),
+        (SAID | {"tp": 10**6, "pp": 2}, "the layout has more than 1,000,000 accelerators"),
         (SAID | {"gpus": 10**30}, "--gpus: 1000.* is not 1 or more, up to 1,000,000"),
         (SAID | {"concurrency": -7.0}, "--concurrency: -7 is not a number above 0"),
         (SAID | {"rate": math.nan}, "--rate: nan is not a number above 0"),
