@@ -22,6 +22,7 @@ from tokopt.units import GIB
 
 CONTEXT_STEP = 1024  # tokens that a context length is a multiple of
 LEAST_BUDGET = 1024  # tokens of a step of a worker that only decodes
+HOST_SHARE = 0.8  # of a server's memory for caches: its system, the engine and loading of weights need the rest
 ONLINE = ("fp8",)  # precisions that a wider checkpoint is brought to when it is loaded, by vLLM and SGLang
 WIDE = "bf16"
 VENDORS = ("nvidia", "amd", "intel", "aws", "google")  # owners of repositories that are made for their own hardware
@@ -70,7 +71,7 @@ def serving_item(catalog: Catalog, plan: Plan, number: int) -> ServingItem:
         prefix_caching=_caches(plan, accelerator, framework),
         router=(deployment.caching.router if deployment.caching else Router.RANDOM).value,
         offload=(deployment.caching.offload if deployment.caching else Offload.NONE).value,
-        host_gib=accelerator.host_bytes / GIB if accelerator.host_bytes else None,
+        host_gib=HOST_SHARE * accelerator.host_bytes / GIB if accelerator.host_bytes else None,
         workers=workers,
         group=group,
         group_nodes=1 + max(placed.node + placed.worker.nodes - 1 for placed in group),
@@ -185,7 +186,7 @@ def _worker(item: FleetItem, machine: Accelerator, llm: Llm, role: Role, pool: P
         two_batch_overlap=layout.two_batch_overlap,
         rank_cap=rank_cap,
         chunk_tokens=chunk,
-        step_tokens=max(chunk, decoding),
+        step_tokens=chunk if role is Role.DECODE else chunk + decoding,
         experts=any(group.feed_forward.experts for group in llm.layers),
         chunked_prefill=Feature.CHUNKED_PREFILL not in deployment.without,
         cuda_graphs=Feature.CUDA_GRAPHS not in deployment.without,

@@ -24,13 +24,15 @@ SEED = 0
 def operating_point(plan: Plan, item: FleetItem, longest_tokens: int) -> OperatingPoint:
     """Return what one replica of an item is asked for, with the requests of a benchmark.
 
+    Of a plan with periods, it is that of the busiest one, which latencies are promised for.
+
     Args:
         plan: The plan.
         item: One of its fleet.
         longest_tokens: In and out, that a request may have.
     """
     shape = class_of(plan, item).workload
-    rate = item.requests_per_s / item.replicas
+    rate = item.busiest_requests_per_s
     in_flight = rate * item.e2e_ms.mean * MS
     count = min(max(FEWEST_REQUESTS, math.ceil(TIMES_IN_FLIGHT * in_flight)), MOST_REQUESTS)
     workload = workload_of(shape)
@@ -52,7 +54,7 @@ def operating_point(plan: Plan, item: FleetItem, longest_tokens: int) -> Operati
         seed=SEED,
         ttft_ms=item.ttft_ms.model_dump(),
         tpot_ms=item.tpot_ms.model_dump(),
-        output_tokens_per_s=item.output_tokens_per_s / item.replicas,
+        output_tokens_per_s=rate * shape.output_tokens,
     )
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tokopt.catalog import Catalog, load_catalog
+from tokopt.domain.caching import Offload
 from tokopt.domain.exporting import BenchmarkTool, Export, ServingItem, Target
 from tokopt.domain.plans import Plan
 from tokopt.errors import InputError, not_one_of
 
 from .checking import read_plan
-from .export_items import serving_item
+from .export_items import HOST_SHARE, serving_item
 from .export_points import operating_point
 
 RENDERERS = {  # what a plan is written for -> module of report.exports; each has VERSION and render(items)
@@ -71,7 +72,8 @@ def export_plan(
     rendered = module.render(found, BenchmarkTool(tool)) if target is Target.BENCHMARK else module.render(found)
     if not rendered.files:
         raise InputError(f"--to {target.value}: nothing can be written: {'; '.join(rendered.notes)}")
-    periods = ["replicas are those of the fullest of the plan's periods"] if read.request.periods else []
+    of_which = "replicas are those of the fullest of the plan's periods, loads those of the busiest"
+    periods = [of_which] if read.request.periods else []
     notes = [*periods, *(note for each in found for note in _notes(each, target)), *rendered.notes]
     return Export(
         to=target,
@@ -135,6 +137,11 @@ def _notes(item: ServingItem, target: Target) -> list[str]:
         f"requests of up to {item.context_tokens:,} tokens are taken: what the model takes, or what the cache of a "
         "full replica holds"
     )
+    if item.offload != Offload.NONE and item.host_gib:
+        said.append(
+            f"caches may take {HOST_SHARE:.0%} of a server's memory, where the plan counts on all of it: the system, "
+            "the engine and loading of weights need the rest"
+        )
     if item.apart:
         said.append("the plan states no running cap of prefill workers: the engine's default holds there")
         decode = item.workers[-1]

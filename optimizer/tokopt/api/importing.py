@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from tokopt.catalog import Catalog, load_catalog
 from tokopt.catalog.measurements import KNOWN
-from tokopt.catalog.result_formats import read_results
+from tokopt.catalog.result_formats import MOST_COUNTED, STATISTICS, read_results
 from tokopt.domain.deployments import Layout, Pool, ServingMode
 from tokopt.domain.importing import ImportedResults, MeasuredRun, ResultTool
 from tokopt.domain.plans import FleetItem, Plan
@@ -21,7 +22,6 @@ from .pools import asked_pools
 from .written import write_table
 
 DEGREES = ("tp", "pp", "ep", "dp", "cp", "dcp")
-STATISTICS = ("mean", "p50", "p75", "p90", "p95", "p99")
 KEPT_UP = 0.95  # share of the rate that was asked for, below which throughput says how a run began and ended
 CLOSED, OPEN = "fixed_concurrency", "arrivals"
 OPTIONS = {  # column -> option that gives it, where a file and a plan may leave it out
@@ -36,7 +36,10 @@ OPTIONS = {  # column -> option that gives it, where a file and a plan may leave
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stated:
-    """What is said besides a file: by options first, by an item of a plan then."""
+    """What is said besides a file: by options first, by an item of a plan then.
+
+    Lengths and load are the file's own where it says them: they are of what was sent, not of what served it.
+    """
 
     columns: Mapping[str, Any]  # of options
     planned: Mapping[str, Any]  # of the plan
@@ -74,7 +77,8 @@ def import_results(
 ) -> ImportedResults:
     """Return results of benchmarks as rows in the columns that `validate` and `calibrate` read.
 
-    What a file does not say is taken from the arguments, and then from an item of a plan whose replica was measured.
+    What served the requests is taken from the arguments first, then from an item of a plan whose replica was measured,
+    and then from the file; lengths and load are taken from the file where it says them.
 
     Args:
         tool: Who wrote them: `aiperf`, `guidellm`, `vllm-bench` or `inferencex`.
@@ -122,6 +126,7 @@ def import_results(
         "weight_precision": precision, "kv_precision": kv_precision, "tp": tp, "pp": pp, "ep": ep, "dp": dp,
         "n_gpus": gpus, "isl": isl, "osl": osl, "prefix_share": prefix_share,
     }  # fmt: skip
+    _require_sound({"isl": isl, "osl": osl, "concurrency": concurrency, "rate": rate}, prefix_share)
     stated = _stated(loaded, options, asked_pools(prefill, decode), read, item)
     rows, notes = [], list(stated.notes)
     for file in files:
@@ -152,6 +157,19 @@ def _same_columns(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]
 # --- what is said besides a file ---
 
 
+def _require_sound(above_zero: Mapping[str, float | None], prefix_share: float | None) -> None:
+    """Refuse options that no measurement can have.
+
+    Raises:
+        InputError: One is not above 0 and finite, or no share.
+    """
+    for name, value in above_zero.items():
+        if value is not None and not 0.0 < value < math.inf:
+            raise InputError(f"--{name}: {value:g} is not a number above 0")
+    if prefix_share is not None and not 0.0 <= prefix_share <= 1.0:
+        raise InputError(f"--prefix-share: {prefix_share:g} is not a share between 0 and 1")
+
+
 def _stated(
     catalog: Catalog,
     options: Mapping[str, Any],
@@ -161,8 +179,9 @@ def _stated(
 ) -> Stated:
     given = {name: value for name, value in options.items() if value is not None}
     for degree in (*DEGREES, "n_gpus"):
-        if degree in given and given[degree] < 1:
-            raise InputError(f"--{'gpus' if degree == 'n_gpus' else degree}: {given[degree]} is not 1 or more")
+        if degree in given and not 1 <= given[degree] <= MOST_COUNTED:
+            option = "gpus" if degree == "n_gpus" else degree
+            raise InputError(f"--{option}: {given[degree]} is not 1 or more, up to {MOST_COUNTED:,}")
     if pools is not None:
         apart = [name for name in DEGREES if name in given]
         if apart:
@@ -177,7 +196,7 @@ def _stated(
     if any(name in given or f"decode_{name}" in given for name in DEGREES):
         layout = {f"{pool}{name}" for pool in ("", "prefill_", "decode_") for name in (*DEGREES, "workers")}
         planned = {name: value for name, value in planned.items() if name not in {*layout, "n_gpus", "serving_mode"}}
-    return Stated(columns=given, planned=planned, rate=item.requests_per_s / item.replicas, notes=tuple(notes))
+    return Stated(columns=given, planned=planned, rate=item.busiest_requests_per_s, notes=tuple(notes))
 
 
 def _item(plan: Plan, number: int | None) -> FleetItem:
@@ -258,10 +277,12 @@ def _row(
     said = {name: value for name, value in file.items() if value is not None}
     row: dict[str, Any] = {**said, **stated.planned, **stated.columns}
     for name in ("isl", "osl"):
-        row[name] = stated.columns.get(name, said.get(name))
+        row[name] = said.get(name, stated.columns.get(name))
     _require(run, row)
     _canonical(catalog, run, row)
     row["n_gpus"] = row.get("n_gpus") or _accelerators(row)
+    if max(row["n_gpus"], _accelerators(row)) > MOST_COUNTED:
+        raise InputError(f"{run.where}: the layout has more than {MOST_COUNTED:,} accelerators, which nobody measured")
     row.setdefault("serving_mode", "agg")
     notes = _load(run, row, asked, stated.rate)
     _measured(run, row, stat, notes)
@@ -336,10 +357,13 @@ def _load(
 ) -> list[str]:
     """Fill in what loaded the deployment: requests in flight, and the rate that was sent where there was one.
 
+    What is asked for counts where the file does not say it.
+
     Raises:
         InputError: The file does not say, and nor does anybody else.
     """
-    concurrency, rate = asked[0] or run.concurrency, asked[1] or run.rate
+    said = bool(run.concurrency or run.rate)
+    concurrency, rate = (run.concurrency, run.rate) if said else asked
     if not (concurrency or rate or run.in_flight):
         rate = planned  # requests that came at stated times came at the plan's
     row["request_rate"] = rate
@@ -349,9 +373,7 @@ def _load(
         return []
     arrived = rate or run.requests_per_s
     whole = _whole_ms(run, row)
-    in_flight = run.in_flight or (arrived * whole * MS if arrived and whole else None)
-    if asked[0]:
-        in_flight = asked[0]
+    in_flight = run.in_flight or asked[0] or (arrived * whole * MS if arrived and whole else None)
     if not in_flight:
         raise InputError(f"{run.where}: does not say how many requests were in flight: give --concurrency")
     row["concurrency_or_batch"] = round(max(in_flight, 1.0), 3)

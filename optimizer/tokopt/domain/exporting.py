@@ -78,7 +78,7 @@ class ServingWorker:
     two_batch_overlap: bool
     rank_cap: int | None  # requests that one attention rank runs at most; None = the plan does not say
     chunk_tokens: int  # prompt tokens of a step of one attention rank
-    step_tokens: int  # all tokens of such a step: what decodes needs room beside the chunk
+    step_tokens: int  # all tokens of such a step: the chunk, and room beside it for what decodes
     experts: bool  # whether the model has routed experts
     chunked_prefill: bool
     cuda_graphs: bool
@@ -98,6 +98,16 @@ class ServingWorker:
     def nodes(self) -> int:
         """Nodes that one worker spans."""
         return -(-self.accelerators // self.per_node)
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Attention ranks on each node; 0 where a rank spans several nodes."""
+        return self.dp // self.nodes
+
+    @property
+    def divides_over_nodes(self) -> bool:
+        """Whether each of its nodes has as many whole attention ranks."""
+        return self.nodes == 1 or self.dp == 1 or self.dp % self.nodes == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +188,7 @@ class ServingItem:
     prefix_caching: bool
     router: str  # as the plan assumes it
     offload: str  # where caches go beyond accelerator memory
-    host_gib: float | None  # host memory behind one accelerator
+    host_gib: float | None  # host memory behind one accelerator that caches may take
     workers: tuple[ServingWorker, ...]  # one pool, or the prefill pool and the decode pool
     group: tuple[Placed, ...]  # workers of one group of nodes
     group_nodes: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,10 +14,12 @@ import yaml
 
 import tokopt
 from export_scripts import calls, flags, written
-from tokopt.api.export_items import serving_item
+from tokopt.api.export_items import HOST_SHARE, serving_item
+from tokopt.api.export_points import operating_point
 from tokopt.domain.exporting import Export, Placed, ServingItem, Target
 from tokopt.domain.plans import Plan
-from tokopt.report.exports import benchmark, dynamo, sglang, trtllm, vllm
+from tokopt.domain.speculators import Method
+from tokopt.report.exports import benchmark, dynamo, llm_d, sglang, skypilot, trtllm, vllm
 
 KNOWN = yaml.safe_load((Path(__file__).parents[2] / "reference" / "exports" / "known_flags.yaml").read_text())
 
@@ -461,3 +464,111 @@ def test_several_items_have_files_of_their_own(tmp_path: Path) -> None:
     assert tokopt.export_plan(plan, to="vllm", item=2).items == (2,)
     script = named(export, "item1-node.sh")
     assert "item1-serve.sh" in script or "item1-prefill.sh" in script
+
+
+def test_a_plan_with_periods_is_measured_at_its_busiest() -> None:
+    chat = {"model": "llama-3.1-8b", "workload": "chat", "sla": "tpot=40ms", "demand": "60req/s"}
+    periods = [{"name": "night", "hours": 12, "demand": 0.2}, {"name": "day", "hours": 12, "demand": 1.8}]
+    asked = {"workloads": {"chat": chat}, "periods": periods}
+    plan = tokopt.plan(workloads=asked, gpus="h100_sxm", frameworks="vllm")
+    item = plan.fleet[0]
+    assert item.busiest_requests_per_s > 1.2 * item.requests_per_s / item.replicas, "otherwise nothing is tested here"
+    point = operating_point(plan, item, 8192)
+    assert point.requests_per_s == item.busiest_requests_per_s
+    assert point.output_tokens_per_s == pytest.approx(point.requests_per_s * point.output_tokens)
+    (values,) = json.loads(named(tokopt.export_plan(plan, to="terraform", item=1), "tokopt.auto.tfvars.json")).values()
+    assert values[0]["requests_per_s_per_replica"] == item.busiest_requests_per_s
+
+
+def test_a_step_has_room_for_the_chunk_beside_all_that_decodes(chat_plan: Plan) -> None:
+    deployment = chat_plan.fleet[0].deployment
+    (worker,) = serving_item(tokopt.load_catalog(), chat_plan, 1).workers
+    assert worker.rank_cap is not None
+    decoding = worker.rank_cap * (1 + deployment.speculation_depth)
+    assert worker.step_tokens == deployment.chunk_tokens + decoding
+    options = yaml.safe_load(named(tokopt.export_plan(chat_plan, to="trtllm"), "serve.yaml"))
+    assert options["max_num_tokens"] == worker.step_tokens
+    prefill, decode = serving_item(tokopt.load_catalog(), made("vllm"), 1).workers
+    assert prefill.step_tokens == prefill.chunk_tokens and decode.step_tokens == decode.chunk_tokens
+
+
+def test_caches_in_host_memory_are_of_one_engine_and_leave_room(chat_plan: Plan) -> None:
+    found = serving_item(tokopt.load_catalog(), chat_plan, 1)
+    whole = tokopt.load_catalog().accelerator("h100_sxm").host_bytes
+    assert whole and found.host_gib == pytest.approx(HOST_SHARE * whole / 2**30) and HOST_SHARE < 1.0
+    worker = replace(found.workers[0], tp=2, dp=4, pp=1, cp=1)
+    item = replace(found, offload="host", workers=(worker,))
+    assert ("--kv-offloading-size", int(2 * found.host_gib)) in vllm.engine_flags(item, worker)
+    assert ("--hicache-size", int(found.host_gib)) in sglang.engine_flags(item, worker)
+    assert trtllm.options(item, worker)["kv_cache_config"]["host_cache_size"] == int(found.host_gib) << 30
+
+
+def test_pods_of_llm_d_count_their_ranks_on(tmp_path: Path) -> None:
+    item = spread_over_nodes(made("vllm"))
+    servers = yaml.safe_load(llm_d.render((item,)).files[0].content)
+    (decode,) = servers["decode"]["containers"]
+    script = "exec " + " ".join(shlex.quote(each) for each in [*decode["command"], *decode["args"]])
+    (tmp_path / "pod.sh").write_text(script)
+    for index, first in (("0", "0"), ("1", "8")):
+        (words,) = calls(tmp_path, "pod.sh", LWS_WORKER_INDEX=index)
+        said = flags(words)
+        known("vllm", said)
+        assert words[:2] == ["vllm", "serve"] and said["--data-parallel-start-rank"] == first
+        assert said["--data-parallel-size"] == "16" and said["--data-parallel-size-local"] == "8"
+    (prefill,) = servers["prefill"]["containers"]
+    assert prefill["command"] == ["vllm"] and "--node-rank" in prefill["args"]
+
+
+def test_ranks_that_nodes_cannot_share_evenly_are_left_out_of_llm_d() -> None:
+    item = spread_over_nodes(made("vllm"))
+    wide = tuple(replace(worker, tp=16, dp=2) for worker in item.workers)
+    rendered = llm_d.render((replace(item, workers=wide),))
+    assert not rendered.files
+    assert rendered.notes[0].startswith(f"item 1 is left out: 2 data-parallel ranks do not divide over {wide[0].nodes}")
+
+
+def test_services_without_a_router_are_as_many_as_planned_replicas(cloud: Plan) -> None:
+    found = serving_item(tokopt.load_catalog(), cloud, 1)
+    worker = replace(found.workers[0], per_node=8, tp=2, dp=1, pp=1, cp=1)
+    group = tuple(Placed(role=worker.role, number=n, node=0, first=2 * n, worker=worker) for n in range(4))
+    item = replace(
+        found, framework="tensorrt-llm", workers=(worker,), group=group, group_nodes=1, group_replicas=4, replicas=10,
+        accelerators_a_unit=8,
+    )  # fmt: skip
+    task = yaml.safe_load(skypilot.render((item,)).files[0].content)
+    assert task["service"]["replicas"] == 10 and task["num_nodes"] == 1
+    assert task["resources"]["accelerators"].endswith(":2") and "instance_type" not in task["resources"]
+    task = yaml.safe_load(skypilot.render((replace(item, framework="vllm"),)).files[0].content)
+    assert task["service"]["replicas"] == 3 and task["resources"]["accelerators"].endswith(":8")
+    assert task["resources"]["instance_type"] == item.instance_type
+
+
+def test_options_in_a_config_map_have_nothing_that_nobody_fills_in(chat_plan: Plan) -> None:
+    found = serving_item(tokopt.load_catalog(), chat_plan, 1)
+    assert found.drafting is not None
+    unknown = replace(found.drafting, method=Method.EAGLE3, checkpoint=None)
+    rendered = dynamo.render((replace(found, framework="tensorrt-llm", drafting=unknown),))
+    content = rendered.files[0].content
+    assert "$(" not in content and "configMapKeyRef" not in content
+    assert any("DRAFT_MODEL in the options stands for" in note for note in rendered.notes)
+    assert "name: DRAFT_MODEL" in dynamo.render((replace(found, framework="vllm", drafting=unknown),)).files[0].content
+
+
+def test_each_worker_sees_accelerators_by_its_own_vendors_variable(tmp_path: Path) -> None:
+    found = serving_item(tokopt.load_catalog(), made("vllm"), 1)
+    vendors = {"prefill": "amd", "decode": "nvidia"}
+    group = tuple(replace(p, worker=replace(p.worker, vendor=vendors[p.role.value])) for p in found.group)
+    script = next(f.content for f in vllm.render((replace(found, group=group),)).files if f.name == "node.sh")
+    started = [line.split() for line in script.splitlines() if line.strip().startswith("start ")]
+    assert len(started) == len(group)
+    for words in started:
+        variable = "HIP_VISIBLE_DEVICES=" if words[1].startswith("prefill") else "CUDA_VISIBLE_DEVICES="
+        assert words[3].startswith(variable)
+
+
+def test_only_engines_that_bring_their_own_router_speak_of_it() -> None:
+    item = serving_item(tokopt.load_catalog(), made("vllm"), 1)
+    assert vllm.ROUTER_NOTE in vllm.render((item,)).notes
+    for module in (dynamo, llm_d):
+        notes = module.render((item,)).notes
+        assert vllm.ROUTER_NOTE not in notes and any("RDMA" in note for note in notes)

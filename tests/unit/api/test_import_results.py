@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import yaml
 
 import tokopt
 from result_files import Measured, aiperf, aiperf_csv, aiperf_records, guidellm, inferencex, vllm_bench
-from tokopt.domain.plans import Plan
+from tokopt.api.importing import _stated
+from tokopt.domain.plans import ItemPeriod, Plan
 
 RUN = Measured()
 SAID: dict[str, Any] = {"accelerator": "h100", "framework": "vllm", "precision": "fp8", "tp": 1}
@@ -211,6 +213,9 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("vllm-bench", {k: v for k, v in vllm_bench(RUN).items() if k != "output_throughput"}, "put: missing"),
     ("inferencex", [inferencex(RUN) | {"tp": 0}], "tp: 1 or more is needed"),
     ("inferencex", [inferencex(RUN, dp_attention="maybe")], "dp_attention: true or false is needed"),
+    ("inferencex", [inferencex(RUN) | {"tp": 1e300}], "tp: 1 or more is needed, whole and up to"),
+    ("inferencex", [inferencex(RUN) | {"tp": 1.5}], "tp: 1 or more is needed, whole"),
+    ("vllm-bench", vllm_bench(RUN) | {"completed": 10**400}, "completed: 1000.* is not a number of 0 or more"),
     ("inferencex", [inferencex(RUN) | {"hw": "abacus"}], "vendor_system: unknown accelerator 'abacus'"),
 ]  # fmt: skip
 
@@ -232,6 +237,12 @@ def test_errors_name_file_and_field(tool: str, document: Any, message: str, tmp_
         ({"accelerator": "h100"}, "does not say the framework: give --framework"),
         (SAID | {"stat": "p42"}, "--stat: 'p42' is not one of mean"),
         (SAID | {"tp": 0}, "--tp: 0 is not 1 or more"),
+        (SAID | {"tp": 10**6, "pp": 2}, "the layout has more than 1,000,000 accelerators"),
+        (SAID | {"gpus": 10**30}, "--gpus: 1000.* is not 1 or more, up to 1,000,000"),
+        (SAID | {"concurrency": -7.0}, "--concurrency: -7 is not a number above 0"),
+        (SAID | {"rate": math.nan}, "--rate: nan is not a number above 0"),
+        (SAID | {"isl": math.inf}, "--isl: inf is not a number above 0"),
+        (SAID | {"prefix_share": 7.0}, "--prefix-share: 7 is not a share between 0 and 1"),
         (SAID | {"prefill": "2xtp4", "decode": "1xtp8"}, "--tp is of one pool"),
         (SAID | {"model": "nobodys"}, "model: unknown model|model: .*nobodys"),
         (SAID | {"item": 1}, "--item goes with --plan"),
@@ -251,3 +262,65 @@ def test_files_that_are_no_results_are_one_line(tool: str, content: str, tmp_pat
     with pytest.raises(tokopt.InputError, match=r"odd\.json") as error:
         tokopt.import_results(tool, path, **SAID)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tool", "name", "content"),
+    [
+        ("vllm-bench", "digits.json", '{"completed": ' + "9" * 5000 + "}"),
+        ("vllm-bench", "digits.jsonl", '{"a": 1}\n{"completed": ' + "9" * 5000 + "}"),
+        ("guidellm", "date.yaml", "benchmarks: 2026-99-99"),
+        ("guidellm", "deep.yaml", "[" * 3000),
+        ("guidellm", "digits.yaml", "benchmarks: " + "9" * 5000),
+        ("guidellm", "hex.yaml", "benchmarks: [{metrics: {request_totals: {successful: 0x" + "9" * 5000 + "}}}]"),
+        ("guidellm", "types.yaml", "benchmarks: !!bool perhaps"),
+        ("guidellm", "empty.yaml", "benchmarks: !!int ''"),
+        ("guidellm", "time.yaml", "benchmarks: !!timestamp soon"),
+        ("aiperf", "field.csv", "Metric,avg\n" + "x" * 200_000 + ",1\n"),
+    ],
+)
+def test_hostile_files_are_one_line(tool: str, name: str, content: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(tokopt.InputError, match=name.replace(".", r"\.")) as error:
+        tokopt.import_results(tool, path, **SAID)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_lengths_and_load_are_the_file_s_where_it_says_them(tmp_path: Path) -> None:
+    given = {"concurrency": 7.0, "isl": 5.0, "osl": 6.0}
+    (row,) = tokopt.import_results("vllm-bench", result("vllm-bench", RUN, tmp_path), rate=3.0, **given, **SAID).rows
+    assert (row["concurrency_or_batch"], row["isl"], row["osl"]) == (RUN.concurrency, RUN.isl, RUN.osl)
+    assert row.get("request_rate") is None
+    run = Measured(concurrency=None, rate=6.0, requests_per_s=5.9)
+    (row,) = tokopt.import_results("vllm-bench", result("vllm-bench", run, tmp_path), rate=3.0, **given, **SAID).rows
+    assert row["request_rate"] == 6.0 and row["concurrency_or_batch"] == 7.0
+    run = Measured(concurrency=None, rate=None)
+    (row,) = tokopt.import_results("vllm-bench", result("vllm-bench", run, tmp_path), rate=3.0, **given, **SAID).rows
+    assert row["request_rate"] == 3.0 and row["concurrency_or_batch"] == 7.0
+
+
+def test_a_plan_with_periods_is_imported_at_its_busiest(chat_plan: Plan, tmp_path: Path) -> None:
+    day = ItemPeriod.model_construct(units=chat_plan.fleet[0].units, load=0.9, requests_per_s=77.0)
+    item = chat_plan.fleet[0].model_copy(update={"by_period": (day,)})
+    stated = _stated(tokopt.load_catalog(), {}, None, chat_plan.model_copy(update={"fleet": (item,)}), 1)
+    assert stated.rate == 77.0 / item.replicas != item.requests_per_s / item.replicas
+
+
+def test_inferencex_rows_count_all_workers(tmp_path: Path) -> None:
+    several = {"tp": None, "decode_tp": 8, "decode_ep": 1, "decode_num_workers": 2, "num_decode_gpu": 16}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([inferencex(RUN, **several)]))
+    (row,) = tokopt.import_results("inferencex", path).rows
+    assert row["n_gpus"] == 16 and row["tp"] == 8
+
+
+@pytest.mark.parametrize("wrong", [{"num_decode_gpu": 0}, {"prefill_num_workers": 0.5}, {"decode_num_workers": 0}])
+def test_inferencex_pools_have_workers_and_accelerators(wrong: dict[str, float], tmp_path: Path) -> None:
+    pools = {"disagg": True, "num_prefill_gpu": 8, "num_decode_gpu": 8}
+    for pool in ("prefill", "decode"):
+        pools |= {f"{pool}_tp": 8, f"{pool}_ep": 1, f"{pool}_num_workers": 1}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([inferencex(RUN, **pools, tp=None) | wrong]))
+    with pytest.raises(tokopt.InputError, match=f"{next(iter(wrong))}: 1 or more is needed"):
+        tokopt.import_results("inferencex", path)

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from tokopt.domain.importing import MeasuredRun, ResultTool
 
+from .reading import MOST_COUNTED, STATISTICS
+
+__all__ = ["MOST_COUNTED", "STATISTICS", "read_results"]
+
 MODULES = {
     ResultTool.AIPERF: "aiperf",
     ResultTool.GUIDELLM: "guidellm",

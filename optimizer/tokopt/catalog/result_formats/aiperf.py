@@ -127,10 +127,18 @@ def _load(place: Place) -> tuple[float | None, float | None]:
 
 
 def _from_csv(path: Path) -> Place:
-    """Return the CSV export as the document that the JSON export would be."""
+    """Return the CSV export as the document that the JSON export would be.
+
+    Raises:
+        InputError: It is no CSV.
+    """
     document: dict[str, dict[str, object]] = {}
     header: list[str] = []
-    for row in csv.reader(io.StringIO(read_text(path))):
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path))))
+    except csv.Error as error:
+        raise InputError(f"{path}: not CSV: {error}") from None
+    for row in rows:
         if not row or not any(cell.strip() for cell in row):
             continue
         if row[0].strip() == "Metric":

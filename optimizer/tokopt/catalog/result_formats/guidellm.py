@@ -48,6 +48,13 @@ def _documents(path: Path) -> tuple[Place, ...]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not YAML: nested too deeply") from None
+    except (ValueError, LookupError, AttributeError):  # what the reader says of scalars that are not of their type
+        raise InputError(
+            f"{path}: not YAML: has a value that is not of its type, such as a day that no month has, or a number of "
+            "thousands of digits"
+        ) from None
 
 
 def _run(report: Place, benchmark: Place) -> MeasuredRun:

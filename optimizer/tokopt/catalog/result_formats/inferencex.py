@@ -12,7 +12,7 @@ from typing import Any, Final
 from tokopt.domain.importing import MeasuredRun
 from tokopt.errors import InputError
 
-from .reading import STATISTICS, Place, read_documents, require_object
+from .reading import Place, latency, read_documents, require_object
 
 _MS_PER_S: Final = 1000.0
 _FRAMEWORKS: Final = {"trt": "tensorrt-llm", "trtllm": "tensorrt-llm", "dynamo-trt": "tensorrt-llm"}
@@ -42,20 +42,15 @@ def _run(place: Place) -> MeasuredRun:
         concurrency=place.number("conc"),
         output_tok_per_s_per_gpu=output,
         total_tok_per_s_per_gpu=metrics.maybe("tput_per_gpu"),
-        ttft_ms=_latency(metrics, "ttft"),
-        tpot_ms=_latency(metrics, "tpot"),
-        e2e_ms=_latency(metrics, "e2el"),
+        ttft_ms=latency(metrics, "ttft", unit="", scale=_MS_PER_S),
+        tpot_ms=latency(metrics, "tpot", unit="", scale=_MS_PER_S),
+        e2e_ms=latency(metrics, "e2el", unit="", scale=_MS_PER_S),
         measured_on=(place.text("date") or "")[:10] or None,
         facts=facts,
     )
 
 
-def _latency(metrics: Place, name: str) -> dict[str, float]:
-    values = {key: metrics.maybe(f"{'median' if key == 'p50' else key}_{name}") for key in STATISTICS}
-    return {key: value * _MS_PER_S for key, value in values.items() if value is not None}
-
-
-def _facts(place: Place) -> tuple[dict[str, Any], float, float]:
+def _facts(place: Place) -> tuple[dict[str, Any], int, int]:
     """Return what a row says of its deployment, its accelerators, and those of them that decode where that is apart."""
     framework = (place.text("framework") or "").lower()
     hardware = place.text("hw") or place.text("hardware")
@@ -70,25 +65,23 @@ def _facts(place: Place) -> tuple[dict[str, Any], float, float]:
         facts["serving_mode"] = "disagg"
         for pool in ("prefill", "decode"):
             facts |= _layout(place, f"{pool}_")
-            facts[f"{pool}_workers"] = int(place.number(f"{pool}_num_workers"))
-        prefills, decodes = place.number("num_prefill_gpu"), place.number("num_decode_gpu")
-        if prefills + decodes < 1:
-            raise InputError(f"{place.at('num_decode_gpu')}: no accelerators")
-        return facts | {"n_gpus": int(prefills + decodes)}, prefills + decodes, decodes
+            facts[f"{pool}_workers"] = place.count(f"{pool}_num_workers")
+        prefills, decodes = place.count("num_prefill_gpu"), place.count("num_decode_gpu")
+        return facts | {"n_gpus": prefills + decodes}, prefills + decodes, decodes
     facts["serving_mode"] = "agg"
     prefix = "" if place.get("tp") is not None else "decode_"
     layout = {name.removeprefix(prefix): value for name, value in _layout(place, prefix).items()}
-    accelerators = layout["tp"] * layout["dp"]
-    return facts | layout | {"n_gpus": accelerators}, float(accelerators), 0.0
+    # Rows of several nodes state their workers; those of one node state none, or zero.
+    workers = place.count("decode_num_workers") if place.maybe("decode_num_workers") else 1
+    accelerators = layout["tp"] * layout["dp"] * workers
+    return facts | layout | {"n_gpus": accelerators}, accelerators, 0
 
 
 def _layout(place: Place, prefix: str) -> dict[str, int]:
-    wide = int(place.number(f"{prefix}tp"))
-    if wide < 1:
-        raise InputError(f"{place.at(f'{prefix}tp')}: 1 or more is needed")
+    wide = place.count(f"{prefix}tp")
     ranks = wide if _truth(place, f"{prefix}dp_attention") else 1
-    ep = place.maybe(f"{prefix}ep")
-    return {f"{prefix}tp": wide // ranks, f"{prefix}ep": int(ep or 1), f"{prefix}dp": ranks}
+    ep = place.count(f"{prefix}ep") if place.maybe(f"{prefix}ep") else 1
+    return {f"{prefix}tp": wide // ranks, f"{prefix}ep": ep, f"{prefix}dp": ranks}
 
 
 def _truth(place: Place, key: str) -> bool:

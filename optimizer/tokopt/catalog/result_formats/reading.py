@@ -12,6 +12,7 @@ from typing import Any, Final
 from tokopt.errors import InputError
 
 MOST_BYTES: Final = 1 << 30  # of a result file: one with every request of a long run has some hundred MB
+MOST_COUNTED: Final = 1_000_000  # accelerators, or degrees: more than anybody has measured
 STATISTICS: Final = ("mean", "p50", "p75", "p90", "p95", "p99")
 _UNITS: Final = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3, "seconds": 1e3}  # in ms
 _SHOWN: Final = 40  # characters of a value in an error
@@ -69,14 +70,26 @@ class Place:
         """
         place = self.at(*keys)
         value = place.value
-        if isinstance(value, str):
+        found = math.nan
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
             try:
-                value = float(value)
-            except ValueError:
-                value = math.nan
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < math.inf:
+                found = float(value)
+            except (ValueError, OverflowError):  # no number, or one of hundreds of digits
+                found = math.nan
+        if not 0.0 <= found < math.inf:
             raise InputError(f"{place}: {_shown(place.value)} is not a number of 0 or more")
-        return float(value)
+        return found
+
+    def count(self, *keys: str) -> int:
+        """Return a whole number from 1, as degrees, workers and accelerators are.
+
+        Raises:
+            InputError: It is missing, or no such number.
+        """
+        found = self.number(*keys)
+        if not (1.0 <= found <= MOST_COUNTED and found == int(found)):
+            raise InputError(f"{self.at(*keys)}: 1 or more is needed, whole and up to {MOST_COUNTED:,}")
+        return int(found)
 
     def maybe(self, *keys: str) -> float | None:
         """Return a number, None where there is none."""
@@ -125,6 +138,8 @@ def read_documents(path: Path) -> tuple[Place, ...]:
         return _lines(path, text, error)
     except RecursionError:
         raise InputError(f"{path}: not JSON: nested too deeply") from None
+    except ValueError:
+        raise InputError(f"{path}: has a number of thousands of digits, which no result is") from None
     if isinstance(document, list):
         return tuple(Place(str(path), f"[{number}]", each) for number, each in enumerate(document))
     return (Place(str(path), "", document),)
@@ -137,7 +152,7 @@ def _lines(path: Path, text: str, whole: json.JSONDecodeError) -> tuple[Place, .
             continue
         try:
             found.append(Place(str(path), f"line {number}", json.loads(line)))
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError: no JSON, or a number of thousands of digits
             told = whole if not found else None
             place = f"{told.lineno}: {told.msg}" if told else f"{number}: a JSON object a line is needed"
             raise InputError(f"{path}:{place}; JSON is needed") from None
@@ -170,11 +185,29 @@ def in_ms(place: Place, unit: str | None) -> float:
     return _UNITS[unit.strip().lower()]
 
 
+def latency(place: Place, name: str, *, unit: str = "_ms", scale: float = 1.0) -> dict[str, float]:
+    """Return the statistics of a latency that stand side by side, like `mean_ttft_ms` and `median_ttft_ms`. [ms]
+
+    Args:
+        place: What holds them.
+        name: Of the latency.
+        unit: What their names end with.
+        scale: ms of one of their unit.
+    """
+    values = {key: place.maybe(f"{key}_{name}{unit}") for key in STATISTICS}
+    median = place.maybe(f"median_{name}{unit}")
+    values["p50"] = values["p50"] if median is None else median
+    return {key: value * scale for key, value in values.items() if value is not None}
+
+
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number of thousands of digits"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

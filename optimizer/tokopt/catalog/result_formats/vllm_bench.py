@@ -8,7 +8,7 @@ from typing import Final
 from tokopt.domain.importing import MeasuredRun
 from tokopt.errors import InputError
 
-from .reading import STATISTICS, Place, read_documents, require_object
+from .reading import Place, latency, read_documents, require_object
 
 _ENDLESS: Final = ("inf", "infinity")
 
@@ -54,14 +54,6 @@ def _rate(place: Place) -> float | None:
     if isinstance(stated.value, float) and stated.value == float("inf"):
         return None
     return place.number("request_rate") or None
-
-
-def latency(place: Place, name: str) -> dict[str, float]:
-    """Return the statistics of a latency. [ms]"""
-    values = {key: place.maybe(f"{'median' if key == 'p50' else key}_{name}_ms") for key in STATISTICS}
-    if values["p50"] is None:
-        values["p50"] = place.maybe(f"p50_{name}_ms")
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _day(text: str | None) -> str | None:

@@ -12,10 +12,10 @@ from tokopt.report.exports.kubernetes import (
     TOKEN_SECRET,
     arguments,
     asked_variables,
+    cluster_notes,
     here,
     resource_of,
     settled,
-    unset_notes,
 )
 from tokopt.report.exports.launching import prefix_of
 from tokopt.report.exports.manifests import as_yaml
@@ -38,7 +38,6 @@ KV_EVENTS = {  # how workers tell a router that knows caches what they hold
     "enable_kv_cache_events": True,
 }
 CONFIG = "/config"  # where options of TensorRT LLM are mounted
-OTHER_ROUTERS = "the router is the package"  # notes of engines on routers of their own
 
 
 def render(items: Sequence[ServingItem]) -> Rendered:
@@ -140,23 +139,21 @@ def _arguments(item: ServingItem, worker: ServingWorker, backend: str) -> list[s
 
 
 def _options(item: ServingItem) -> dict[str, Any]:
-    known = settled(item)
+    """Return the options of all workers; Kubernetes fills nothing into a ConfigMap, so that names stay as they are."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": f"{item.name}-options"},
-        "data": {trtllm.OPTIONS[w.role]: as_yaml(trtllm.options(known, w)) for w in item.workers},
+        "data": {trtllm.OPTIONS[w.role]: as_yaml(trtllm.options(item, w)) for w in item.workers},
     }
 
 
 def _notes(item: ServingItem, backend: str) -> list[str]:
-    said = [note for note in NOT_SAID[backend](item) if not note.startswith(OTHER_ROUTERS)]
-    said += unset_notes(item)
+    said = [*NOT_SAID[backend](item), *cluster_notes(item)]
     said.append(
         f"item {item.number}: workers of all {item.replicas} replicas share one pool a role behind one frontend; for a "
         "frontend a replica, divide replicas and apply the manifest under several names"
     )
-    said.append(f"first: kubectl create secret generic {TOKEN_SECRET} --from-literal=HF_TOKEN=...")
     if item.workers[-1].vendor != "nvidia":
         said.append(
             f"images of Dynamo are published for NVIDIA accelerators only: build {_image(item, backend)} for "
@@ -164,6 +161,4 @@ def _notes(item: ServingItem, backend: str) -> list[str]:
         )
     if item.workers[0].vendor != item.workers[-1].vendor:
         said.append("both pools name the decode pool's image: give the prefill pool one for its accelerator")
-    if item.apart:
-        said.append("RDMA between nodes takes a resource of the cluster's network (rdma/ib or the like), to be added")
     return said

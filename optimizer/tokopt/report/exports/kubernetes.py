@@ -45,14 +45,23 @@ def asked_variables(item: ServingItem) -> list[dict[str, Any]]:
     """Return variables of a container for checkpoints that are not known: a pod waits until they are set."""
     names = [] if item.checkpoint else [MODEL]
     drafting = item.drafting
-    if drafting and drafting.method and drafting.method.needs_checkpoint and not drafting.checkpoint:
+    asked = drafting and drafting.method and drafting.method.needs_checkpoint and not drafting.checkpoint
+    if asked and item.framework in ENGINE_FLAGS:  # TensorRT LLM reads its drafter from a file, not from arguments
         names.append(DRAFT_MODEL)
     source = f"{item.name}-models"
     return [{"name": n, "valueFrom": {"configMapKeyRef": {"name": source, "key": n}}} for n in names]
 
 
-def unset_notes(item: ServingItem) -> list[str]:
-    """Return a note on what has to be set in the cluster first."""
+def cluster_notes(item: ServingItem) -> list[str]:
+    """Return notes on what the cluster has to have first, whichever tool runs an item there."""
+    said = _unset_notes(item)
+    said.append(f"first: kubectl create secret generic {TOKEN_SECRET} --from-literal=HF_TOKEN=...")
+    if item.apart:
+        said.append("RDMA between nodes takes a resource of the cluster's network (rdma/ib or the like), to be added")
+    return said
+
+
+def _unset_notes(item: ServingItem) -> list[str]:
     names = [each["name"] for each in asked_variables(item)]
     keys = " ".join(f"--from-literal={name}=..." for name in names)
     return [f"first: kubectl create configmap {item.name}-models {keys}"] if names else []

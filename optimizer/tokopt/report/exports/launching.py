@@ -88,10 +88,9 @@ def _group_file(item: ServingItem, engine: Engine, prefix: str) -> ExportFile:
         ]
     else:
         lines += ["node=0", "hosts=(127.0.0.1)"]
-    visible = VISIBLE.get(item.workers[-1].vendor, EVERYONE_ELSE)
     lines += [
-        "start() {  # name, script, accelerators, port, side port, place among the worker's nodes, its first node",
-        f'  env {visible}="$3" PORT="$4" SIDE_PORT="$5" NODE_RANK="$6" HEAD_ADDRESS="${{hosts[$7]}}" \\',
+        "start() {  # name, script, its accelerators, port, side port, place among its nodes, first of them",
+        '  env "$3" PORT="$4" SIDE_PORT="$5" NODE_RANK="$6" HEAD_ADDRESS="${hosts[$7]}" \\',
         '    HOST_ADDRESS="${hosts[$node]}" "$here/$2" > "$1.log" 2>&1 &',
         '  echo "$1: process $!, log in $1.log"',
         "}",
@@ -115,7 +114,8 @@ def _start(placed: Placed, node: int, prefix: str) -> str:
     """Return the call that starts a worker, or its part on a node."""
     worker, rank = placed.worker, node - placed.node
     here = min(worker.accelerators - rank * worker.per_node, worker.per_node)
-    devices = ",".join(str(placed.first + n) for n in range(here))
+    visible = VISIBLE.get(worker.vendor, EVERYONE_ELSE)
+    devices = f"{visible}={','.join(str(placed.first + n) for n in range(here))}"
     name = f"{placed.role.value}-{placed.number}"
     script_name = f"{prefix}{SCRIPTS[placed.role]}"
     return f"start {name} {script_name} {devices} {_port(placed)} {_side_port(placed)} {rank} {placed.node}"

@@ -11,10 +11,10 @@ from tokopt.report.exports.kubernetes import (
     TOKEN_SECRET,
     arguments,
     asked_variables,
+    cluster_notes,
     here,
     resource_of,
     settled,
-    unset_notes,
 )
 from tokopt.report.exports.launching import prefix_of
 from tokopt.report.exports.manifests import as_yaml
@@ -36,13 +36,23 @@ SCORERS = {  # router that the plan assumes -> plugins that choose a replica, wi
 
 
 def render(items: Sequence[ServingItem]) -> Rendered:
-    """Return values for each item; items of other frameworks than vLLM are left out, with a note."""
+    """Return values for each item.
+
+    Items of other frameworks than vLLM, or of ranks that nodes cannot share evenly, are left out with a note.
+    """
     files: list[ExportFile] = []
     notes: list[str] = []
     for item in items:
         if item.framework != "vllm":
             notes.append(
                 f"item {item.number} is left out: llm-d serves vLLM, and it was planned for {item.framework_title}"
+            )
+            continue
+        uneven = next((worker for worker in item.workers if not worker.divides_over_nodes), None)
+        if uneven is not None:
+            notes.append(
+                f"item {item.number} is left out: {uneven.dp} data-parallel ranks do not divide over {uneven.nodes} "
+                "nodes, and pods of a worker are all alike"
             )
             continue
         prefix = prefix_of(item, items)
@@ -129,7 +139,7 @@ def _pods(item: ServingItem, known: ServingItem, worker: ServingWorker) -> dict[
         "name": "vllm",
         "image": f"ghcr.io/llm-d/{IMAGES.get(worker.vendor, IMAGES['nvidia'])}:v{VERSION}",
         "modelCommand": "custom",
-        "command": ["vllm"],
+        "command": _program(worker),
         "args": arguments(args),
         **({"env": variables} if variables else {}),
         "ports": [{"containerPort": port, "name": "http"}, {"containerPort": SIDE_PORT, "name": "nixl"}],
@@ -144,9 +154,9 @@ def _pods(item: ServingItem, known: ServingItem, worker: ServingWorker) -> dict[
         "replicas": worker.workers * item.replicas,
         # What the chart counts accelerators by: those of a rank, and the ranks of all nodes and of one.
         "parallelism": {
-            "tensor": here(worker) // max(1, worker.dp // worker.nodes),
+            "tensor": here(worker) // max(1, worker.ranks_per_node),
             "data": worker.dp,
-            "dataLocal": max(1, worker.dp // worker.nodes),
+            "dataLocal": max(1, worker.ranks_per_node),
             "workers": worker.nodes,
         },
         "containers": [container],
@@ -156,17 +166,21 @@ def _pods(item: ServingItem, known: ServingItem, worker: ServingWorker) -> dict[
 
 def _over_nodes(worker: ServingWorker) -> list[tuple[object, ...]]:
     """Return flags of a worker over several nodes, from what LeaderWorkerSet and the chart tell a pod."""
-    if worker.nodes == 1:
-        return []
-    head = "$(LWS_LEADER_ADDRESS)"
-    if worker.dp > 1:
-        return [
-            ("--data-parallel-size-local", worker.dp // worker.nodes),
-            ("--data-parallel-address", head),
-            ("--data-parallel-rpc-port", vllm.RPC_PORT),
-            ("--data-parallel-hybrid-lb",),
-        ]
-    return [("--nnodes", worker.nodes), ("--node-rank", "$(LWS_WORKER_INDEX)"), ("--master-addr", head)]
+    flags = vllm.over_nodes(worker, "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)")
+    return [*flags, ("--data-parallel-hybrid-lb",)] if worker.nodes > 1 and worker.dp > 1 else flags
+
+
+def _program(worker: ServingWorker) -> list[str]:
+    """Return what a container runs with its arguments.
+
+    Data-parallel ranks count on from node to node, which takes a shell: Kubernetes fills in variables, but cannot
+    multiply. Arguments stay words of their own.
+    """
+    if worker.nodes == 1 or worker.dp == 1:
+        return ["vllm"]
+    # Kubernetes leaves `$((` as it is: no variable has such a name.
+    first = f"START_RANK=$((LWS_WORKER_INDEX * {worker.ranks_per_node}))"
+    return ["bash", "-c", f'{first}; exec vllm "$@" --data-parallel-start-rank "$START_RANK"', "vllm"]
 
 
 def _pool(item: ServingItem) -> dict[str, Any]:
@@ -210,16 +224,12 @@ def _picker(item: ServingItem) -> dict[str, Any]:
 
 
 def _notes(item: ServingItem) -> list[str]:
-    said = [note for note in vllm.not_said(item) if not note.startswith("the router is the package")]
-    said += unset_notes(item)
+    said = [*vllm.not_said(item), *cluster_notes(item)]
     if not item.checkpoint:
         said.append("modelArtifacts.uri has to be set to the same checkpoint")
-    said.append(f"first: kubectl create secret generic {TOKEN_SECRET} --from-literal=HF_TOKEN=...")
     said.append("a gateway with an HTTPRoute to the inference pool is taken to be there, as llm-d's guides install it")
     if any(worker.nodes > 1 for worker in item.workers):
         said.append("workers of several nodes take LeaderWorkerSet in the cluster")
-    if item.apart:
-        said.append("RDMA between nodes takes a resource of the cluster's network (rdma/ib or the like), to be added")
     if len({worker.vendor for worker in item.workers}) > 1:
         said.append("the chart takes one type of accelerators: split the pools over two releases")
     return said

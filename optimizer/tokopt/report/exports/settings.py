@@ -10,6 +10,9 @@ from tokopt.domain.exporting import Role, ServingItem, ServingWorker
 Value = str | int | float | bool | None
 Setting = tuple[str, Callable[[ServingItem, ServingWorker], Value]]
 
+# Router that a plan assumes -> what vLLM's and SGLang's routers call it.
+POLICIES = {"random": "random", "round_robin": "round_robin", "least_loaded": "power_of_two", "kv_aware": "cache_aware"}
+KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}  # precision of caches -> what most engines call it
 ROLES = {Role.SERVE: "prefill and decode", Role.PREFILL: "prefill", Role.DECODE: "decode"}
 
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from tokopt.domain.exporting import Rendered, Role, ServingItem, ServingWorker
 from tokopt.domain.speculators import Method
 from tokopt.report.exports.launching import HEAD_ADDRESS, MODEL, NODE_RANK, Engine, launch_files, prefix_of
-from tokopt.report.exports.settings import Setting, above_one, written
+from tokopt.report.exports.settings import KV_DTYPES, POLICIES, Setting, above_one, written
 from tokopt.report.exports.shell import Raw
 
 VERSION = "0.5.23"
 ROUTER_VERSION = "0.3.2"  # of the package sglang-router
-KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
+ROUTER_NOTE = f"the router is the package sglang-router ({ROUTER_VERSION}): pip install sglang-router"
+OWN_KV_DTYPES = KV_DTYPES | {"fp8": "fp8_e4m3"}
 QUANTISED_ON_LOAD = {"fp8": "fp8"}  # precision -> method that brings a wider checkpoint to it
 ALGORITHMS = {None: "EAGLE", Method.EAGLE3: "EAGLE3", Method.DRAFT_MODEL: "STANDALONE", Method.NGRAM: "NGRAM"}
-POLICIES = {"random": "random", "round_robin": "round_robin", "least_loaded": "power_of_two", "kv_aware": "cache_aware"}
 TRANSFERS = {"amd": "mori"}  # vendor -> how caches move from prefill to decode
 DIST_PORT = 20000  # that the nodes of one worker meet at
 EXCHANGES = {"amd": "mori"}  # vendor -> how tokens travel to experts that are spread over data-parallel ranks
@@ -23,7 +23,7 @@ TRANSFER, EXCHANGE = "nixl", "deepep"  # of all others
 
 SETTINGS: tuple[Setting, ...] = (
     ("--quantization", lambda item, _: QUANTISED_ON_LOAD.get(item.quantised_on_load or "")),
-    ("--kv-cache-dtype", lambda item, _: KV_DTYPES.get(item.kv_precision, item.kv_precision)),
+    ("--kv-cache-dtype", lambda item, _: OWN_KV_DTYPES.get(item.kv_precision, item.kv_precision)),
     # Tensor parallelism counts all accelerators of a stage here; attention ranks and prompts are split within it.
     ("--tp-size", lambda _, worker: worker.tp * worker.dp * worker.cp),
     ("--pp-size", lambda _, worker: above_one(worker.pp)),
@@ -57,7 +57,7 @@ SETTINGS: tuple[Setting, ...] = (
 def render(items: Sequence[ServingItem]) -> Rendered:
     """Return scripts that start the items of a plan with SGLang."""
     files = [file for item in items for file in launch_files(item, ENGINE, prefix_of(item, items))]
-    return Rendered(files=tuple(files), notes=tuple(note for item in items for note in not_said(item)))
+    return Rendered(files=tuple(files), notes=tuple(note for item in items for note in (ROUTER_NOTE, *not_said(item))))
 
 
 def engine_flags(item: ServingItem, worker: ServingWorker) -> list[tuple[object, ...]]:
@@ -124,7 +124,7 @@ def _router(item: ServingItem) -> list[tuple[object, ...]]:
 
 def not_said(item: ServingItem) -> list[str]:
     """Return what of an item SGLang's settings do not say, and what was taken for granted."""
-    said = [f"the router is the package sglang-router ({ROUTER_VERSION}): pip install sglang-router"]
+    said = []
     for way in sorted({_exchange(worker) for worker in item.workers} - {None}, key=str):
         said.append(f"tokens travel to their experts by {way}, which has to be installed")
     if item.apart:

@@ -107,20 +107,23 @@ def _task_file(item: ServingItem, prefix: str, *, routed: bool) -> ExportFile:
         name=f"{prefix}skypilot.yaml",
         content=f"{head}\n{as_yaml(task(item, prefix, routed=routed))}",
         executable=False,
-        what=f"task with a service of {_services(item)} replicas: sky serve up",
+        what=f"task with a service of {_services(item, routed=routed)} replicas: sky serve up",
     )
 
 
 def task(item: ServingItem, prefix: str = "", *, routed: bool = True) -> dict[str, Any]:
-    """Return the task of an item: one group of nodes is one replica of SkyPilot's service."""
+    """Return the task of an item: one group of nodes is one replica of SkyPilot's service.
+
+    Without a router, it is one replica of the plan, on no more accelerators than that takes.
+    """
     place = f"{item.provider}/{item.region}" if item.region else item.provider
     resources: dict[str, Any] = {
         "infra": place,
-        "accelerators": f"{accelerator_of(item)}:{min(item.workers[-1].per_node, item.accelerators_a_unit)}",
+        "accelerators": f"{accelerator_of(item)}:{_a_node(item, routed=routed)}",
         "ports": PORT,
         "disk_size": 1024 if item.workers[-1].experts else 512,
     }
-    if item.instance_type and not set(item.instance_type) & set(" \t\n\r"):
+    if _names_instance(item) and _a_node(item, routed=routed) == item.accelerators_a_unit:
         resources["instance_type"] = item.instance_type
     if item.market == SPOT:
         resources["use_spot"] = True
@@ -138,7 +141,7 @@ def task(item: ServingItem, prefix: str = "", *, routed: bool = True) -> dict[st
     return {
         "name": item.name,
         "workdir": ".",
-        "num_nodes": item.group_nodes,
+        "num_nodes": item.group_nodes if routed else item.workers[-1].nodes,
         "resources": resources,
         "envs": envs,
         "service": {
@@ -146,15 +149,26 @@ def task(item: ServingItem, prefix: str = "", *, routed: bool = True) -> dict[st
                 "path": HEALTH[item.framework],
                 "initial_delay_seconds": LOADING_S,
             },
-            "replicas": _services(item),
+            "replicas": _services(item, routed=routed),
         },
         "setup": "pip install " + " ".join(f"'{package}'" for package in PACKAGES[item.framework]),
         "run": "\n".join(run) + "\n",
     }
 
 
-def _services(item: ServingItem) -> int:
-    return -(-item.replicas // item.group_replicas)
+def _services(item: ServingItem, *, routed: bool) -> int:
+    return -(-item.replicas // item.group_replicas) if routed else item.replicas
+
+
+def _a_node(item: ServingItem, *, routed: bool) -> int:
+    """Return the accelerators that are asked for on each node."""
+    whole = min(item.workers[-1].per_node, item.accelerators_a_unit)
+    return whole if routed else min(whole, item.workers[-1].accelerators)
+
+
+def _names_instance(item: ServingItem) -> bool:
+    """Whether a type of instance is stated that can be one of a cloud's."""
+    return bool(item.instance_type) and not set(item.instance_type) & set(" \t\n\r")
 
 
 def _notes(item: ServingItem, *, routed: bool) -> list[str]:
@@ -164,14 +178,16 @@ def _notes(item: ServingItem, *, routed: bool) -> list[str]:
         "scripts have to be executable and in the folder of the task: tokopt export --out DIR writes them so",
     ]
     if not routed:
-        said[0] = f"a replica of the service is a node that runs one of the plan's {item.replicas} replicas"
-        if item.group_replicas > 1:
+        said[0] = f"a replica of the service is one of the plan's {item.replicas} replicas: there is no router"
+        a_node = _a_node(item, routed=False)
+        if a_node < item.accelerators_a_unit:
             said.append(
-                f"{item.group_replicas} replicas fit on a node, of which the task starts one: there is no router"
+                f"the plan has {item.accelerators_a_unit // a_node} replicas on {item.instance_type or 'an instance'}; "
+                f"each asks for an instance of {a_node} x {accelerator_of(item)}, at a price of its own"
             )
     if item.market in RESERVED:
         said.append("capacity that is reserved is stated in SkyPilot's configuration, not in a task")
-    if "instance_type" not in task(item, routed=routed)["resources"] and item.instance_type:
+    if item.instance_type and not _names_instance(item):
         said.append(f"{item.instance_type} is no type of instance that SkyPilot knows: accelerators alone decide")
     said.append("HF_TOKEN may be given: sky serve up --env HF_TOKEN")
     return said

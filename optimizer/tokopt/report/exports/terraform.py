@@ -31,7 +31,11 @@ ATTRIBUTES: dict[str, tuple[str, str, Any]] = {
     "replicas": ("number", "Replicas of the set-up", lambda i: i.replicas),
     "replicas_per_group": ("number", "Replicas that a group of nodes holds", lambda i: i.group_replicas),
     "nodes_per_group": ("number", "Nodes of a group, which should be near one another", lambda i: i.group_nodes),
-    "requests_per_s_per_replica": ("number", "Planned load of one replica", lambda i: i.requests_per_s),
+    "requests_per_s_per_replica": (
+        "number",
+        "Planned load of one replica, in the busiest period",
+        lambda i: i.requests_per_s,
+    ),
     "pools": (
         "list(object({role = string, workers = number, accelerators = number, tp = number, pp = number, "
         "dp = number, ep = number}))",

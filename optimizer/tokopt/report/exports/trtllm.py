@@ -9,11 +9,10 @@ from tokopt.domain.exporting import ExportFile, Rendered, Role, ServingItem, Ser
 from tokopt.domain.speculators import Method
 from tokopt.report.exports.launching import MODEL, Engine, gathered, launch_files, prefix_of
 from tokopt.report.exports.manifests import as_yaml
-from tokopt.report.exports.settings import in_words
+from tokopt.report.exports.settings import KV_DTYPES, in_words
 from tokopt.report.exports.shell import Raw, remark, script
 
 VERSION = "1.3"  # of NVIDIA/TensorRT-LLM, read on 2026-11-29: the manifest of its options and `trtllm-serve`
-KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}
 DECODING = {None: "MTP", Method.EAGLE3: "Eagle3", Method.DRAFT_MODEL: "Draft_Target", Method.NGRAM: "NGram"}
 TRANSFERS = "DEFAULT"
 GIB = 1 << 30

@@ -8,16 +8,15 @@ from typing import Any
 from tokopt.domain.exporting import Rendered, Role, ServingItem, ServingWorker
 from tokopt.domain.speculators import Method
 from tokopt.report.exports.launching import HEAD_ADDRESS, MODEL, NODE_RANK, Engine, launch_files, prefix_of
-from tokopt.report.exports.settings import Setting, above_one, written
+from tokopt.report.exports.settings import KV_DTYPES, POLICIES, Setting, above_one, written
 from tokopt.report.exports.shell import Raw, compact, expanding, word
 
 VERSION = "0.33.0"
 ROUTER_VERSION = "0.1.17"  # of the package vllm-router
-KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}
+ROUTER_NOTE = f"the router is the package vllm-router ({ROUTER_VERSION}): pip install vllm-router"
 QUANTISED_ON_LOAD = {"fp8": "fp8_per_tensor"}  # precision -> method that brings a wider checkpoint to it
 METHODS = {None: "mtp", Method.EAGLE3: "eagle3", Method.DRAFT_MODEL: "draft_model", Method.NGRAM: "ngram"}
 LOOKED_UP = 4  # tokens that n-grams are looked up by at most; the plan states the drafts only
-POLICIES = {"random": "random", "round_robin": "round_robin", "least_loaded": "power_of_two", "kv_aware": "cache_aware"}
 CONNECTOR = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
 EXCHANGES = {  # role -> kernels that exchange tokens while the other half of a step computes
     Role.SERVE: "deepep_high_throughput",
@@ -55,7 +54,7 @@ SETTINGS: tuple[Setting, ...] = (
 def render(items: Sequence[ServingItem]) -> Rendered:
     """Return scripts that start the items of a plan with vLLM."""
     files = [file for item in items for file in launch_files(item, ENGINE, prefix_of(item, items))]
-    return Rendered(files=tuple(files), notes=tuple(note for item in items for note in not_said(item)))
+    return Rendered(files=tuple(files), notes=tuple(note for item in items for note in (ROUTER_NOTE, *not_said(item))))
 
 
 def engine_flags(item: ServingItem, worker: ServingWorker) -> list[tuple[object, ...]]:
@@ -94,7 +93,7 @@ def _step_tokens(item: ServingItem, worker: ServingWorker) -> int:
 def _offloaded_gib(item: ServingItem, worker: ServingWorker) -> int | None:
     if item.offload != "host" or not item.host_gib or worker.role is Role.DECODE:
         return None
-    return int(item.host_gib * worker.accelerators)
+    return int(item.host_gib * worker.tp * worker.pp * worker.cp)  # each data-parallel rank is an engine of its own
 
 
 def _command(item: ServingItem, worker: ServingWorker) -> list[tuple[object, ...]]:
@@ -104,28 +103,37 @@ def _command(item: ServingItem, worker: ServingWorker) -> list[tuple[object, ...
         ("--host", "0.0.0.0"),
         ("--port", Raw('"${PORT:-8000}"')),
     ]
-    return [*first, *engine_flags(item, worker), *_over_nodes(worker)]
+    return [*first, *engine_flags(item, worker), *_on_each_node(worker)]
 
 
-def _over_nodes(worker: ServingWorker) -> list[tuple[object, ...]]:
+def _on_each_node(worker: ServingWorker) -> list[tuple[object, ...]]:
     """Return the flags of a worker that spans several nodes; what is not its first node has no address of its own."""
     if worker.nodes == 1:
         return []
+    flags = over_nodes(worker, HEAD_ADDRESS, NODE_RANK)
     if worker.dp > 1:
-        local = max(1, worker.dp // worker.nodes)
+        local = max(1, worker.ranks_per_node)
+        flags.append(("--data-parallel-start-rank", Raw(f'"$(( NODE_RANK * {local} ))"')))
+    return [*flags, (Raw('${headless[@]+"${headless[@]}"}'),)]
+
+
+def over_nodes(worker: ServingWorker, head: object, node_rank: object) -> list[tuple[object, ...]]:
+    """Return the flags by which the nodes of a worker find one another, but for the first rank of a node.
+
+    Args:
+        worker: The worker.
+        head: Address of its first node.
+        node_rank: Place of a node among its nodes, from 0.
+    """
+    if worker.nodes == 1:
+        return []
+    if worker.dp > 1:
         return [
-            ("--data-parallel-size-local", local),
-            ("--data-parallel-start-rank", Raw(f'"$(( NODE_RANK * {local} ))"')),
-            ("--data-parallel-address", HEAD_ADDRESS),
+            ("--data-parallel-size-local", max(1, worker.ranks_per_node)),
+            ("--data-parallel-address", head),
             ("--data-parallel-rpc-port", RPC_PORT),
-            (Raw('${headless[@]+"${headless[@]}"}'),),
         ]
-    return [
-        ("--nnodes", worker.nodes),
-        ("--node-rank", NODE_RANK),
-        ("--master-addr", HEAD_ADDRESS),
-        (Raw('${headless[@]+"${headless[@]}"}'),),
-    ]
+    return [("--nnodes", worker.nodes), ("--node-rank", node_rank), ("--master-addr", head)]
 
 
 def _environment(item: ServingItem, worker: ServingWorker) -> list[str]:
@@ -151,7 +159,7 @@ def _router(item: ServingItem) -> list[tuple[object, ...]]:
 
 def not_said(item: ServingItem) -> list[str]:
     """Return what of an item vLLM's settings do not say, and what was taken for granted."""
-    said = [f"the router is the package vllm-router ({ROUTER_VERSION}): pip install vllm-router"]
+    said = []
     for worker in item.workers:
         spread = worker.tp * worker.dp * worker.cp
         if worker.experts and 1 < worker.ep < spread:
@@ -160,10 +168,10 @@ def not_said(item: ServingItem) -> list[str]:
             )
         if worker.step_tokens > worker.chunk_tokens:
             said.append(
-                f"a step takes {worker.step_tokens:,} tokens, where chunks of {worker.chunk_tokens:,} were planned: "
-                "vLLM counts what decodes among them, and a full replica needs that many"
+                f"a step takes up to {worker.step_tokens:,} tokens: the planned chunk of {worker.chunk_tokens:,}, and "
+                "room for all that decodes beside it, which vLLM counts in the same budget"
             )
-        if worker.nodes > 1 and worker.dp > 1 and worker.dp % worker.nodes:
+        if not worker.divides_over_nodes:
             said.append(f"{worker.dp} data-parallel ranks do not divide over {worker.nodes} nodes evenly")
     if any(worker.two_batch_overlap for worker in item.workers):
         said.append("two-batch overlap takes the kernels of DeepEP, which have to be installed")
