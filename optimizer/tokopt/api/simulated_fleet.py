@@ -145,7 +145,7 @@ def simulated_fleet(
     require_sound(plan)
     period = _period(plan, settings)
     router = settings.router or planned_router(plan)
-    found = [_part(catalog, plan, item, settings, classes, period, router, dict(kinds or {})) for item in plan.fleet]
+    found = [_part(catalog, plan, item, settings, classes, period, router, kinds or {}) for item in plan.fleet]
     parts = tuple(part for part in found if part is not None)
     if not parts:
         when = "" if period is None else f" in period {plan.request.periods[period].name}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from tokopt.cli.help import Command
-from tokopt.cli.options import framing
+from tokopt.cli.options import CommandT, framing
 from tokopt.cli.output import print_json, print_report, require_writable, say
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
@@ -22,9 +22,6 @@ Examples:
 
 Files: AIPerf's profile_export_aiperf.json or .csv and its profile_export.jsonl; GuideLLM's benchmarks.json or .yaml;
 what vllm bench serve --save-result writes; InferenceX's agg_*.json and rows of its data base."""
-
-
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
 def _named(*names: str, kind: type | None = None, metavar: str, help: str) -> Callable[[CommandT], CommandT]:

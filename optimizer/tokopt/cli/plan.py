@@ -10,7 +10,7 @@ import click
 from tokopt.cli.fleet_options import api_keywords, demands, terms
 from tokopt.cli.help import Command
 from tokopt.cli.options import framing, lengths, rates, seconds, several, space, stock, usd_per_hour
-from tokopt.cli.output import answer, json_text, require_writable, write_whole
+from tokopt.cli.output import answer, require_writable, write_out
 from tokopt.cli.report import drawn, files, gathered, require_report, written
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
@@ -123,7 +123,7 @@ def command(as_json: bool, quiet: bool, catalog: str | None, out: Path | None, v
         as_json=as_json,
         quiet=quiet,
         report=lambda: _report(plan),
-        write=lambda: [*_write(plan, out), *written(made, html, plots)],
+        write=lambda: [*write_out(out, plan, "plan"), *written(made, html, plots)],
     )
     return ExitStatus.ANSWERED if plan.status != "infeasible" else ExitStatus.INFEASIBLE
 
@@ -132,14 +132,6 @@ def _report(plan: Plan) -> RenderableType:
     from tokopt.report.plan import plan_report
 
     return plan_report(plan)
-
-
-def _write(plan: Plan, out: Path | None) -> list[str]:
-    """Write the file that was asked for, and return a line about it."""
-    if out is None:
-        return []
-    write_whole(out, json_text(plan) + "\n", option="--out")
-    return [f"plan written to {out}"]
 
 
 def _request(options: dict[str, Any]) -> dict[str, Any]:

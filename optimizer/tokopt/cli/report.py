@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tokopt.cli.help import Command
-from tokopt.cli.options import framing, several
-from tokopt.cli.output import answer, console, require_folder, require_writable, write_pictures, write_whole
+from tokopt.cli.options import CommandT, framing, several
+from tokopt.cli.output import answer, console, require_outputs, require_writable, write_pictures, write_whole
 from tokopt.cli.shell import ExitStatus
 from tokopt.cli.working import computing
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from tokopt.domain.plans import Plan
     from tokopt.domain.reporting import BoardReport
 
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 EXAMPLES = """\b
 Examples:
   tokopt plan --power 10MW --sla 50ms --out plan.json && tokopt report plan.json
@@ -96,11 +94,7 @@ def require_report(html: Path | None, plots: Path | None) -> None:
 
         require_writable(html, option="--html")
         require_pages()
-    if plots is not None:
-        from tokopt.report.plots import require_plots
-
-        require_folder(plots, FIRST_PICTURE, option="--plots")
-        require_plots()
+    require_outputs(None, plots, FIRST_PICTURE)
 
 
 def gathered(plan: Plan | str, told: Told, options: dict[str, Any]) -> BoardReport:

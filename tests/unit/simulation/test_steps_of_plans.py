@@ -141,6 +141,9 @@ def lone(made: Planned, count: int = 12) -> np.ndarray:
 
 
 ALONE = {"input_cv": 0.0, "output_cv": 0.0, "max_running": 1}
+DEALT_OUT = pytest.mark.xfail(
+    strict=True, reason="the model deals one request out over the stages of a pipeline: 0.4 % less"
+)
 STRAIGHT = ["dense", "dense, tensor parallel", "mixture of experts", "latent", "attention ranks", "linear", "pipeline"]
 
 
@@ -204,8 +207,9 @@ def test_drafts_shorten_an_answer_by_as_many_tokens_as_are_accepted(catalog: Cat
     assert made.setup.accepted > 2.0
 
 
-@pytest.mark.xfail(strict=False, reason="the profile of one request counts its own prefill as if it were another's")
-@pytest.mark.parametrize("name", STRAIGHT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=DEALT_OUT) if name == "pipeline" else name for name in STRAIGHT]
+)
 def test_a_request_alone_takes_what_estimates_say(catalog: Catalog, name: str) -> None:
     made = replica(catalog, name, **ALONE)
     loaded = at_rate(made.profile, 1e-15)
